@@ -12,8 +12,8 @@
  *
  *     LEAKY_RELU     x where x > 0, else slope * x
  *     GELU           x * Phi(x), with Phi the normal distribution: erfc(-x / sqrt(2)) / 2
- *     GELU_TANH      x * (1 + tanh(u)) / 2 = x / (1 + e^(-2 u)), u = sqrt(2 / pi) (x + 0.044715
- * x^3)
+ *     GELU_TANH      x * (1 + tanh(u)) / 2 = x / (1 + e^(-2 u)),
+ *                    u = sqrt(2 / pi) (x + 0.044715 x^3)
  *
  * They are computed in double by the C library and rounded once. erfc and e^(-2 u) keep their
  * relative precision for negative x, where 1 + erf and 1 + tanh cancel.

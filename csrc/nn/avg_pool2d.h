@@ -16,7 +16,7 @@ struct pool_span {
 /*
  * Average pooling with any rectangular windows. Window (i, j) covers the pixels of rows[i] and
  * columns[j]; its result is their sum divided by row_sizes[i] * column_sizes[j]. So one function
- * serves torch's avg_pool2d with each of its divisors, and adaptive_avg_pool2d. Sums are double.
+ * computes torch's avg_pool2d, with any of its divisors, and adaptive_avg_pool2d. Sums are double.
  */
 struct avg_pool2d {
     enum compute_type compute;
@@ -30,7 +30,8 @@ struct avg_pool2d {
 /* input is (planes, in), output is (planes, out). Returns 0, or -1 when memory runs out. */
 int avg_pool2d(const struct avg_pool2d *pool, const void *input, void *output);
 
-/* From gradient (planes, out) to output (planes, in). Returns 0, or -1 when memory runs out. */
+/* Spreads gradient (planes, out) over output (planes, in). Returns 0, or -1 when memory runs out.
+ */
 int avg_pool2d_gradient(const struct avg_pool2d *pool, const void *gradient, void *output);
 
 #endif

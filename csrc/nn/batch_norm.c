@@ -29,7 +29,7 @@ struct channels_run {
     char *output;
 };
 
-/* Byte offset of a channel of an image. */
+/* Returns the byte offset of a channel of an image. */
 static size_t offset_of(const struct channels *call, size_t image, size_t channel)
 {
     return (image * call->channels + channel) * call->pixels * compute_size(call->compute);

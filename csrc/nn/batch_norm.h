@@ -19,14 +19,12 @@ struct channels {
     struct cancel_token *token; /* or NULL */
 };
 
-/*
- * With v = x - centre: sums[c][0] is the sum of y, sums[c][1] the sum of v * y, over all elements
- * of channel c. Without y, v stands in its place.
- */
+/* With v = x - centre: sums[c][0] is the sum of y, sums[c][1] the sum of v * y, over all elements
+ * of channel c. If y is NULL, v replaces y. */
 void channel_sums(const struct channels *call, double (*sums)[2]);
 
-/* output = v * factors[c][0] + y * factors[c][1] + factors[c][2]. Without y, its term is left out.
- * The result is computed in double and rounded once. */
+/* output = v * factors[c][0] + y * factors[c][1] + factors[c][2]. If y is NULL, its term is left
+ * out. The result is computed in double and rounded once. */
 void channel_affine(const struct channels *call, const double (*factors)[3], void *output);
 
 #endif

@@ -6,7 +6,7 @@
  *   NAME(loop)     name of the loop's function for this type
  */
 
-/* Adds to the LANES partial sums of y and of v * y. */
+/* Adds the elements of y and of v * y to LANES partial sums each. */
 static void NAME(add_sums)(size_t n, const void *x_void, const void *y_void, double centre,
                            double (*sums)[LANES])
 {

@@ -14,15 +14,15 @@ struct extent2 {
     size_t h, w;
 };
 
-/* Are both sizes of a kernel, stride or dilation from 1 to INT_MAX? A negative size from Python is
- * a huge size_t, so it is invalid. */
+/* True if both sizes of a kernel, stride or dilation are from 1 to INT_MAX. A negative size from
+ * Python is a huge size_t, so it is invalid. */
 static inline bool is_valid_size(struct extent2 size)
 {
     return size.h >= 1 && size.w >= 1 && size.h <= INT_MAX && size.w <= INT_MAX;
 }
 
-/* Is the padding at most 2^60? It can be larger than an int, because padding="same" computes it.
- * Sums of valid sizes and paddings do not overflow. */
+/* True if the padding is at most 2^60. It can be larger than an int, because padding="same"
+ * computes it. Sums of valid sizes and paddings do not overflow. */
 static inline bool is_valid_padding(struct extent2 padding)
 {
     const size_t most = (size_t)1 << 60;
@@ -43,24 +43,24 @@ static inline bool is_valid_pool_padding(struct extent2 padding, struct extent2 
     return padding.h <= kernel.h / 2 && padding.w <= kernel.w / 2;
 }
 
-/* The number of windows along an axis of `padded` pixels, including the padding. */
+/* Returns the number of windows along an axis of `padded` pixels, including the padding. */
 static inline size_t window_count(size_t padded, size_t kernel, size_t stride, size_t dilation)
 {
     const size_t extent = (kernel - 1) * dilation + 1;
     return padded < extent ? 0 : (padded - extent) / stride + 1;
 }
 
-/* Does the last of `count` windows start inside the image of `in` pixels or in the padding before
- * it? Also true if there are no windows. */
+/* True if the last of `count` windows starts inside the image of `in` pixels or in the padding
+ * before it, or if there are no windows. */
 static inline bool last_window_starts_inside(size_t in, size_t count, size_t stride, size_t padding)
 {
     size_t last;
     return count == 0 || (size_mul(count - 1, stride, &last) && last < in + padding);
 }
 
-/* The number of windows of a pool on `in` pixels, by torch's rules: in ceil_mode the last window
- * may extend beyond the image, but it starts inside the image or in the padding before it. An empty
- * image has no windows. */
+/* Returns the number of windows of a pool on `in` pixels, by torch's rules: in ceil_mode the last
+ * window may extend beyond the image, but it starts inside the image or in the padding before it.
+ * An empty image has no windows. */
 static inline size_t pool_window_count(size_t in, size_t kernel, size_t stride, size_t dilation,
                                        size_t padding, bool ceil_mode)
 {

@@ -24,13 +24,13 @@
  * returns immediately.
  */
 
-/* The number of elements in a vector register. */
+/* Returns the number of elements in a vector register. */
 static inline size_t layer_lanes(enum compute_type compute)
 {
     return kernels_current()->layers[compute].lanes;
 }
 
-/* The number of threads for outputs * terms multiplications, at most one for each task. */
+/* Returns the number of threads for outputs * terms multiplications, at most one for each task. */
 static inline int layer_threads(size_t outputs, size_t terms, size_t tasks)
 {
     const int threads = thread_count_for(outputs, terms, GRAIN_GEMM);
@@ -59,7 +59,7 @@ void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count
 void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out,
                         const int64_t *indices, const void *gradient, void *input);
 
-/* Is every element finite? */
+/* True if every element is finite. */
 bool all_finite(enum compute_type compute, size_t n, const void *elements);
 
 struct linear {
@@ -79,7 +79,7 @@ int linear(const struct linear *layer);
  * v < linear_vectors(). */
 void linear_rows(const struct linear *layer, const ptrdiff_t *at, size_t first, size_t count);
 
-/* The number of whole vectors in an input row. */
+/* Returns the number of whole vectors in an input row. */
 size_t linear_vectors(const struct linear *layer);
 
 /* output[i][j] = sum over k of left[i * left_step + k * left_next] * right[k][j]. */
@@ -96,7 +96,7 @@ struct matmul {
 };
 int matmul(const struct matmul *product);
 
-/* The same on the calling thread, with matmul_scratch bytes of scratch memory. */
+/* Runs matmul on the calling thread, with matmul_scratch bytes of scratch memory. */
 void matmul_block(const struct matmul *product, void *scratch);
 size_t matmul_scratch(enum compute_type compute);
 

@@ -21,7 +21,7 @@ static struct span window(size_t out, size_t stride, size_t padding, size_t kern
     return span;
 }
 
-/* The number of windows that take about 10 us together, or one large window. */
+/* Returns the number of windows that take about 10 us together, or 1 for large windows. */
 static size_t windows_between_polls(const struct max_pool2d *p)
 {
     return (1 << 14) / larger(size_product_or_max(p->kernel.h, p->kernel.w), 1) + 1;

@@ -107,7 +107,7 @@ static void NAME(copy_grouped)(const void *row_void, size_t width, size_t paddin
         for (; x < start; x += stride) {
             *to++ = 0;
         }
-        if (stride == 2 && x < end) { /* compilers vectorize a loop of a constant step */
+        if (stride == 2 && x < end) { /* compilers vectorize a loop with a constant step */
             const size_t n = (end - x + 1) / 2;
             const ELEMENT *restrict from = row + (x - padding);
             ELEMENT *restrict out = to;
@@ -157,7 +157,7 @@ static void NAME(every)(size_t n, size_t stride, const void *from_void, void *to
 {
     const ELEMENT *restrict from = from_void;
     ELEMENT *restrict to = to_void;
-    if (stride == 2) { /* compilers vectorize a loop of a constant step */
+    if (stride == 2) { /* compilers vectorize a loop with a constant step */
         for (size_t i = 0; i < n; i++) {
             to[i] = from[2 * i];
         }

@@ -9,7 +9,7 @@
 
 enum {
     CHAIN_STEPS = 256, /* terms of one chain */
-    /* Vectors of a block of columns, so that CHAIN_STEPS rows of the block stay in L2. */
+    /* Vectors of a block of columns: few enough that CHAIN_STEPS rows of the block stay in L2. */
     BLOCK_VECTORS = 32,
     /* The last block can have up to twice that number of vectors. */
     MAX_VECTORS = 2 * BLOCK_VECTORS,
@@ -92,7 +92,8 @@ void matmul_block(const struct matmul *p, void *scratch)
 {
     const size_t most = BLOCK_VECTORS * layer_lanes(p->compute);
     for (size_t column = 0, columns; column < p->columns; column += columns) {
-        /* The last block takes the rest: it is narrower than a vector only if all columns are. */
+        /* The last block takes all remaining columns. It is narrower than a vector only if the
+         * whole matrix is. */
         columns = p->columns - column < 2 * most ? p->columns - column : most;
         multiply_columns(p, column, columns, scratch);
     }

@@ -5,7 +5,7 @@
 
 #include "nn/loops.h"
 
-/* Are the windows 2 x 2 squares with stride 2, all inside the image? */
+/* True if the windows are 2 x 2 squares with stride 2, all inside the image. */
 static bool windows_are_squares(const struct max_pool2d *p)
 {
     return p->kernel.h == 2 && p->kernel.w == 2 && p->stride.h == 2 && p->stride.w == 2 &&
@@ -14,12 +14,13 @@ static bool windows_are_squares(const struct max_pool2d *p)
 }
 
 /*
- * Windows as maxima of pairs. A maximum of 2, 4, 8, ... neighbours is that of two maxima of half as
- * many. A window of `length` elements is the maximum of the two longest of these, which may
- * overlap: one begins with the window, the other ends with it. So a window takes about log2(length)
- * steps, all of which are vectorized. Rows come first, then columns, so that positions keep their
- * order. The border repeats the pixels at the edges: a window that reaches into it holds that pixel
- * anyway.
+ * Pooling by maxima of pairs. The maximum of 2, 4, 8, ... neighbours is the larger of two maxima of
+ * half as many neighbours. The maximum of a window of `length` elements is the larger of two such
+ * maxima, over as many neighbours as the largest power of two up to `length`. One begins where the
+ * window begins, and the other ends where it ends; they may overlap. So a window takes about
+ * log2(length) steps, all of which are vectorized. Rows are pooled first, then columns, so that
+ * positions keep their order. The border repeats the pixels at the edges of the image. This changes
+ * no maximum, because a window that reaches into the border also holds the pixel at the edge.
  */
 struct separable {
     const struct max_pool2d *pool;
@@ -30,7 +31,7 @@ struct separable {
     char *maps[2], *map_at[2]; /* (block_rows, map_row): values and positions */
 };
 
-/* The largest power of two that is at most n > 0. */
+/* Returns the largest power of two that is at most n > 0. */
 static size_t power_below(size_t n)
 {
     size_t power = 1;
@@ -40,7 +41,7 @@ static size_t power_below(size_t n)
     return power;
 }
 
-/* Does every window hold a pixel, and is the border not much larger than the image? */
+/* True if every window holds a pixel and the border is not much larger than the image. */
 static bool is_separable_axis(size_t in, size_t out, size_t kernel, size_t stride, size_t dilation,
                               size_t padding)
 {
@@ -57,8 +58,9 @@ static bool is_separable(const struct max_pool2d *p)
                              p->padding.h);
 }
 
-/* Maxima of each `length` neighbours, `step` elements apart, of n * step elements that are in
- * values[0]. Returns the index of the buffer with maxima of the largest power of two. */
+/* Computes the maxima of each 2, 4, 8, ... neighbours that are `step` elements apart, up to the
+ * largest power of two that is at most `length`. values[0] holds the n * step elements. Returns the
+ * index of the buffer that holds the last maxima. */
 static int double_up(const struct separable *s, char *const values[2], char *const positions[2],
                      size_t length, size_t step, size_t n)
 {
@@ -73,7 +75,7 @@ static int double_up(const struct separable *s, char *const values[2], char *con
     return in;
 }
 
-/* The maxima of the windows of one input row, to row y of the maps. */
+/* Writes the maxima of the windows of one input row to row y of the maps. */
 static void pool_row(const struct separable *s, const char *in, size_t row, size_t y)
 {
     const struct max_pool2d *p = s->pool;
@@ -100,8 +102,8 @@ static void pool_row(const struct separable *s, const char *in, size_t row, size
     }
 }
 
-/* The maxima of one output row, from `length` rows of the maps that start at row y, or, with
- * `doubled`, from two rows of maxima of a power of two. */
+/* Computes one output row from `length` rows of the maps, from row y on. With `doubled`, computes
+ * it from two rows, which already hold the maxima of a power of two of rows. */
 static void pool_rows(const struct separable *s, int maps, size_t y, size_t length, bool doubled,
                       char *out, int64_t *indices)
 {
@@ -152,7 +154,8 @@ static void pool_separable(const struct separable *s, const char *in, char *out,
                 pool_row(s, in, row, r);
             }
         }
-        /* Steps for all rows, or only for those of the windows. */
+        /* Doubles the maxima of all rows if that takes fewer steps than a pass over the rows of
+         * each window. */
         size_t levels = 0;
         while (2 * ((size_t)1 << levels) <= length) {
             levels++;
@@ -190,8 +193,8 @@ static void *separable_begin(struct separable *s, const struct max_pool2d *p)
     return arena.block;
 }
 
-/* Does one window cover all columns of an image, inside it? Then the pixels of a window are
- * adjacent. */
+/* True if each window covers all columns of an image and lies inside it. Then the pixels of a
+ * window are adjacent. */
 static bool windows_are_whole_rows(const struct max_pool2d *p)
 {
     return p->out.w == 1 && p->kernel.w == p->in.w && p->padding.w == 0 && p->padding.h == 0 &&
