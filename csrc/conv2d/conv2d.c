@@ -26,15 +26,15 @@ static const struct conv2d_algorithm *const algorithms[] = {FOR_EACH_CONV2D_ALGO
 
 enum { ALGORITHMS = sizeof algorithms / sizeof algorithms[0] };
 
-/* n clamped to the range 1 .. most. */
+/* Returns n clamped to the range 1 .. most. */
 static size_t clamp_from_one(size_t n, size_t most)
 {
     return n == 0 ? 1 : smaller(n, most);
 }
 
-/* Vectors of an output row, including an odd last column that pooling drops. Row blocks depend on
- * this number, so they are the same with and without pooling. So are the blocks that Winograd
- * computes again because a result is not finite. */
+/* Returns the number of vectors of an output row, including an odd last column that pooling drops.
+ * Row blocks depend on this number, so they are the same with and without pooling. So are the
+ * blocks that Winograd computes again because a result is not finite. */
 static size_t vectors_before_pooling(const struct conv2d_plan *p)
 {
     return size_parts(p->conv.out.w, p->lanes);
@@ -52,8 +52,9 @@ static void plan_input_copy(struct conv2d_plan *p)
     p->pitch = p->phase * c->stride.w; /* stride.w is 1 without a copy */
 }
 
-/* Output rows of a block: as many as fit the cache together with the input rows that they read. A
- * block has all rows, or a multiple of the rows that are computed together. */
+/* Returns the number of output rows of a block: as many as fit the cache together with the input
+ * rows that they read. A block has all rows, or a multiple of the rows that are computed
+ * together. */
 static size_t rows_of_block(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
@@ -133,7 +134,7 @@ static void swap_sides(struct extent2 *e)
     *e = (struct extent2){.h = e->w, .w = e->h};
 }
 
-/* An image of one column is one row, whose pixels lie the same way in memory. */
+/* Turns an image of one column into an image of one row: its pixels lie the same way in memory. */
 static void lay_columns_down(struct conv2d *c)
 {
     if (c->in.w == 1 && c->out.w == 1 && c->kernel.w == 1 && c->padding.w == 0 && !c->pool) {
@@ -146,8 +147,8 @@ static void lay_columns_down(struct conv2d *c)
     }
 }
 
-/* Starts a plan: everything but the choice of an algorithm and what follows from it. Returns false
- * if there is nothing to compute. */
+/* Starts a plan: sets all members that do not depend on the algorithm. Returns false if there is
+ * nothing to compute. */
 static bool begin_plan(struct conv2d_plan *p, const struct conv2d *c)
 {
     const struct extent2 computed = conv2d_computed(c);
@@ -162,7 +163,7 @@ static bool begin_plan(struct conv2d_plan *p, const struct conv2d *c)
     return true;
 }
 
-/* Blocks of channels, and lanes along rows. */
+/* Plans blocks of channels, and lanes along rows. */
 static void plan_channels(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
@@ -173,7 +174,7 @@ static void plan_channels(struct conv2d_plan *p)
     p->channel_block = size_parts(p->channels, p->channel_blocks);
 }
 
-/* Blocks of rows of one image, and the copy of their input. */
+/* Plans blocks of rows of one image, and the copy of their input. */
 static void plan_blocks(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
@@ -210,7 +211,8 @@ bool conv2d_force_algorithm(const char *name)
     return name == NULL || found != NULL;
 }
 
-/* Returns the algorithm of least cost; with `exact`, among those with the bits of conv2d_direct. */
+/* Returns the algorithm with the least cost. With `exact`, considers only algorithms that give the
+ * same bits as conv2d_direct. */
 static const struct conv2d_algorithm *least_cost(struct conv2d_plan *p, bool exact, size_t images)
 {
     const struct conv2d_algorithm *best = NULL;

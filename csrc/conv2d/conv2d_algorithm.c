@@ -28,7 +28,7 @@ void conv2d_outer(const struct conv2d_plan *p, struct outer o)
 {
     const struct outer all = o;
     const size_t tiles = size_parts(p->filters, p->tile_rows);
-    /* Tiles are as even as possible: 10 filters are tiles of 5 and 5, not 6 and 4. */
+    /* Tiles are as even as possible: 10 filters are divided into 5 and 5, not 6 and 4. */
     for (size_t i = 0; i < tiles; i++) {
         const size_t f = i * p->filters / tiles, rows = (i + 1) * p->filters / tiles - f;
         o.left = (const char *)all.left + f * all.left_row_step * p->size;

@@ -33,15 +33,16 @@ struct conv2d_algorithm {
      * algorithm needs scratch memory only for partial sums, if there are several blocks of
      * channels. */
     size_t buffered_rows;
-    /* Are the sums those of conv2d_direct, bit for bit? The choice among such algorithms may depend
-     * on the number of images. */
+    /* True if sums have the same bits as in conv2d_direct. The choice among such algorithms may
+     * depend on the number of images. */
     bool exact;
-    /* Can the algorithm compute this convolution? NULL means always. The plan's row blocks, plane
-     * and sizes of memory are not set yet. */
+    /* Returns true if the algorithm can compute this convolution. NULL: it can compute all. The
+     * plan's row blocks, plane and sizes of memory are not set yet. */
     bool (*fits)(const struct conv2d_plan *plan);
-    /* Estimated time for one image of `images` and one group, in multiply-adds of two vectors at
-     * the peak. conv2d_cost.h has estimates that algorithms share. benchmarks/convolutions.py
-     * compares the choices that follow with measured times. */
+    /* Returns the estimated time for one group of one image, in a call with `images` images. The
+     * unit is the time of a multiply-add of two vectors at peak speed. conv2d_cost.h has estimates
+     * that algorithms share. benchmarks/convolutions.py compares the choices that follow with
+     * measured times. */
     double (*cost)(const struct conv2d_plan *plan, size_t images);
     /* Sets the plan's row_block and image_block; scratch memory then holds copies of the input too.
      * NULL: conv2d.c sets them, for blocks of one image, and conv2d_block_input copies. */
@@ -54,7 +55,7 @@ struct conv2d_algorithm {
     void (*run)(const struct conv2d_plan *plan, const void *state, const struct conv2d_block *b);
 };
 
-/* Makes all convolutions that the named algorithm fits use it, for tests and benchmarks. NULL: the
+/* Forces the named algorithm for all convolutions that it fits, for tests and benchmarks. NULL: the
  * cost decides. Returns false if there is no such algorithm. */
 bool conv2d_force_algorithm(const char *name);
 
@@ -64,25 +65,26 @@ FOR_EACH_CONV2D_ALGORITHM(DECLARE)
 
 /* Functions that conv2d.c and the algorithms share. */
 
-/* Output rows and columns that are computed: pooling drops an odd last row or column. */
+/* Returns the output rows and columns that are computed: pooling drops an odd last row or column.
+ */
 static inline struct extent2 conv2d_computed(const struct conv2d *c)
 {
     const size_t by = conv2d_pool_size(c);
     return (struct extent2){c->out.h / by * by, c->out.w / by * by};
 }
 
-/* Input rows that a block of output rows reads, with `rows` rounded up to whole groups of
- * rows_together. */
+/* Returns the number of input rows that a block of `rows` output rows reads. `rows` is rounded up
+ * to whole groups of rows_together. */
 size_t conv2d_block_rows(const struct conv2d_plan *plan, size_t rows);
 
-/* The first column of a vector of an output row. The last vector ends with the row, so it can
- * overlap the one before it. */
+/* Returns the first column of a vector of an output row. The last vector ends with the row, so it
+ * can overlap the one before it. */
 static inline size_t conv2d_column(const struct conv2d_plan *p, size_t vector)
 {
     return p->narrow ? 0 : smaller(vector * p->lanes, conv2d_computed(&p->conv).w - p->lanes);
 }
 
-/* The number of channels of a block: plan->channel_block, or fewer in the last block. */
+/* Returns the number of channels of a block: plan->channel_block, or fewer in the last block. */
 static inline size_t conv2d_channels(const struct conv2d_plan *p, size_t channel_block)
 {
     return smaller(p->channel_block, p->channels - channel_block * p->channel_block);

@@ -8,13 +8,14 @@
  * were fitted to times on one core of Ice Lake with 512-bit vectors.
  */
 
-/* Terms of a sum. */
+/* Returns the number of terms of a sum. */
 static inline double conv2d_cost_terms(const struct conv2d_plan *p)
 {
     return (double)p->channels * (double)p->conv.kernel.h * (double)p->conv.kernel.w;
 }
 
-/* pixels_kernel: `pixels` times `vectors` vectors, for one term. Fewer vectors mean more loads. */
+/* Returns the cost of pixels_kernel for one term: `pixels` pixels times `vectors` vectors. Fewer
+ * vectors mean more loads. */
 static inline double conv2d_cost_pixels(const struct conv2d_plan *p, size_t pixels, size_t vectors)
 {
     static const double by_vectors[] = {2.3, 1.5, 1.22, 1.15};
@@ -23,15 +24,15 @@ static inline double conv2d_cost_pixels(const struct conv2d_plan *p, size_t pixe
     return (double)pixels * (double)vectors * by_vectors[of_block - 1];
 }
 
-/* outer_kernel: `vectors` vectors of pixels times all filters of a group, for one term. Vectors of
- * the image are not aligned, and are loaded for each tile of filters. */
+/* Returns the cost of outer_kernel for one term: `vectors` vectors of pixels times all filters of a
+ * group. Vectors of the image are not aligned, and are loaded for each tile of filters. */
 static inline double conv2d_cost_outer(const struct conv2d_plan *p, double vectors)
 {
     return vectors *
            (1.45 * (double)p->filters + 2.0 * (double)size_parts(p->filters, p->tile_rows));
 }
 
-/* Copies elements with a border, row by row. */
+/* Returns the cost of copying elements with a border, row by row. */
 static inline double conv2d_cost_copy(double rows, double columns)
 {
     return rows * (0.15 * columns + 10.0);

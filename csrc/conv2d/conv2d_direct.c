@@ -24,7 +24,7 @@ struct direct {
     ptrdiff_t tables[]; /* the memory of these offsets */
 };
 
-/* Elements from one filter to the next in scratch memory. */
+/* Returns the number of elements from one filter to the next in scratch memory. */
 static size_t dense_step(const struct conv2d_plan *p)
 {
     return p->row_block * p->row_vectors * p->lanes;

@@ -5,7 +5,7 @@
  * any size are as fast as wide images. Small images are computed several at a time, because the
  * weights are read once for all of them.
  *
- * Sums have the order of conv2d_direct, and its bits.
+ * Sums have the same order and the same bits as in conv2d_direct.
  */
 #include "conv2d/conv2d_cost.h"
 #include "conv2d/conv2d_input.h"
@@ -47,8 +47,9 @@ static size_t padded_width(const struct conv2d *c)
     return (c->out.w - 1) * c->stride.w + (c->kernel.w - 1) * c->dilation.w + 1;
 }
 
-/* Is the input copied? Also where channels lie so far apart that a tile of pixels reads more pages
- * than the TLB holds, if the copy is read for several blocks of filters. */
+/* True if the input is copied: to add a border, or because channels lie so far apart that a tile of
+ * pixels reads more pages than the TLB holds. The second reason applies only if several blocks of
+ * filters read the copy. */
 static bool is_copied(const struct conv2d_plan *p)
 {
     enum { PAGE = 4096, TLB_PAGES = 48 };

@@ -6,8 +6,8 @@
 /*
  * The sums of conv2d_grad_weight and conv2d_grad_weight_sparse. Blocks of images are summed
  * separately, and their sums are added in order. Shapes alone decide the blocks. The sums are
- * (blocks, out_channels, entries). The entries of a filter are the gradients of its weights, then
- * that of its bias.
+ * (blocks, out_channels, entries). The entries of a filter are the gradients of its weights,
+ * followed by the gradient of its bias.
  */
 
 struct image_blocks {

@@ -19,7 +19,8 @@ struct grad_input_run {
     size_t size, channels, filters, taps;
     size_t block_rows, block_channels; /* output rows and channels of one matmul */
     char *scratch;
-    /* Bytes. A worker's scratch memory is for matmul, and from `products` on for the products. */
+    /* Bytes. A worker's scratch memory holds the memory of matmul and, from byte `products` on, the
+     * products. */
     size_t products, worker_scratch;
 };
 
@@ -28,8 +29,8 @@ struct output_range {
     size_t first, end;
 };
 
-/* The outputs among [from, from + n) whose tap is inside the image of `size` pixels. The tap is x
- * pixels from the start of the kernel. */
+/* Returns the outputs among [from, from + n) whose tap lies inside the image of `size` pixels. The
+ * tap is x pixels from the start of the kernel. */
 static struct output_range range_inside(size_t from, size_t n, size_t x, size_t padding,
                                         size_t stride, size_t size)
 {

@@ -5,8 +5,8 @@
  * cache lines, and rows that are not whole vectors are padded with zeros. Images are copied where
  * conv2d_input.h says so, and where rows are padded.
  *
- * Order of summation: block of images by block of images, and each block in chunks of vectors.
- * Shapes alone determine both. The sums of the blocks are added in order.
+ * Order of summation: each block of images is summed in chunks of vectors, and the sums of the
+ * blocks are added in order. Shapes alone determine blocks and chunks.
  */
 #include <string.h>
 
@@ -32,7 +32,7 @@ struct grad_weight_run {
     size_t image_step, map_step; /* elements from one image to the next: pixels, gradients */
     struct image_blocks blocks;
     size_t vectors; /* vectors of one filter's gradients in a batch */
-    bool by_rows;   /* see add_rows */
+    bool by_rows;   /* add_rows computes the sums */
     ptrdiff_t *image_at, *gradient_at, *ones_at, *row_at;
     char *ones; /* a row of ones: the dot product with it is a sum */
     char *sums; /* [blocks][out_channels][entries] */

@@ -1,8 +1,8 @@
 /*
  * The gradient of a convolution's filters if only some output pixels have a gradient. Each such
  * pixel reads a patch of the image, and the result is the sum of these patches, each times its
- * gradient. Before a 2 x 2 pool this takes a quarter of the multiplications, and fewer if a ReLU
- * sets some of the gradients to zero.
+ * gradient. For a convolution before a 2 x 2 pool, this takes a quarter of the multiplications, and
+ * fewer if a ReLU sets some of the gradients to zero.
  *
  * Order of summation: block of images by block of images. Shapes alone determine the blocks. Each
  * block is summed in the order of patches_kernel, over the gradients that are not zero.
@@ -118,7 +118,7 @@ static void plan_copies(struct sparse_run *r)
     r->factors = scratch_add(&r->worker_scratch, gradients, r->size);
 }
 
-/* The kernels for patches as wide as the filters. */
+/* Returns the kernels for patches as wide as the filters. */
 static const struct layer_kernels *patch_kernels(const struct conv2d *c)
 {
     const struct kernels *wide = kernels_current();

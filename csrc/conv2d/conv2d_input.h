@@ -11,26 +11,26 @@
  */
 
 /*
- * Can memory hold a padded copy of an image whose rows have room for one more vector? Users choose
- * padding and dilation freely, so products with them can overflow any integer type. Here they are
- * computed in double, which only loses a little precision. If the result is true, no product of an
- * image's sizes overflows size_t. Products of the sizes of filters and feature maps never do,
- * because those arrays exist.
+ * True if memory can hold a padded copy of an image whose rows have room for one more vector. Users
+ * choose padding and dilation freely, so products with them can overflow any integer type. Here
+ * they are computed in double, which only loses a little precision. If the result is true, no
+ * product of an image's sizes overflows size_t. Products of the sizes of filters and feature maps
+ * never do, because those arrays exist.
  */
 bool conv2d_may_fit(const struct conv2d *conv);
 
-/* The kernels for lanes along output rows. They have narrow vectors if wide ones would leave a
- * third of their lanes unused. */
+/* Returns the kernels for lanes along output rows. They have narrow vectors if wide ones would
+ * leave a third of their lanes unused. */
 const struct kernels *conv2d_row_kernels(const struct conv2d *conv);
 
-/* The number of input rows that `rows` output rows read. */
+/* Returns the number of input rows that `rows` output rows read. */
 size_t conv2d_input_rows(const struct conv2d *conv, size_t rows);
 
-/* Does an output pixel read pixels outside the image, or does a vector of outputs read pixels that
- * are not adjacent? */
+/* True if an output pixel reads pixels outside the image, or if a vector of outputs reads pixels
+ * that are not adjacent. */
 bool conv2d_needs_copy(const struct conv2d *conv);
 
-/* The position of a column of the padded image in a row of a copy. */
+/* Returns the position of a column of the padded image in a row of a copy. */
 static inline size_t conv2d_copied_column(size_t column, size_t stride, size_t phase)
 {
     return stride == 1 ? column : column % stride * phase + column / stride;

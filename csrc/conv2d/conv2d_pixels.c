@@ -11,7 +11,7 @@ size_t conv2d_filter_blocks(const struct conv2d_plan *p)
 
 struct filter_block conv2d_filter_block(const struct conv2d_plan *p, size_t i)
 {
-    /* Blocks are as even as possible: 6 vectors are blocks of 3 and 3, not 4 and 2. */
+    /* Blocks are as even as possible: 6 vectors are divided into 3 and 3, not 4 and 2. */
     const size_t vectors = conv2d_filter_vectors(p), blocks = conv2d_filter_blocks(p),
                  first = i * vectors / blocks, end = (i + 1) * vectors / blocks;
     return (struct filter_block){

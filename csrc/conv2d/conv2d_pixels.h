@@ -14,11 +14,11 @@ struct filter_block {
     size_t first_vector; /* vectors of the group before this block */
 };
 
-/* The number of blocks of a group, and block i of them. */
+/* Return the number of blocks of a group, and block i. */
 size_t conv2d_filter_blocks(const struct conv2d_plan *plan);
 struct filter_block conv2d_filter_block(const struct conv2d_plan *plan, size_t i);
 
-/* The number of vectors of all filters of a group. */
+/* Returns the number of vectors of all filters of a group. */
 static inline size_t conv2d_filter_vectors(const struct conv2d_plan *p)
 {
     return size_parts(p->filters, p->lanes);
@@ -29,7 +29,7 @@ static inline size_t conv2d_filter_vectors(const struct conv2d_plan *p)
 void conv2d_pack_filters(const struct conv2d_plan *plan, size_t filter, struct filter_block block,
                          void *to);
 
-/* Packs the bias: to is (groups, vectors * lanes). The plan has a bias. */
+/* Packs the bias: to is (groups, vectors * lanes). The plan must have a bias. */
 void conv2d_pack_bias(const struct conv2d_plan *plan, void *to);
 
 /* Copies sums (pixels, vectors * lanes) of a block to the output: pixel p of the block's filter f
@@ -42,8 +42,8 @@ void conv2d_store_pixels(const struct conv2d_plan *plan, const void *sums,
 void conv2d_copy_padded(const struct conv2d *conv, const char *planes, size_t channels,
                         size_t first, size_t rows, size_t pitch, char *to);
 
-/* From the state of conv2d_filter_lanes: the packed filters of all groups and blocks, and the
- * packed bias or NULL. */
+/* Return members of the state of conv2d_filter_lanes: the packed filters of all groups and blocks,
+ * and the packed bias or NULL. */
 const void *conv2d_filter_lanes_filters(const void *state);
 const void *conv2d_filter_lanes_bias(const void *state);
 

@@ -1,10 +1,10 @@
 /*
  * Convolution with kernels of 1 x 1 as a matrix product, with lanes along pixels: the pixels that
  * the outputs read are packed into panels, (channels, up to four vectors), and each weight is
- * broadcast and multiplied with the vectors of a panel. Rows need not be whole vectors, because the
- * pixels of a block of rows are counted through. The results need no transposition.
+ * broadcast and multiplied with the vectors of a panel. Rows need not be whole vectors, because
+ * vectors run on from one row of a block to the next. The results need no transposition.
  *
- * Sums have the order of conv2d_direct, and its bits.
+ * Sums have the same order and the same bits as in conv2d_direct.
  */
 #include <string.h>
 
@@ -44,7 +44,8 @@ static void pointwise_layout(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
     const size_t rows = smaller(size_parts(BLOCK_PIXELS, c->out.w), c->out.h);
-    p->row_block = size_parts(c->out.h, size_parts(c->out.h, rows)); /* blocks of even sizes */
+    /* blocks of nearly equal sizes */
+    p->row_block = size_parts(c->out.h, size_parts(c->out.h, rows));
     p->image_block = 1;
 }
 
@@ -137,7 +138,7 @@ static void pointwise_run(const struct conv2d_plan *p, const void *state,
 {
     const size_t pixels = b->rows * p->conv.out.w, vectors = size_parts(pixels, p->lanes),
                  panels = size_parts(vectors, p->kernels->vectors);
-    for (size_t i = 0; i < panels; i++) { /* panels of even sizes */
+    for (size_t i = 0; i < panels; i++) { /* panels of nearly equal sizes */
         const size_t start = i * vectors / panels, end = (i + 1) * vectors / panels,
                      first = start * p->lanes;
         multiply_panel(p, state, b, first, smaller(end * p->lanes, pixels) - first, end - start);

@@ -37,8 +37,8 @@ static bool winograd_fits(const struct conv2d_plan *p)
            p->filters >= MIN_FILTERS && p->channels * c->kernel.w >= MIN_STEPS;
 }
 
-/* Six products for two rows in place of ten, and about as much time as another one for the
- * transforms. */
+/* Two rows take six products instead of ten. The transforms take about as long as one more
+ * product. */
 static double winograd_cost(const struct conv2d_plan *p, size_t images)
 {
     (void)images;
@@ -46,7 +46,7 @@ static double winograd_cost(const struct conv2d_plan *p, size_t images)
            conv2d_cost_outer(p, (double)(conv2d_computed(&p->conv).h * p->row_vectors));
 }
 
-/* Pairs of output rows; a last single row counts as a pair. */
+/* Returns the number of pairs of output rows; a last single row counts as a pair. */
 static size_t pairs_of(size_t rows)
 {
     return (rows + 1) / 2;
@@ -165,7 +165,7 @@ static void add_channels(const struct conv2d_plan *p, const struct winograd *s,
     }
 }
 
-/* Writes the results, by the output transform. Returns false if one of them is not finite. */
+/* Writes the results of the output transform. Returns false if one of them is not finite. */
 static bool transform_output(const struct conv2d_plan *p, const struct winograd *s,
                              const struct conv2d_block *b)
 {

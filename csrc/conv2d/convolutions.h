@@ -27,25 +27,26 @@ struct conv2d {
     struct cancel_token *token; /* or NULL; a cancelled call leaves its results incomplete */
 };
 
-/* The output pixels along one side of a fused pooling window: 2, or 1 without pooling. */
+/* Returns the number of output pixels along one side of a fused pooling window: 2, or 1 without
+ * pooling. */
 static inline size_t conv2d_pool_size(const struct conv2d *conv)
 {
     return conv->pool ? 2 : 1;
 }
 
-/* Elements that one filter writes for one image, after pooling. */
+/* Returns the number of elements that one filter writes for one image, after pooling. */
 static inline size_t conv2d_map_size(const struct conv2d *conv)
 {
     const size_t by = conv2d_pool_size(conv);
     return (conv->out.h / by) * (conv->out.w / by);
 }
 
-/* Can conv2d fuse 2 x 2 pooling for this shape? */
+/* True if conv2d can fuse 2 x 2 pooling for this shape. */
 bool conv2d_pools(const struct conv2d *conv);
 
 int conv2d(const struct conv2d *conv);
 
-/* The number of elements of the output before pooling, or SIZE_MAX on overflow. */
+/* Returns the number of elements of the output before pooling, or SIZE_MAX on overflow. */
 size_t conv2d_outputs(const struct conv2d *conv);
 
 /*
@@ -62,8 +63,8 @@ struct conv2d_plan {
     const struct winograd_kernels *winograd;
     size_t size;                          /* bytes of an element */
     size_t lanes;                         /* elements of a vector */
-    size_t row_lanes;                     /* the same of conv2d_row_kernels */
-    size_t tile_rows;                     /* most filters of one call of `outer` */
+    size_t row_lanes;                     /* elements of a vector of conv2d_row_kernels */
+    size_t tile_rows;                     /* largest number of filters in a call of `outer` */
     size_t channels, filters;             /* of one group */
     size_t channel_block, channel_blocks; /* channels of a block; number of blocks */
     size_t row_block, row_blocks;         /* output rows of a block; blocks of an image */
