@@ -1,4 +1,5 @@
-/* Runs a network with lanes across images. A task is a block of some vectors of images. */
+/* Runs a network with lanes across images. A task is a block of up to BLOCK_VECTORS vectors of
+ * images. */
 #include "network/lanes.h"
 
 #include "base/pool.h"
@@ -12,14 +13,14 @@ struct lanes_call {
     const char *input;
     char *output;
     size_t block; /* vectors of a task */
-    /* Bytes of one buffer between two stages: of the maps of a vector, and of the flat data of a
-     * block. Each worker has two of both. */
+    /* Bytes of a buffer for the maps of a vector between two stages, and of a buffer for the flat
+     * data of a block. Each worker has two buffers of each kind. */
     size_t between, flat;
     char *scratch;
 };
 
-/* Runs stages [first, end) on `vectors` vectors. Returns where the output of the last one is: in
- * one of the buffers, or at `last` unless it is NULL. */
+/* Runs stages [first, end) on `vectors` vectors. Returns the address of the last output: `last` or,
+ * if that is NULL, one of the buffers. */
 static const char *run_range(const struct lanes_plan *p, size_t first, size_t end, size_t vectors,
                              const char *input, char *const buffers[2], char *last)
 {

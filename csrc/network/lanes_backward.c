@@ -1,10 +1,10 @@
 /*
  * The gradients of a network with lanes across images.
  *
- * Between two stages lies the gradient of a map without its border. A convolution copies it, or
+ * Stages pass on the gradient of a map without its border. A convolution copies this gradient, or
  * spreads it over the pixels that pooling chose, into a map with a border of zeros. The gradient of
- * its input is then a convolution of that map. Input pixels of one residue modulo the stride (a
- * phase) meet the same taps.
+ * the convolution's input is then a convolution of that map. Input pixels of one residue modulo the
+ * stride (a phase) meet the same taps.
  */
 #include <string.h>
 
@@ -16,7 +16,7 @@ enum {
     CALL_PIXELS = 64,   /* output pixels of one kernel call; their gradients stay in L1 */
     CHAIN_STEPS = 256,  /* approximate limit of the terms of a chain */
     BLOCK_VECTORS = 4,  /* vectors that a linear layer multiplies with a weight at a time */
-    MOST_GROUPS = 16,   /* groups of images with a full vector; each has sums of its own */
+    MOST_GROUPS = 16,   /* largest number of groups of full vectors; each group has its own sums */
     LINEAR_FILTERS = 20 /* filters of a linear layer in one task */
 };
 
@@ -27,9 +27,9 @@ struct phase {
     size_t weights_at;    /* first element of its packed weights */
 };
 
-/* What the gradients of a convolution need. */
+/* Tables and sizes for the gradients of a convolution. */
 struct conv_grad {
-    bool input;           /* is the gradient of its input wanted? */
+    bool input;           /* the gradient of its input is computed */
     struct lanes_map map; /* of the gradients of its output, before pooling */
     /* The offset of each output pixel in that map and in the input. */
     ptrdiff_t *gradients, *inputs;
@@ -39,23 +39,25 @@ struct conv_grad {
     size_t phase_count;
     ptrdiff_t *pixels, *outputs, *taps;
     char *weights; /* packed, [phase][filter's group][channel][filter][tap] */
-    size_t sums;   /* bytes before its sums in a worker's memory; the sums of the bias follow */
-    size_t result; /* elements before its sums in those of a group; those of the bias follow */
+    size_t sums;   /* byte position of its sums in a worker's memory; the sums of the bias follow */
+    /* position of its sums among the sums of a group, in elements; the sums of the bias follow */
+    size_t result;
 };
 
 struct backward_call {
     const struct lanes_tape *tape;
     const struct lanes_gradients *gradients;
     struct conv_grad convs[MOST_LAYERS];
-    char *flat[MOST_LAYERS]; /* of flat stages: the gradients of the outputs of all vectors */
+    char *flat[MOST_LAYERS]; /* for flat stages: the gradients of the outputs of all vectors */
     size_t full;             /* vectors without idle lanes */
     size_t group;            /* vectors of a group */
-    size_t groups;           /* with the incomplete vector, which is a group of its own */
-    size_t parameters;       /* elements of the sums of a group */
-    char *results;           /* [groups][parameters] */
+    /* number of groups, including the incomplete vector, which forms a separate group */
+    size_t groups;
+    size_t parameters; /* elements of the sums of a group */
+    char *results;     /* [groups][parameters] */
     char *scratch;
     size_t worker_scratch, sums, map, between, features; /* bytes */
-    const struct lanes_stage *linear;                    /* of the second job */
+    const struct lanes_stage *linear; /* the linear layer whose gradients linear_task sums */
     size_t linear_number;
     char *linear_scratch;
     size_t linear_worker;
@@ -66,7 +68,7 @@ static size_t vector_bytes(const struct lanes_plan *p)
     return p->lanes * p->size;
 }
 
-/* Bytes of a map without its border. */
+/* Returns the bytes of a map without its border. */
 static size_t dense_bytes(const struct lanes_plan *p, const struct lanes_map *m)
 {
     return m->channels * m->size.h * m->size.w * vector_bytes(p);
@@ -104,8 +106,8 @@ static void plan_map(struct conv_grad *g, const struct lanes_stage *s)
             larger(m->pitch, (l->before.w + s->in.size.w - 1) / l->stride.w + 1) + m->before.w;
     }
     m->plane = m->rows * m->pitch;
-    if (s->pool ||
-        m->plane > m->size.h * m->size.w) { /* a copy: not a power of two, for the cache */
+    /* An odd plane keeps the channels of a copied map from colliding in the cache. */
+    if (s->pool || m->plane > m->size.h * m->size.w) {
         m->plane |= 1;
     }
     m->first = m->before.h * m->pitch + m->before.w;
@@ -114,8 +116,9 @@ static void plan_map(struct conv_grad *g, const struct lanes_stage *s)
         g->input ? smaller(l->stride.h, s->in.size.h) * smaller(l->stride.w, s->in.size.w) : 0;
 }
 
-/* Lists the taps of an axis that meet input pixels of this residue, and for each the distance from
- * the input pixel's quotient by the stride to its output pixel. Returns their number. */
+/* Lists the taps of an axis that meet input pixels of this residue modulo the stride. The offset of
+ * a tap is its output pixel minus the quotient of the input pixel and the stride. Returns the
+ * number of taps. */
 static size_t taps_of(size_t residue, size_t kernel, size_t stride, size_t dilation, size_t *taps,
                       ptrdiff_t *offsets)
 {
@@ -232,7 +235,7 @@ static void take_tables(const struct lanes_plan *p, const struct lanes_stage *s,
     g->weights = arena_take(arena, taps * s->layer.out * s->channels, p->size);
 }
 
-/* Sizes everything that does not need memory. */
+/* Sets all sizes that can be set before memory is allocated. */
 static void plan_sizes(struct backward_call *r)
 {
     const struct lanes_plan *p = &r->tape->plan;
@@ -281,8 +284,8 @@ static void gate(const struct lanes_plan *p, const struct lanes_map *m, const ch
     }
 }
 
-/* Writes the gradients of a convolution's output before pooling, with their border, and returns
- * them. Returns `gradient` if that is what the map would hold. */
+/* Writes the gradients of a convolution's output before pooling, with their border, to `map` and
+ * returns it. Returns `gradient` itself if the map would hold the same elements. */
 static const char *spread(const struct lanes_plan *p, const struct lanes_stage *s,
                           const struct conv_grad *g, const char *choices, const char *gradient,
                           char *map)
@@ -388,8 +391,8 @@ static void pool_gradient(const struct lanes_plan *p, const struct lanes_stage *
     }
 }
 
-/* The gradients of the parameters and of the input of a convolution. gradient is that of its
- * output and is changed; the gradient of the input goes to `output`. */
+/* Computes the gradients of the parameters and of the input of a convolution. `gradient` is the
+ * gradient of its output and is overwritten. The gradient of the input goes to `output`. */
 static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bool add,
                            char *gradient, char *output, char *scratch)
 {
@@ -441,8 +444,8 @@ static void mapped_gradients(const struct backward_call *r, size_t v, bool add, 
     }
 }
 
-/* Gradients of the flat stages for vectors [first, first + vectors). That of the input of the first
- * one goes to `features`. */
+/* Computes the gradients of the flat stages for vectors [first, first + vectors). The gradient of
+ * the first stage's input goes to `features`. */
 static void flat_gradients(const struct backward_call *r, size_t first, size_t vectors,
                            char *features)
 {
@@ -524,7 +527,7 @@ static void group_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* The gradients of the parameters of a linear layer: sums over all vectors of images. */
+/* Computes the gradients of the parameters of a linear layer: sums over all vectors of images. */
 static void linear_task(void *context, size_t task, size_t worker)
 {
     const struct backward_call *r = context;

@@ -11,7 +11,7 @@
  * decides the groups.
  */
 
-/* What a forward pass keeps. */
+/* The data that a forward pass keeps for backward passes. */
 struct lanes_tape {
     struct lanes_plan plan;
     char *memory;
@@ -28,8 +28,8 @@ int lanes_forward(struct lanes_tape *tape, enum compute_type compute, const stru
                   struct cancel_token *token);
 void lanes_tape_free(struct lanes_tape *tape);
 
-/* Gradients of the output, of the input (NULL: not wanted) and of the parameters of layer i. A
- * layer without a bias has NULL. */
+/* The gradients of the output, of the input (NULL: not computed) and of the parameters of each
+ * layer. The bias is NULL for a layer without one. */
 struct lanes_gradients {
     const void *output;
     void *input;

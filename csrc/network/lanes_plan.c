@@ -8,12 +8,13 @@
 
 enum {
     CHAIN_STEPS = 256, /* approximate limit of the terms of a chain, as in conv2d/conv2d.c */
-    CALL_PIXELS = 64,  /* output pixels of a kernel call, at least, unless the map is smaller */
+    /* smallest number of output pixels in a kernel call, unless the map is smaller */
+    CALL_PIXELS = 64,
     /* Limit of the bytes of one map. The input and the output of a stage should stay in the
      * cache. */
     MAP_BYTES = 4 << 20,
-    /* Multiplications for each element of the network's input and output, at least. With fewer, the
-     * transposition of the images takes longer than the vectors gain. */
+    /* Smallest number of multiplications for each element of the network's input and output. With
+     * fewer, the transposition of the images takes more time than the vectors save. */
     LEAST_INTENSITY = 64
 };
 
@@ -22,7 +23,7 @@ static size_t clamp_from_one(size_t n, size_t most)
     return n == 0 ? 1 : smaller(n, most);
 }
 
-/* The first map of a shape, or a later one. Borders are added by the stage that reads the map. */
+/* Returns the map of a shape, without a border. The stage that reads the map adds the border. */
 static struct lanes_map map_of(const struct shape *s)
 {
     const struct lanes_map map = {.channels = s->channels,
@@ -160,7 +161,8 @@ bool lanes_apply(enum compute_type compute, const struct layer *layers, size_t c
     return p.multiplications / LEAST_INTENSITY >= elements;
 }
 
-/* The offsets of a convolution's taps, in the order of its weights, and of its pixels. */
+/* Fills the tables of offsets of a convolution: of its taps, in the order of the weights, and of
+ * its pixels. */
 static void fill_conv(const struct lanes_plan *p, struct lanes_stage *s)
 {
     const struct layer *l = &s->layer;

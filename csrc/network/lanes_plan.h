@@ -21,9 +21,10 @@
 struct lanes_map {
     size_t channels;
     struct extent2 size;
-    struct extent2 before;     /* border above and to the left */
-    size_t rows, pitch, plane; /* of a channel, with the border: rows, vectors of a row, vectors */
-    size_t first, total;       /* first vector that is no border; all vectors */
+    struct extent2 before; /* border above and to the left */
+    /* of a channel with its border: rows, vectors of a row, vectors in all */
+    size_t rows, pitch, plane;
+    size_t first, total; /* first vector that is not in the border; all vectors */
 };
 
 /* A layer and the layers fused into it. */
@@ -32,12 +33,13 @@ struct lanes_stage {
     size_t number;   /* of the layer in the network */
     bool relu, pool; /* fused into a convolution or linear layer */
     struct lanes_map in, out;
-    /* Of a convolution or linear layer: sizes of a group; the output before pooling; steps of a
-     * filter, and of a chain. */
+    /* For a convolution or linear layer: channels and filters of a group; the size of the output
+     * before pooling; terms of a sum, and of a chain. */
     size_t channels, filters;
     struct extent2 computed;
     size_t depth, chain;
-    /* The output rows of one kernel call, in units of a pooling window, and their pixels. */
+    /* A unit is `unit` output rows: 2 with pooling, else 1. The output has `units` units of
+     * unit_pixels pixels; a kernel call computes up to unit_block units. */
     size_t unit, unit_block, units, unit_pixels;
     ptrdiff_t *taps, *pixels, *outputs, *choices;
 };
@@ -54,7 +56,8 @@ struct lanes_plan {
     void *tables;
 };
 
-/* Would the layers run faster this way than image by image? All layers must fit the shape. */
+/* True if the layers run faster with lanes across images than image by image. All layers must fit
+ * the shape. */
 bool lanes_apply(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                  struct shape shape);
 
@@ -68,13 +71,13 @@ void lanes_plan_free(struct lanes_plan *plan);
 const struct lanes_map *lanes_input(const struct lanes_plan *plan);
 const struct lanes_map *lanes_output(const struct lanes_plan *plan);
 
-/* Bytes of a map. */
+/* Returns the bytes of a map. */
 static inline size_t lanes_bytes(const struct lanes_plan *p, const struct lanes_map *map)
 {
     return map->total * p->lanes * p->size;
 }
 
-/* The images of vector v. */
+/* Returns the number of images of vector v. */
 static inline size_t lanes_images(const struct lanes_plan *p, size_t v)
 {
     const size_t rest = p->images - v * p->lanes;
@@ -84,8 +87,8 @@ static inline size_t lanes_images(const struct lanes_plan *p, size_t v)
 /* Fills the border of a map with zeros. */
 void lanes_clear_border(const struct lanes_plan *plan, const struct lanes_map *map, void *vectors);
 
-/* Transposes the images of vector v of (images, C, H, W) into a map with its border, or a map
- * without a border into them. */
+/* lanes_gather transposes the images of vector v, from (images, C, H, W), into a map with its
+ * border. lanes_scatter transposes a map without a border back into these images. */
 void lanes_gather(const struct lanes_plan *plan, const struct lanes_map *map, size_t v,
                   const void *images, void *vectors);
 void lanes_scatter(const struct lanes_plan *plan, const struct lanes_map *map, size_t v,

@@ -28,7 +28,7 @@ struct network_call {
     const struct stage *stages;
     size_t count;  /* number of stages */
     size_t size;   /* bytes of an element */
-    size_t images; /* of all blocks */
+    size_t images; /* images of all blocks */
     size_t block;  /* images of a block */
     const char *input;
     char *output;

@@ -10,8 +10,8 @@
  * (lanes_plan.h). Otherwise the results have the same bits as those of the layers one by one.
  */
 
-/* There must be 1 to MOST_LAYERS layers, all must fit by network_shape, and the output must not be
- * empty. token may be NULL. Returns 0, or -1 when there is no memory. */
+/* There must be 1 to MOST_LAYERS layers. network_shape must accept all of them, and the output must
+ * not be empty. token may be NULL. Returns 0, or -1 when there is no memory. */
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                 struct shape shape, const void *input, void *output, struct cancel_token *token);
 

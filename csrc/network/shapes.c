@@ -1,7 +1,8 @@
 /* The shapes between the layers of a network, and which layers are fused. */
 #include "network/shapes.h"
 
-/* Can memory hold an image of this shape? Between layers there is no array that proves it. */
+/* True if memory can hold an image of this shape. Between layers there is no array that would prove
+ * it. */
 static bool may_fit(const struct shape *s)
 {
     return (double)s->channels * (double)s->size.h * (double)s->size.w < 0x1p48;

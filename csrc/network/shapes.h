@@ -6,8 +6,7 @@
 
 #include "nn/geometry.h"
 
-/* The layers that a network can run (network/shapes.h). cossim/nn/modules.py lists their classes
- * in this order. */
+/* The layers that a network can run. cossim/nn/modules.py lists their classes in this order. */
 enum layer_kind {
     LAYER_CONV2D,
     LAYER_LINEAR,
@@ -34,20 +33,20 @@ struct shape {
     struct extent2 size;
 };
 
-/* The number of elements of one image. */
+/* Returns the number of elements of one image. */
 static inline size_t shape_elements(const struct shape *s)
 {
     return s->flat ? s->channels : s->channels * s->size.h * s->size.w;
 }
 
-/* Replaces the shape by that of the layer's output. Returns false if the layer does not fit. */
+/* Replaces *shape by the shape of the layer's output. Returns false if the layer does not fit. */
 bool shape_after(const struct layer *layer, struct shape *shape);
 
 /* Follows the shape through the layers until one does not fit. Sets *shape to the last output and
  * returns how many fit. */
 size_t network_shape(const struct layer *layers, size_t count, struct shape *shape);
 
-/* The number of layers, from the first, that one kernel computes together: a convolution or linear
+/* Returns the number of leading layers that one kernel computes together: a convolution or linear
  * layer, a ReLU, and 2 x 2 pooling after a convolution. Only the kinds of layers and the sizes of
  * pools matter. count is at least 1. */
 enum { MOST_FUSED = 3 };
