@@ -13,8 +13,8 @@
  * lanes_conv_kernel computes, for each filter r < filters and each pixel p < pixels,
  *
  *     output[r * map_step + output_offsets[p] + lane] = sum over i < depth of
- *         weight[r * filter_step + i * depth_step] * input[pixel_offsets[p] + tap_offsets[i] +
- * lane]
+ *         weight[r * filter_step + i * depth_step] *
+ *         input[pixel_offsets[p] + tap_offsets[i] + lane]
  *
  * The steps are added one by one in chains of `chain` steps, and the chains are added in order.
  * With `add`, the sum is added to the value in output. bias[r] and relu then act as in struct
@@ -40,8 +40,8 @@ struct lanes_conv {
 };
 typedef void lanes_conv_kernel(const struct lanes_conv *c, size_t filters, size_t pixels);
 
-/* out[i * lanes + image] = in[image * image_step + i] for i < n, and 0 for images that are not
- * there. images is at most lanes. */
+/* out[i * lanes + image] = in[image * image_step + i] for i < n and image < images. The other lanes
+ * get 0. images is at most lanes. */
 typedef void lanes_gather_kernel(void *out, const void *in, size_t image_step, size_t images,
                                  size_t n);
 
@@ -57,8 +57,8 @@ struct lanes_window {
     size_t rows, columns, row_step, column_step;
 };
 
-/* The maximum of one window, and its number in the window, row by row, as lanes_conv_kernel stores
- * them. choices may be NULL. An empty window gives -infinity and 0. */
+/* Stores the maximum of one window, and its number in the window, counted row by row, as
+ * lanes_conv_kernel does. choices may be NULL. An empty window gives -infinity and 0. */
 typedef void lanes_max_pool_kernel(void *out, void *choices, const void *in,
                                    const struct lanes_window *window);
 
@@ -83,14 +83,15 @@ struct lanes_products {
 };
 typedef void lanes_products_kernel(const struct lanes_products *p);
 
-/* Adds n vectors to one, in four chains. */
+/* Adds the sum of n vectors to *sum. Four chains sum the vectors. */
 typedef void lanes_add_sum_kernel(void *sum, const void *x, size_t n);
 
 /* out[i] = the sum of the first `images` lanes of vector i < n, in an order that n does not
  * change. */
 typedef void lanes_reduce_kernel(void *out, const void *x, size_t images, size_t n);
 
-/* The gradient of ReLU, of n vectors: out = gradient, or 0 where its result y is 0 or less. */
+/* The gradient of ReLU for n vectors: out = gradient, or 0 where y, the result of ReLU, is 0 or
+ * less. */
 typedef void lanes_relu_gradient_kernel(void *out, const void *y, const void *gradient, size_t n);
 
 /* The gradient of 2 x 2 pooling of one output row of n windows, which lie row_step elements apart
@@ -98,7 +99,7 @@ typedef void lanes_relu_gradient_kernel(void *out, const void *y, const void *gr
 typedef void lanes_unpool_kernel(void *out, size_t row_step, const void *choices,
                                  const void *gradient, size_t n);
 
-/* The gradient of one window of lanes_max_pool_kernel: added to the chosen pixel. */
+/* The gradient of lanes_max_pool_kernel for one window: adds the gradient to the chosen pixel. */
 typedef void lanes_max_unpool_kernel(void *out, const void *choices, const void *gradient,
                                      const struct lanes_window *window);
 

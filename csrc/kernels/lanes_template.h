@@ -14,8 +14,9 @@
  */
 #define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
 
-/* The sums that fit the registers together with the operands of a step: filters by pixels, and
- * filters by entries of a filter. Sets with many registers (TILE_ROWS is 8) have 32, others 16. */
+/* The numbers of sums that fit the registers together with the operands of a step: filters by
+ * pixels, and filters by entries of a filter. Instruction sets with a TILE_ROWS of 8 have 32
+ * registers, others 16. */
 #ifndef LANES_ROWS
 #if TILE_ROWS >= 8
 #define LANES_ROWS 6
@@ -53,7 +54,7 @@ INLINE void NAME(lanes_choose)(LAYER_TYPE *restrict largest, LAYER_INTEGER *rest
     }
 }
 
-/* One chain: sums of steps [first, end) for `rows` filters and `pixels` pixels. */
+/* Sums one chain, steps [first, end), for `rows` filters and `pixels` pixels. */
 INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS], const LAYER_TYPE *weight,
                               size_t step, size_t depth_step, const LAYER_TYPE *const *input,
                               const ptrdiff_t *taps, size_t first, size_t end, const int rows,
@@ -81,7 +82,7 @@ INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS], const
     }
 }
 
-/* Sums of `rows` filters for `pixels` pixels, from `filter` and `pixel` on. */
+/* Computes the sums of `rows` filters and `pixels` pixels, from `filter` and `pixel` on. */
 INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t pixel,
                              const int rows, const int pixels)
 {
@@ -165,7 +166,7 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
     }
 }
 
-/* Each size of a tile has a function of its own, so that the compiler allocates registers for each
+/* Each size of a tile has its own function, so that the compiler allocates registers for each
  * separately. */
 #define LANES_TILE(rows, pixels) \
     static __attribute__((noinline)) void NAME(lanes_tile_##rows##x##pixels)( \
@@ -185,14 +186,14 @@ LANES_TILES(5)
 LANES_TILES(6)
 #endif
 
-/* The rows of part `part` of `parts` nearly equal parts of n rows begin here. */
+/* Returns the first row of part `part`, if n rows are divided into `parts` nearly equal parts. */
 INLINE size_t NAME(lanes_part)(size_t n, size_t parts, size_t part)
 {
     return n / parts * part + (part < n % parts ? part : n % parts);
 }
 
-/* Filters are the inner loop, so the input of a tile comes from the L1 cache for all but the first
- * of them. */
+/* The inner loop runs over tiles of filters, so all of them except the first read their input from
+ * the L1 cache. */
 static void NAME(lanes_conv)(const struct lanes_conv *call, size_t filters, size_t pixels)
 {
     static void (*const tiles[LANES_ROWS][3])(const struct lanes_conv *, size_t, size_t) = {
@@ -307,8 +308,8 @@ static void NAME(lanes_max_pool)(void *out_void, void *choices_void, const void 
     }
 }
 
-/* Products of `rows` filters with LANES_SUM_COLUMNS entries, from `filter` and `entry` on, of which
- * `wanted` are stored. */
+/* Computes the sums of `rows` filters and LANES_SUM_COLUMNS entries, from `filter` and `entry` on.
+ * Stores the sums of the first `wanted` entries. */
 INLINE void NAME(lanes_products_tile)(const struct lanes_products *p, size_t filter, size_t entry,
                                       size_t wanted, const int rows)
 {
@@ -369,7 +370,7 @@ PRODUCTS_TILE(5)
 #endif
 #undef PRODUCTS_TILE
 
-/* Entries are the inner loop: the gradients of a tile's filters stay in the L1 cache. */
+/* The inner loop runs over entries, so the gradients of a tile's filters stay in the L1 cache. */
 static void NAME(lanes_products)(const struct lanes_products *call)
 {
     static void (*const tiles[LANES_SUM_ROWS])(const struct lanes_products *, size_t, size_t,
