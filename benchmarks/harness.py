@@ -18,7 +18,7 @@ class Case:
 
     title: str
     candidates: dict  # name -> call
-    # each: (names of rivals, least ratio of the fastest rival's time to that of OURS[, candidate in place of OURS])
+    # each: (names of rivals, least ratio of the fastest rival's time to the time of OURS[, candidate in place of OURS])
     goals: list = field(default_factory=list)
     limit: float | None = None  # the longest time that OURS may take, in seconds
     bytes_read: int = 0

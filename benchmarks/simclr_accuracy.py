@@ -37,7 +37,7 @@ def accuracy(known, labels, rows, expected):
 
 
 def measure(images, labels, seed):
-    """Prints the accuracies of one seed, which also splits the images. Returns those of pixels, untrained, trained."""
+    """Prints and returns the accuracies (pixels, untrained, trained) of one seed, which also splits the images."""
     order = np.random.default_rng(seed).permutation(len(images))
     trained_on, held_out = np.split(order, [len(order) * 4 // 5])
 

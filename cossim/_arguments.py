@@ -26,7 +26,7 @@ DEFAULT_DIM = UnpassedInt(1)
 
 
 def dim_argument(function: str, dim: SupportsIndex) -> int:
-    """Checks dim. Its conversion can run code of the caller, so it comes before that of the arrays."""
+    """Checks dim. Converting it can run code of the caller, so dim is converted before the arrays."""
     return dim if isinstance(dim, UnpassedInt) else integer_argument(function, "dim", dim)
 
 

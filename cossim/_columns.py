@@ -113,7 +113,7 @@ def from_path(function: str, name: str, path: Any, as_array: AsArray) -> NDArray
 
 
 def from_pandas(function: str, name: str, data: Any, as_array: AsArray) -> NDArray[Any]:
-    """Returns a Series or DataFrame as an array. It can be one of objects, which from_objects then stacks.
+    """Returns a Series or DataFrame as an array. If its dtype is object, from_objects then stacks the rows.
 
     A DataFrame stands for its only column of vectors or, if all columns are numbers, for the matrix of them.
     """
@@ -143,7 +143,7 @@ def _is_nullable(dtype):
 
 def _holds_vectors(column: Any) -> bool:
     if hasattr(column.dtype, "pyarrow_dtype"):
-        return hasattr(column.dtype.pyarrow_dtype, "value_type")  # that of lists
+        return hasattr(column.dtype.pyarrow_dtype, "value_type")  # a type of lists
     first: Sequence[Any] = [value for value in column.iloc[:1] if not _is_null(value)]
     return column.dtype == object and bool(first) and np.ndim(first[0]) > 0
 

@@ -14,9 +14,9 @@ def threads(n: SupportsIndex) -> Generator[None]:
     """Limits each call within the block to n threads. Results do not depend on the number of threads.
 
     The limit applies to calls from the Python thread that enters the block. Other threads, also those that start within
-    the block, use the limit of the whole process, which ``set_num_threads`` sets. Of nested blocks the innermost one
-    applies. After the block the previous limit applies again. Used as a decorator, it wraps each call of a function in
-    a block.
+    the block, use the limit of the whole process, which ``set_num_threads`` sets. In nested blocks, the limit of the
+    innermost one applies. After the block the previous limit applies again. As a decorator, it wraps each call of a
+    function in a block.
 
     Parameters
     ----------

@@ -198,7 +198,7 @@ class CosineNeighbors(_Neighbors):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features), optional
-            None takes the rows of fit and leaves each row out of its own neighbours.
+            None stands for the rows of fit, and leaves each row out of its own neighbours.
         n_neighbors : int, optional
             Defaults to the parameter of the estimator.
         return_distance : bool
@@ -235,7 +235,7 @@ class CosineNeighbors(_Neighbors):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features), optional
-            None takes the rows of fit and leaves each row out of its own neighbours.
+            None stands for the rows of fit, and leaves each row out of its own neighbours.
         radius : float, optional
             In [0, 2]. Defaults to the parameter of the estimator.
         return_distance : bool

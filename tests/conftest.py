@@ -100,7 +100,7 @@ def c_objects(tmp_path_factory):
     """The folder where make builds the C tests. All tests share it, because the objects take half a minute to build."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return tmp_path_factory.mktemp("c")
-    folder = tmp_path_factory.getbasetemp().parent / "c"  # that of all processes: see turns.locked()
+    folder = tmp_path_factory.getbasetemp().parent / "c"  # one folder for all processes: see turns.locked()
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -151,7 +151,7 @@ def show_loop(z, matrix, timed):
 
 
 def draw(images, views, matrix, looped, path):
-    """Writes a PNG with some images above their second views, the similarity matrix, and that of the loop."""
+    """Writes a PNG with some images above their second views, the similarity matrix, and the loop's matrix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -118,7 +118,7 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> ArrayOrScal
     Returns
     -------
     numpy.ndarray
-        Has the shape and dtype of x. Results are calculated in float64 and rounded once; those of negative x keep
+        Has the shape and dtype of x. Results are calculated in float64 and rounded once. For negative x they keep
         their relative precision, where torch's sums cancel.
 
     Raises

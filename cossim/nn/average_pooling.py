@@ -194,7 +194,7 @@ def adaptive_avg_pool2d(x: Array, output_size: _OutputSize) -> NDArray[Any]:
     x : array_like, shape (N, C, H, W) or (C, H, W)
         float32 or float64. Never modified.
     output_size : int, None, or a pair of them
-        Height and width of the result. None keeps those of x. It may be larger than x.
+        Height and width of the result, which may be larger than x. None keeps the size of x.
 
     Returns
     -------

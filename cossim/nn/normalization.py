@@ -24,7 +24,7 @@ class _Normalized(NamedTuple):
     """A checked call of batch_norm with the statistics that it subtracts and divides by.
 
     x is (N, C, P), contiguous. mean and inverse, 1 / sqrt(variance + eps), are float64 of shape (C,).
-    of_batch says whether they are those of x, so that they have a gradient.
+    of_batch: they are the statistics of x, so they have a gradient.
     """
 
     x: np.ndarray
@@ -262,7 +262,7 @@ class BatchNorm2d(Module):
     affine : bool
         Whether the layer has weight, which starts at 1, and bias, which starts at 0.
     track_running_stats : bool
-        Whether the layer keeps running statistics. Without them it normalizes by those of the batch in both modes.
+        Whether the layer keeps running statistics. Without them it normalizes by the batch's statistics in both modes.
     bias : bool
         Whether an affine layer has a bias.
     dtype : float32 or float64

@@ -11,7 +11,7 @@ from cossim import _errors
 from cossim._io import map_elements, open_regular, read_bytes
 from cossim.rows.reader import ArrayReader, Reader, RowsError, Source, check_rows
 
-CHECKED = 4096  # rows of a .fvecs file whose length is compared with that of the first row
+CHECKED = 4096  # rows of a .fvecs file whose length is compared with the length of the first row
 
 
 def _mapped(file: Any, dtype: np.dtype[Any], shape: tuple[int, int], offset: int = 0) -> Any:

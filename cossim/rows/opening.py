@@ -101,8 +101,8 @@ def open_rows(
 
     Notes
     -----
-    By blocks: the memory needed is that of the rows that are read, and some MB. Where a row begins is found when the
-    file is opened, in one pass over files of text and of word2vec.
+    By blocks: the memory holds the rows that are read, and some MB. Opening a file of text or of word2vec reads all of
+    it once, to find where the rows begin.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class Source(NamedTuple):
     """A file to read, and the arguments of open_rows that concern it."""
 
     path: str
-    suffix: str = ""  # in lower case, without that of gzip
+    suffix: str = ""  # in lower case, without the suffix of gzip
     zipped: bool = False  # a gzip file
     name: str | None = None
     ids: str | None = None
@@ -134,7 +134,7 @@ def check_real(dtype: np.dtype[Any]) -> None:
 
 
 def chosen(names: list[str], name: str | None) -> str:
-    """Returns name, or the only one of the names if it is None. names are those of arrays or columns of vectors."""
+    """Returns name, or if it is None the only one of names, the arrays or columns of vectors in the file."""
     listed = ", ".join(map(repr, names[:GIVEN_NAMES])) + ", ..." * (len(names) > GIVEN_NAMES)
     if name is None and len(names) == 1:
         return names[0]

@@ -371,7 +371,7 @@ def pairs_above(
     memory bounds one task. where may be a mask of NumPy or Dask, (M,) or (N, M), or row numbers.
 
     With max_pairs, all pairs are counted before the first chunk is made. Until then the pairs of all blocks of x are
-    held, except those of a block that alone has more than max_pairs. If there are more in total, compute() raises a
+    held, except for a block that alone has more than max_pairs. If there are more in total, compute() raises a
     ValueError that says how many there are.
 
     >>> import cossim.search.dask_arrays, dask, dask.array as da

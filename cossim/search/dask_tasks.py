@@ -38,9 +38,9 @@ def run(call, *blocks):
 def run_unknown(task, function, axes, sizes, *blocks):
     """Runs a task along axes of unknown size.
 
-    axes: each such axis of the operands, counted from the last one, and that axis of the result. sizes: those of the
-    operands, with a negative number for an unknown one. Blocks of size 1 are doubled, and the result is cut: the C core
-    drops axes of size 1, which would give another order of summation than for the whole arrays.
+    axes: a dict from each such axis of the operands, counted from the last one, to the same axis of the result. sizes:
+    the shape of each operand, with a negative number for an unknown size. Blocks of size 1 are doubled, and the result
+    is cut: the C core drops axes of size 1, which would give another order of summation than for the whole arrays.
     """
     parts = [_block(block) for block in blocks]
     cut = {}
@@ -82,7 +82,7 @@ def _filter(function, filters, queries, candidates, both):
 def block_topk(k, eps, memory, binary, kinds, *blocks):
     """Finds, for each query of a block, the best k rows of one block of the corpus, or all rows if there are fewer.
 
-    blocks: those of the queries, of the corpus unless it is the queries, and of filters. Returns (values, indices,
+    blocks: of the queries, of the corpus unless it is the queries, and of filters. Returns (values, indices,
     number of rows of the block). Indices count from the first row of the block.
     """
     (queries, *corpus), filters = _split(kinds, blocks)
@@ -171,7 +171,7 @@ def finish_topk(k, parts, **reduction):
 def block_pairs(threshold, eps, memory, binary, max_pairs, kinds, *blocks):
     """Returns the pairs of two blocks, or only their number if that is above max_pairs.
 
-    blocks: those of x, of y unless it is x, and of filters. Row numbers count from the first rows of the blocks.
+    blocks: of x, of y unless it is x, and of filters. Row numbers count from the first rows of the blocks.
     """
     (x, *y), filters = _split(kinds, blocks)
     chosen = None
@@ -194,8 +194,8 @@ def join_pairs(first_rows, max_pairs, parts, first_row):
     """Joins the pairs of one block of x, sorted by (i, j), or returns only their number if that is above max_pairs.
 
     parts: for each block of y the result of block_pairs, or None if that pair of blocks is left out. first_rows: the
-    number of the first row of each block of y. first_row: that of the block of x. Row numbers of the result are those
-    of the whole arrays.
+    number of the first row of each block of y. first_row: the same of the block of x. Row numbers of the result count
+    from the first rows of the whole arrays.
     """
     count = sum(map(_count, parts))
     if max_pairs is not None and count > max_pairs:

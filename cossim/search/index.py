@@ -69,7 +69,7 @@ class Index:
         into memory. Rows of more than 4096 elements get no codes.
     dim : int, optional
         D, for an index that begins without rows: with binary=True, the number of bits. The first rows that are added
-        give it their dtype. To choose the dtype, pass a corpus without rows instead: ``np.empty((0, D), np.float32)``.
+        set the dtype of the index. To choose it, pass a corpus without rows instead: ``np.empty((0, D), np.float32)``.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool
@@ -88,9 +88,9 @@ class Index:
     dim : int
         D, the length of a row: with binary=True, the number of its bits.
     nbytes : int
-        Bytes that the index adds to those of the corpus: D + 8 per row, 8 for rows of 8-bit integers, which are their
-        own codes, or 0 for rows of packed bits and of more than 4096 elements. Heads, where they save time, add up to
-        0.2 D - 8 per row, and numbers 8 once rows were removed.
+        Bytes that the index needs in addition to the corpus: D + 8 per row; 8 per row of 8-bit integers, which are
+        their own codes; 0 for packed bits and for rows of more than 4096 elements. Heads, where they save time, add up
+        to 0.2 D - 8 per row. The numbers add 8 per row once rows were removed.
     binary : bool
         Whether the rows are packed bits.
     eps : float
@@ -325,7 +325,7 @@ class Index:
         Returns
         -------
         numpy.ndarray of shape (N,)
-            The old numbers, int64: row i had the number old[i]. ``ids = ids[old]`` keeps an array of ids in step.
+            The old numbers, int64: row i had the number old[i]. ``ids = ids[old]`` reorders an array of ids to match.
 
         Examples
         --------

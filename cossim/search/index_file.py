@@ -1,7 +1,7 @@
 r"""The format of an index file, version 2: a .safetensors file in which checksums cover every byte.
 
-Any program that reads .safetensors can read the arrays. The format of cossim defines every byte of the file; that of
-.safetensors leaves some of them open. All numbers are little-endian and all arrays are in C order. A file consists of
+Any program that reads .safetensors can read the arrays. The format of cossim defines every byte of the file; the format
+of .safetensors leaves some bytes open. All numbers are little-endian and all arrays are in C order. A file consists of
 these parts in this order, and nothing else:
 
     8 bytes    unsigned integer: length of the header in bytes
@@ -119,7 +119,7 @@ class ChosenRows:
 
 
 def _name(dtype):
-    """Returns NumPy's name of a dtype, also of bfloat16 as it is without ml_dtypes."""
+    """Returns NumPy's name of a dtype. The structured dtype for bfloat16 without ml_dtypes is named bfloat16 too."""
     return "bfloat16" if is_bfloat16(dtype) else dtype.name
 
 

@@ -46,7 +46,7 @@ class State(NamedTuple):
     # By name, with one row for each place: "corpus" (P, D); "codes" (P, D) and "scales" (P, 2); "heads" (P, H) and
     # "head_scales" (P, 3); "numbers" (P,), int64, if they are not 0 .. P - 1.
     arrays: Arrays
-    directions: NDArray[np.float32] | None  # (H, D), those of the heads
+    directions: NDArray[np.float32] | None  # (H, D), directions of the heads
     error: float  # of the directions: rotation.rotation_error
     living: NDArray[np.uint8] | None  # bit p % 8 of byte p // 8: whether the row at place p is live; None: all are
     size: int  # live rows
@@ -145,9 +145,9 @@ def empty_like(arrays: Arrays, rows: int) -> Arrays:
 
 
 def first_state(corpus: NDArray[Any], binary: bool, any_dtype: bool) -> State:
-    """Returns the State of an Index of these rows, which are not copied, with codes and heads that are yet to be made.
+    """Returns the State of an Index of these rows, which are not copied. encode() fills its codes and heads later.
 
-    Rows of packed bits, and those of more than MAX_CODED_DIM elements, have none.
+    Rows of packed bits, and rows of more than MAX_CODED_DIM elements, have neither codes nor heads.
     """
     rows, dim = corpus.shape
     arrays, directions, error = {"corpus": corpus}, None, 0.0
@@ -163,7 +163,7 @@ def first_state(corpus: NDArray[Any], binary: bool, any_dtype: bool) -> State:
 
 
 def _add_heads(arrays, directions, rows):
-    """Adds empty heads for `rows` rows to the arrays, in place of those there are. Returns rotation.rotation_error."""
+    """Replaces the heads in the arrays by empty ones for `rows` rows. Returns rotation.rotation_error."""
     arrays.pop("heads", None)
     arrays.pop("head_scales", None)
     empty = rotation.empty_heads(rows, directions)
@@ -216,8 +216,8 @@ def _widest_range(name):
 def exact_rows(function: str, rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Returns rows as an array of a dtype, in either byte order. Raises TypeError if that could change their values.
 
-    Floats become wider floats. Integers and bool become any type that holds all whole numbers from the smallest to the
-    largest of them.
+    Floats become wider floats. Integers and bool become any type that holds all whole numbers from their smallest to
+    their largest element.
     """
     if rows.dtype == dtype:
         return rows

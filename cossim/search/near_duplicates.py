@@ -58,7 +58,7 @@ def deduplicate(
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
 ) -> Deduplicated:
-    """Keeps the first of rows that are near-duplicates: a row is dropped if it is like a row that was kept before it.
+    """Keeps the first of near-duplicates: a row is dropped if it is like an earlier row that was kept.
 
     Rows are taken in order. A row is kept unless its cosine similarity to an earlier kept row is at least threshold. So
     no two kept rows reach the threshold, and every dropped row reaches it with a kept one. This is not so for
@@ -130,7 +130,7 @@ def deduplicate(
 
 
 def _first_like(name, rows, threshold, eps):
-    """Returns, for each row, the first kept one of these rows that it is like, or the row itself if it is kept."""
+    """Returns for each of these rows the first kept row that it is like, or the row itself if it is kept."""
     like = np.arange(len(rows), dtype=np.int64)
     if len(rows) > 1:
         (x,) = rows_of(name, x=rows)

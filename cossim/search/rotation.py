@@ -25,7 +25,7 @@ LEAST_THRESHOLD = 0.6  # a search below this threshold makes no heads
 MOST_ERROR = 0.1  # MAX_ROTATION_ERROR of csrc/search/head.h
 _FIT, _ROWS = 2048, 1024  # rows from which directions are calculated; other rows on which they are tested
 _MOST_PASS = 0.01
-# Known directions stay if the share of pairs that they pass is at most 1.5 times that of new directions, plus 0.0005.
+# Known directions stay if they pass at most 1.5 times the share of pairs that new directions pass, plus 0.0005.
 _KEPT, _KEPT_SHARE = 1.5, 0.0005
 _ERRORS = 0.03  # approximate rounding error of a head's codes
 _ITERATIONS = 5
@@ -80,7 +80,7 @@ def rotation_error(directions: NDArray[np.float32]) -> float:
 
 
 def _unit(rows):
-    """Returns the rows of norm 1 as float32, without those that are zero or not finite."""
+    """Returns the rows scaled to norm 1 as float32, without rows that are zero or not finite."""
     rows = np.asarray(rows, np.float64)
     rows = rows / np.abs(rows).max(axis=1, keepdims=True)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

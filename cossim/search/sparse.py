@@ -125,7 +125,7 @@ def pairwise(
 
 
 def _check_dim(function: str, dim: Any, axis: Any, default: int | None = 1) -> None:
-    """Raises ValueError unless the dimension is that of the rows' elements."""
+    """Raises ValueError unless the dimension is 1, along which the elements of a row lie."""
     if axis is not None:
         if dim is not default:
             raise TypeError(_errors.TWO_NAMES.format(function=function, name="dim", other="axis"))

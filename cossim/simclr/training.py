@@ -100,7 +100,7 @@ def train(
     """Trains an encoder on images without labels, as SimCLR does.
 
     A step takes batch_size images, makes two random views of each image, encodes the views and projects the embeddings
-    with the head. The loss, nt_xent, is small if the projections of the two views of an image are similar and those of
+    with the head. The loss, nt_xent, is small if projections of two views of one image are similar, and projections of
     different images are not. The optimizer updates the parameters with the gradient of the loss. After the training
     the head is dropped, because the embeddings before it say more about the images. Each epoch shuffles the images.
     Images left over at the end of an epoch, too few for a batch, are not used in it. (Chen, Kornblith, Norouzi and

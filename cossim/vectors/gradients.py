@@ -1,4 +1,4 @@
-"""Gradients of the similarities as pullbacks, which map the gradient of a result to those of its operands.
+"""Gradients of the similarities as pullbacks, which map the gradient of a result to the gradients of its operands.
 
 Let u = x / max(|x|, eps) and s = u . v. Then du = ds v, summed over the axes along which x was broadcast, and
 

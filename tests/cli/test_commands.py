@@ -74,7 +74,7 @@ def long_form(found):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int8, np.bool_, ">f4"])
 @pytest.mark.parametrize("order", "CF")
-def test_topk_on_stdout(folder, rng, dtype, order, capsys):
+def test_topk_prints_the_best_rows(folder, rng, dtype, order, capsys):
     queries, corpus = (np.asarray(3 * rng.standard_normal((n, 8)), dtype, order=order) for n in (5, 60))
     np.save("queries.npy", queries)
     np.save("corpus.npy", corpus)
@@ -83,12 +83,12 @@ def test_topk_on_stdout(folder, rng, dtype, order, capsys):
     equal(csv(capsys.readouterr().out, expected.values.dtype.type), long_form(expected))
 
 
-def test_topk_within_one_file(folder, capsys):
+def test_topk_of_one_file_leaves_out_each_row_itself(folder, capsys):
     assert main(["topk", "corpus.npy", "-k", "2"]) == 0
     equal(csv(capsys.readouterr().out), long_form(functions.topk(np.load("corpus.npy"), None, 2)))
 
 
-def test_pairs_on_stdout(folder, capsys):
+def test_pairs_prints_sorted_pairs(folder, capsys):
     x = np.load("corpus.npy")
     assert main(["pairs", "corpus.npy", "--threshold", "0.5"]) == 0
     i, j, values = functions.pairs_above(x, 0.5)
@@ -103,7 +103,7 @@ def test_pairs_between_files(folder, capsys):
     equal(csv(capsys.readouterr().out), {"i": i, "j": j, "value": values})
 
 
-def test_groups(folder, capsys):
+def test_groups_prints_the_lowest_row_of_each_group(folder, capsys):
     labels = functions.duplicate_groups(np.load("corpus.npy"), 0.9)
     assert labels[40] == 7
     assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups"]) == 0
@@ -144,7 +144,7 @@ def test_options_reach_the_functions(folder, monkeypatch, capsys):
     assert cossim.get_num_threads() == before
 
 
-def test_eps(folder, capsys):
+def test_eps_is_the_smallest_norm(folder, capsys):
     np.save("small.npy", np.array([[3, 4], [30, 40]], np.float64))
     assert main(["topk", "small.npy", "-k", "1", "--eps", "20"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["0,1,1,0.25", "1,1,0,0.25"]
@@ -239,7 +239,7 @@ def test_floats_read_back_to_the_same_bits(dtype, rng):
     np.testing.assert_array_equal(np.signbit(found), np.signbit(values))
 
 
-def test_no_queries(folder, capsys):
+def test_no_queries_give_an_empty_table(folder, capsys):
     np.save("queries.npy", np.zeros((0, 8), np.float32))
     assert main(["topk", "queries.npy", "corpus.npy", "-k", "3"]) == 0
     assert capsys.readouterr().out == "query,rank,index,value\n"
@@ -278,7 +278,7 @@ def words(folder):
 @pytest.mark.parametrize(
     "data", [b"3 4\n4 3\n", b"3,4\n4,3\n", b'{"v": [3, 4]}\n{"v": [4, 3]}', b"[3, 4]\n[4, 3]\n", None]
 )
-def test_standard_input(words, data, monkeypatch, capsys):
+def test_standard_input_is_read_as_rows(words, data, monkeypatch, capsys):
     if data is not None and (b"," in data):
         pytest.importorskip("pyarrow", reason=NO_PYARROW)
     data = npy_bytes(words[:2]) if data is None else data
@@ -287,7 +287,7 @@ def test_standard_input(words, data, monkeypatch, capsys):
     assert capsys.readouterr().out == "query,rank,index,value,index_id\n0,1,0,1.0,king\n1,1,1,1.0,queen\n"
 
 
-def test_names_of_rows(words, capsys):
+def test_ids_are_added_to_the_table(words, capsys):
     quoted = '"an, ""odd"" word"'
     assert main(["topk", "words.txt", "-k", "1", "--ids", "word"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -323,7 +323,7 @@ def test_files_with_names_of_rows(words, suffix):
     assert found[0] == expected[0] and found[3] == expected[1]
 
 
-def test_columns(folder, capsys):
+def test_column_chooses_the_vectors(folder, capsys):
     x, y = (np.load(f"{name}.npy") for name in ("corpus", "queries"))
     np.savez("both.npz", x=x, y=y)
     assert main(["topk", "both.npz", "-k", "2", "--column", "y"]) == 0
@@ -392,7 +392,7 @@ def test_files_that_cannot_be_opened(folder, path, message, capsys):
         ("pairs corpus.npy --threshold -1 --max-pairs 9", r"pairs_above\(\): 1770\b.* -1\.0\b.*9\b.*"),
     ],
 )
-def test_numbers_out_of_range(folder, command, message, capsys):
+def test_numbers_out_of_range_are_refused(folder, command, message, capsys):
     assert main([*command.split(), "-o", "result.csv"]) == 1
     printed = capsys.readouterr()
     assert re.fullmatch(f"cossim: {message}{ENDING}", printed.err), printed.err
@@ -428,7 +428,7 @@ def test_numbers_out_of_range(folder, command, message, capsys):
         ("info extra", "extra"),
     ],
 )
-def test_unusable_arguments(folder, command, message, capsys):
+def test_invalid_arguments_exit_with_2(folder, command, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(command.split())
     assert stopped.value.code == 2

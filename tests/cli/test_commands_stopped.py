@@ -98,7 +98,7 @@ def test_signal_handlers_are_restored(folder):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
-def test_full_disk(folder, suffix):
+def test_a_full_disk_leaves_the_old_file(folder, suffix):
     """A file size limit stands in for a full disk."""
     if suffix == ".parquet":
         pytest.importorskip("pyarrow", reason="pyarrow is not among what the tests install")
@@ -118,7 +118,7 @@ def test_a_full_disk_under_stdout(folder):
         assert code == 1 and err.startswith("cossim: standard output: No space left on device; then: cossim ")
 
 
-def test_closed_stdout(folder):
+def test_a_closed_stdout_is_an_error_unless_o_names_a_file(folder):
     """With >&-, sys.stdout is None."""
     closed = "sys.stdout = None"
     code, out, err = run("topk", "x.npy", "-k", "1", prepare=closed)
@@ -128,7 +128,7 @@ def test_closed_stdout(folder):
 
 
 def test_reader_that_leaves_early(folder):
-    """As in `cossim topk x.npy -k 400 | head -1`: no traceback."""
+    """`cossim topk x.npy -k 400 | head -1` prints no traceback."""
     with process("topk", "x.npy", "-k", "400") as child:
         assert child.stdout.readline() == "query,rank,index,value\n"
         child.stdout.close()
@@ -155,7 +155,7 @@ def test_ctrl_c_during_the_search(folder, rng, command):
 
 
 @not_emulated
-def test_too_little_memory(folder):
+def test_too_little_memory_is_an_error_of_one_line(folder):
     """4.5 million pairs of equal rows, at 20 bytes or more each, do not fit into 64 MB of additional memory."""
     np.save("big.npy", np.ones((3000, 2), np.float32))
     limit = """

@@ -108,7 +108,7 @@ def test_embed_takes_any_file_of_images(folder):
     assert np.load("z.npy").shape == (0, 100)
 
 
-def test_weights_of_torch(folder):
+def test_embed_takes_weights_of_torch(folder):
     safetensors = pytest.importorskip("safetensors.torch")
     from oracle import torch
 
@@ -131,7 +131,7 @@ SEEN = {"train": ([*TRAIN, "-o", "w.npz"], "train: 100%"), "embed": ([*EMBED, "-
 
 
 @pytest.mark.parametrize("name", SEEN)
-def test_bar_on_a_terminal(folder, name):
+def test_a_terminal_shows_a_bar(folder, name):
     pytest.importorskip("tqdm")
     arguments, bar = SEEN[name]
     code, out, shown = on_a_terminal(*arguments)

@@ -270,7 +270,7 @@ def test_version(capsys):
 
 
 def test_reader_that_leaves_early(npy, tmp_path):
-    """As in `python -m cossim demo | head -1`: no traceback."""
+    """`python -m cossim demo | head -1` prints no traceback."""
     with started("-m", "cossim", "demo", "--images", npy, "--no-plot", cwd=tmp_path) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
@@ -317,7 +317,7 @@ def test_mnist_file(mnist_images_path):
 
 @pytest.mark.parametrize("write", [idx_bytes, npy_bytes])
 @pytest.mark.parametrize("missing", [1, 1000, 40 * 784])
-def test_truncated(read, images, write, missing, tmp_path):
+def test_truncated_images_are_refused(read, images, write, missing, tmp_path):
     data = write(images)[:-missing]
     found = 40 * 784 - missing
     message = re.escape(f"{tmp_path / 'images'}: ") + rf"truncated\b.*\(40, 28, 28\).*\b31360\b.*\b{found}\b"
@@ -327,14 +327,14 @@ def test_truncated(read, images, write, missing, tmp_path):
 
 
 @pytest.mark.parametrize("write", [idx_bytes, npy_bytes])
-def test_truncated_gzip(read, images, write, tmp_path):
+def test_truncated_gzip_files_are_refused(read, images, write, tmp_path):
     data = gzip.compress(write(images))
     name = re.escape(str(tmp_path / "images"))
     with pytest.raises(ValueError, match=name + r": truncated\b.*\b31360\b.*\bfound \d+\b"):
         read(data[: len(data) // 2])
 
 
-def test_a_header_of_nonsense(read, images):
+def test_a_malformed_header_is_refused(read, images):
     data = npy_bytes(images).replace(b"}", b"{")
     for file in (data, gzip.compress(data)):
         with pytest.raises(ValueError, match=r"images: .*\bheader\b"):
@@ -342,12 +342,12 @@ def test_a_header_of_nonsense(read, images):
 
 
 @pytest.mark.parametrize("write", [idx_bytes, npy_bytes])
-def test_too_long(read, images, write):
+def test_files_longer_than_their_header_says_are_refused(read, images, write):
     with pytest.raises(ValueError, match=r"images: .*\blong\b.*\b31360\b"):
         read(write(images) + b"\0")
 
 
-def test_damaged_gzip(read, images):
+def test_damaged_gzip_files_are_refused(read, images):
     data = bytearray(gzip.compress(idx_bytes(images)))
     data[-6] ^= 1
     with pytest.raises(ValueError, match="CRC"):
@@ -355,7 +355,7 @@ def test_damaged_gzip(read, images):
 
 
 @pytest.mark.parametrize("length", range(17))
-def test_headers_cut_short(read, length):
+def test_headers_cut_short_are_refused(read, length):
     with pytest.raises(ValueError, match="images: "):
         read(idx_bytes(np.zeros((2, 28, 28), np.uint8))[:length])
 

@@ -79,7 +79,7 @@ def test_numbers_and_names_of_an_index_from_which_rows_were_removed(rows, capsys
     assert printed(capsys, "index", "search", "x.index", "-k", 70).count("\n") == 1 + 56 * 55  # no places without a row
 
 
-def test_packed_bits(rows, capsys):
+def test_packed_bits_are_indexed_and_searched(rows, capsys):
     np.save("bits.npy", np.packbits(rows > 0, axis=1))
     printed(capsys, "index", "build", "bits.npy", "-o", "b.index", "--binary")
     assert cossim.Index.load("b.index").binary
@@ -89,7 +89,7 @@ def test_packed_bits(rows, capsys):
     assert re.fullmatch(r"cossim: first\.npy: .*uint8.*\n", refused(capsys, "index", "add", "b.index", "first.npy"))
 
 
-def test_dedupe(rows, capsys):
+def test_dedupe_finds_what_deduplicate_finds(rows, capsys):
     np.save("all.npy", rows)
     kept, like = cossim.deduplicate(rows, 0.99)
     found = csv(printed(capsys, "dedupe", "all.npy", "-t", 0.99), np.int64)
@@ -135,7 +135,7 @@ def test_mistakes_leave_the_index_as_it_is(rows, capsys):
         ("dedupe first.npy", "required: -t/--threshold"),
     ],
 )
-def test_unusable_arguments(rows, capsys, command, message):
+def test_invalid_arguments_exit_with_2(rows, capsys, command, message):
     with pytest.raises(SystemExit, match="2"):
         main(command.split())
     assert message in capsys.readouterr().err

@@ -129,7 +129,7 @@ def read(master):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_bar_on_a_terminal(folder, name):
+def test_a_terminal_shows_a_bar(folder, name):
     pytest.importorskip("tqdm")
     code, out, err = run(*COMMANDS[name])
     assert (code, err) == (0, "")

@@ -306,7 +306,7 @@ def checkpoint_seeds():
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
 LENGTHS = np.full((3, 1), 4, "<i4").view(np.uint8)
-ROW_FILES = {  # those of every format that NumPy alone reads
+ROW_FILES = {  # files of every format that NumPy alone reads
     ".npy": npy_bytes(ROWS),
     ".npy.gz": gzip.compress(npy_bytes(ROWS, version=(3, 0))),
     ".npz": _npz({"x": ROWS, "y": ROWS[0]}),

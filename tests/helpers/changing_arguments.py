@@ -1,7 +1,7 @@
 """Calls functions with an argument whose conversion frees the memory of another: changing_arguments.py OWNER CHANGE.
 
 It runs as a process of its own, because a call that reads freed memory ends the process. It prints one line for each
-call: the name of the call, and "same" if the result equals that of an unchanged array, or else the type of the
+call: the name of the call, and "same" if the result equals the result of an unchanged array, or else the type of the
 exception.
 """
 

@@ -129,7 +129,7 @@ def short(result):
 
 @functools.cache
 def limits(dtype):
-    """finfo of a dtype; integers have that of float64."""
+    """finfo of a dtype; integers have the finfo of float64."""
     return ml_dtypes.finfo(np.float64 if dtype.kind in "iub" else dtype.newbyteorder("="))
 
 

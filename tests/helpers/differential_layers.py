@@ -28,7 +28,7 @@ from cossim import nn
 
 FUNCTIONS = ("conv2d", "conv2d", "max_pool2d", "max_pool2d", "linear", "linear", "relu", "relu", "pooled")
 TORCH_FUNCTIONS = {"conv2d": F.conv2d, "max_pool2d": F.max_pool2d, "linear": F.linear, "relu": F.relu}
-FORWARD = {"float32": 1e-5, "float64": 1e-12}  # of gradients: 10 times (float32), 100 times (float64)
+FORWARD = {"float32": 1e-5, "float64": 1e-12}  # bounds; for gradients 10 times (float32) and 100 times (float64)
 ODD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-40, 1e15, -1e-15)
 VALUES, REFUSED = [], []
 

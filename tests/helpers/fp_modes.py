@@ -292,7 +292,7 @@ def check_errors(wrong):
 
 
 def check_callables(wrong):
-    """progress= runs in the caller's mode. A mode that it sets holds for its later calls, and after the whole call."""
+    """progress= runs in the caller's mode. If it sets a mode, that mode holds in its later calls and after the call."""
     x, seen = np.random.default_rng(2).standard_normal((3000, 256), dtype=np.float32), []
     cossim.set_num_threads(2)
     toward_zero, upward = MODES["toward zero"], MODES["upward"]

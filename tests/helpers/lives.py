@@ -59,7 +59,7 @@ class Life:
     # ---- the model ----
 
     def new_rows(self, count, dtype=None):
-        """Rows, some of which are equal, so that there are ties: few values in few places."""
+        """Rows with few different values, some of them equal, so that scores tie."""
         dtype = dtype_of(dtype or self.dtype)
         rows = self.rng.integers(0 if dtype.kind in "bu" else -3, 4, (count, self.size))
         rows[:, self.rng.random(self.size) < 0.5] = 0

@@ -456,7 +456,7 @@ OTHERS = {
 
 
 def layer_case(cls, method, make, shape, arguments, refused):
-    """The case of a layer class (method is None) or of one of its methods."""
+    """Returns the Case of a layer class (method is None) or of one of its methods."""
     function = found(f"{cls}.{method}") if method else found(cls)
     if method is None:
         more = [instead(*others) for others in OTHERS.get(cls, ())]

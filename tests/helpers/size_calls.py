@@ -1,7 +1,7 @@
 """Calls functions with arrays of giant shapes that take no memory, and soon stops each call: size_calls.py FIRST END.
 
 Call number n is the same in every process; negative numbers are fixed examples. The number of each call is printed
-before the call begins. So if the process dies, the last number printed is that of the call that ended it.
+before the call begins. So if the process dies, the last number printed names the call that ended it.
 """
 
 import faulthandler

@@ -58,7 +58,7 @@ def test_conv2d_over_random_arguments(rng, dtype):
 
 @both_dtypes
 @pytest.mark.parametrize(("image", "filters", "options"), LARGER_CONV2D, ids=str)
-def test_conv2d_of_larger_shapes(rng, image, filters, options, dtype):
+def test_conv2d_of_larger_shapes_agrees_with_torch(rng, image, filters, options, dtype):
     for bias in (None, normal(rng, filters[0], dtype)):
         arrays = normal(rng, image, dtype), normal(rng, filters, dtype), bias
         check("conv2d", torch_vjp(F.conv2d, *arrays, **options), rng, arrays, options)
@@ -178,7 +178,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("module", [nn, reference_nn], ids=["cossim", "reference"])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_finite_differences(rng, name, module):
+def test_gradients_agree_with_finite_differences(rng, name, module):
     function, arrays = FUNCTIONS[name]
     y, pullback = function(module, *arrays)
     dy, h = normal(rng, y.shape, np.float64), 1e-6

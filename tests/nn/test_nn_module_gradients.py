@@ -92,7 +92,7 @@ def in_dtype(module, dtype):
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @both_dtypes
 @pytest.mark.parametrize("make", PAIRS)
-def test_each_layer(rng, make, dtype):
+def test_gradients_of_each_layer_agree_with_torch(rng, make, dtype):
     ours, theirs = in_dtype(make(nn), dtype), make(torch.nn).to(TORCH[dtype])
     with_numbers(ours, theirs, normal, rng, dtype)
     x = input_for(ours).astype(dtype)
@@ -102,7 +102,7 @@ def test_each_layer(rng, make, dtype):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @both_dtypes
-def test_random_networks(rng, dtype):
+def test_gradients_of_random_networks_agree_with_torch(rng, dtype):
     """In float32 with small integers, because rounding may move a maximum between nearly equal sums."""
     draw = normal if dtype == np.float64 else ones
     with_parameters = 0
@@ -281,7 +281,7 @@ def test_encoder_agrees_with_the_reference(rng):
         assert_close(gradient, expected_gradients[key], 1e-13, key)
 
 
-def test_encoder_by_finite_differences(rng):
+def test_gradients_of_the_encoder_agree_with_finite_differences(rng):
     encoder = simclr.Encoder(dtype=np.float64, rng=0)
     x, dy = rng.random((4, 1, 28, 28)), normal(rng, (4, 100), np.float64)
     dx, gradients = encoder.vjp(x)[1](dy)

@@ -151,7 +151,7 @@ def test_saved_weights_are_loaded_unchanged(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damaged_files(tmp_path, suffix):
+def test_damaged_files_are_refused(tmp_path, suffix):
     layer = nn.Linear(40, 30, rng=0)
     path = tmp_path / f"weights{suffix}"
     nn.save_weights(path, layer.state_dict())
@@ -294,7 +294,7 @@ def test_damaged_members_of_an_archive(tmp_path, kind):
         tracemalloc.stop()
 
 
-def test_an_encrypted_archive(tmp_path):
+def test_an_encrypted_archive_is_refused(tmp_path):
     path = tmp_path / "weights.npz"
     data = bytearray(npz_of(x=DAMAGED["too long"][:-1]))
     data[6] |= 1

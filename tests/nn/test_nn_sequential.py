@@ -63,7 +63,7 @@ def check(ours, theirs, x, dtype, case=""):
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # torch's own
 @both_dtypes
-def test_random_networks(rng, dtype):
+def test_random_networks_agree_with_torch(rng, dtype):
     lengths = set()
     for i in range(200):
         layers, shape = random_network(rng)

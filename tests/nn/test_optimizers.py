@@ -273,7 +273,7 @@ def test_numbers_of_numpy_and_zeros_are_fine():
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_and_infinity_propagate_as_in_torch(name, dtype):
-    """There is no warning."""
+    """NaN and infinity cause no warning."""
     own = {"w": np.ones(5, dtype)}
     tensors, theirs = theirs_of(name, own, {"lr": 1e30})
     ours = ours_of(name, own, {"lr": 1e30})

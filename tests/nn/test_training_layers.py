@@ -175,7 +175,7 @@ def test_batch_norm_of_other_ranks_and_without_statistics():
 
 
 def test_batch_norm_of_large_means_stays_exact():
-    """The variance is that of the differences from the mean: E[x^2] - E[x]^2 would lose all digits here."""
+    """The variance is the mean square of differences from the mean: E[x^2] - E[x]^2 would lose all digits here."""
     x = (1e4 + np.random.default_rng(5).standard_normal((16, 1, 8, 8)) * 1e-2).astype(np.float32)
     y = nn.batch_norm(x, None, None, training=True, eps=1e-12)
     wide = x.astype(np.float64)

@@ -149,7 +149,7 @@ def test_tall_and_wide(rng):
     np.testing.assert_array_equal(cossim.pairwise(x[:5], y), cossim.pairwise(x, y)[:5])
 
 
-def test_no_elements():
+def test_rows_without_elements_score_0():
     for eps in (0, 1e-8):
         assert (cossim.pairwise(np.zeros((3, 0)), eps=eps) == 0).all()
         assert (cossim.cosine_similarity(np.zeros((2, 3, 1, 0)), np.zeros((2, 1, 4, 0)), 3, eps) == 0).all()
@@ -216,7 +216,7 @@ def test_out(rng):
     ],
     ids=str,
 )
-def test_memory(dtype, shape):
+def test_pairwise_takes_little_memory_beyond_its_result(dtype, shape):
     """At most the result and 8 MB a thread; most broadcast products would take gigabytes."""
     calls = ["cossim.pairwise(z)", "cossim.pairwise(z, z[::-1])"]
     calls.append("cossim.cosine_similarity(z[None], z[:, None], dim=2)")

@@ -23,7 +23,7 @@ def run_c_tests(build, *arguments, extra=""):
     return run.stdout
 
 
-def test_native(c_objects):
+def test_c_tests_pass_natively(c_objects):
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler called cc")
     printed = run_c_tests(c_objects)
@@ -31,7 +31,7 @@ def test_native(c_objects):
         assert f"ok {name}:" in printed
 
 
-def test_clang(tmp_path):
+def test_c_tests_pass_with_clang(tmp_path):
     clang = shutil.which("clang") or shutil.which("clang-14")
     if clang is None:
         pytest.skip("needs clang")
@@ -39,7 +39,7 @@ def test_clang(tmp_path):
     assert "ok kernels:" in run_c_tests(tmp_path, f"CC={clang}", extra="-O1 -Werror")
 
 
-def test_aarch64(tmp_path):
+def test_c_tests_pass_for_aarch64(tmp_path):
     """Tests NEON under emulation. The programs are static, so no AArch64 system is needed."""
     qemu = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     compiler = "aarch64-linux-gnu-gcc"

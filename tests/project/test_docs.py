@@ -118,7 +118,7 @@ def test_sections_that_need_a_missing_library_are_left_out_visibly():
 
 
 @pytest.mark.parametrize("path", [*PAGES, ROOT / "benchmarks/SPEED.md", ROOT / "examples/data/README.md"], ids=str)
-def test_links(path):
+def test_links_of_pages_have_targets(path):
     for link, anchor in links(path.read_text()):
         target = path.parent / link if link else path
         assert target.exists(), link

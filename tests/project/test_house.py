@@ -45,7 +45,7 @@ def includes(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_layers(path):
+def test_folders_include_only_earlier_folders(path):
     layer = path.parent.name
     for bracket, name in includes(path):
         if bracket == '"':
@@ -174,14 +174,14 @@ def test_memory_comes_from_scratch(path):
     assert not calls or path.name == "scratch.c"
 
 
-def test_file_sizes():
+def test_files_have_at_most_700_lines():
     """A file has one subject. A file of more than 700 lines probably has two."""
     for path in [*SOURCES, *(ROOT / "cossim").rglob("*.py"), *(ROOT / "tests").rglob("*.[pc]*")]:
         if path.suffix in (".c", ".h", ".py"):
             assert len(path.read_text().splitlines()) <= 700, path
 
 
-def test_line_lengths():
+def test_c_lines_have_at_most_100_columns():
     """clang-format does not break strings, so it lets longer lines of messages pass."""
     for path in [*SOURCES, *(ROOT / "tests").rglob("*.[ch]")]:
         long = [line for line in path.read_text().splitlines() if len(line) > 100]
@@ -195,7 +195,7 @@ def tracked():
     return [ROOT / name for name in run.stdout.splitlines()]
 
 
-def test_flags():
+def test_no_compiler_flag_changes_arithmetic():
     """No compiler flag changes arithmetic or ties the build to one machine."""
     forbidden = ["-ffast" + "-math", "-O" + "fast", "-march=" + "native", "-funsafe" + "-math"]
     for name in ("setup.py", "Makefile", "pyproject.toml", ".ci/run"):
@@ -218,7 +218,7 @@ def test_no_paths_of_a_machine():
             assert not found or path.name == "test_house.py", (path, found)
 
 
-def test_tests_without_torch():
+def test_tests_import_torch_only_from_oracle():
     """Tests import torch from oracle.py, which works without torch."""
     for path in (ROOT / "tests").rglob("*.py"):
         found = re.findall(r"^ *(?:import|from) torch\b", path.read_text(), re.M)
@@ -230,7 +230,7 @@ def skip_special_builds():
         pytest.skip("not an ordinary build")
 
 
-def test_installed_size():
+def test_the_installed_package_has_at_most_3_mb():
     """At most 3 MB, nearly all of it the extension; builds with sanitizers or coverage are larger."""
     skip_special_builds()
     installed = Path(cossim.__file__).parent.rglob("*")
@@ -238,7 +238,7 @@ def test_installed_size():
     assert sum(path.stat().st_size for path in files) <= 3e6
 
 
-def test_exported_names():
+def test_the_extension_exports_only_what_is_needed():
     """Only the names that Python and threadpoolctl look for; others could clash with another library's."""
     skip_special_builds()
     if sys.platform != "linux" or shutil.which("nm") is None:

@@ -46,7 +46,7 @@ def used_verbs(text):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_verbs_of_workflows(path):
+def test_workflows_run_only_targets_of_the_makefile(path):
     used = used_verbs(path.read_text())
     assert used
     assert used <= verbs((ROOT / "Makefile").read_text())

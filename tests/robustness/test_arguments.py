@@ -41,7 +41,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int16], ids=lambda d: np.dtype(d).name)
-def test_kinds_of_arrays(rng, kind, dtype):
+def test_every_kind_of_array_is_accepted(rng, kind, dtype):
     x, y = ((10 * rng.standard_normal((5, 40))).astype(dtype) for _ in range(2))
     before = x.copy()
     other = KINDS[kind](x)
@@ -192,7 +192,7 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.set_num_threads(np.ones(2, int)), TypeError, ["set_num_threads(): n", "integer"]),
     ],
 )
-def test_refused(call, error, words):
+def test_invalid_arguments_are_refused(call, error, words):
     with pytest.raises(error) as caught:
         call()
     for word in words:
@@ -246,7 +246,7 @@ CHANGED = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("function", CHANGED)
 def test_arrays_that_other_arguments_change(function, change):
-    """The result is that of the array before or after the change; freed memory is never read."""
+    """The result belongs to the array before or after the change; freed memory is never read."""
 
     def outcome(array, change):
         try:

@@ -109,7 +109,7 @@ def test_without_safetensors(tmp_path, monkeypatch):
         save(tmp_path / "weights.npz")
 
 
-def test_full_disk(old):
+def test_a_full_disk_leaves_the_old_file(old):
     """A file size limit stands in for a full disk."""
     code = """
 import resource, sys

@@ -42,7 +42,7 @@ print(_core.config()["isa"])
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_instruction_set(isa):
+def test_every_instruction_set_is_right(isa):
     python_on(isa, "-c", CHECK)
 
 

@@ -60,7 +60,7 @@ def test_bad_counts_change_nothing(n, error):
     assert cossim.get_num_threads() == before
 
 
-def test_numpy_integers_count():
+def test_numpy_integers_are_accepted():
     with cossim.threads(np.int64(3)):
         assert cossim.get_num_threads() == 3
 
@@ -340,7 +340,7 @@ def test_an_old_or_broken_threadpoolctl_is_imported_as_without_cossim(tmp_path):
 # ---- show_config ----
 
 
-def test_config_as_dicts():
+def test_show_config_returns_dicts():
     with cossim.threads(3):
         config = cossim.show_config(mode="dicts")
     assert config["version"] == cossim.__version__

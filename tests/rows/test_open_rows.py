@@ -153,7 +153,7 @@ def same(found, expected):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_formats(name, x):
+def test_every_format_gives_its_rows(name, x):
     write, keywords, has_ids = FORMATS[name]
     write(name, x)
     with cossim.open_rows(name, **keywords) as rows:
@@ -184,7 +184,7 @@ def test_formats(name, x):
 
 @pytest.mark.parametrize("kind", ["list", "folder", "pattern"])
 @pytest.mark.parametrize("suffix", [".npy", ".parquet", ".txt"])
-def test_shards(x, kind, suffix):
+def test_shards_are_one_set_of_rows(x, kind, suffix):
     os.mkdir("shards")
     write = FORMATS[{".npy": "x.npy", ".parquet": "lists.parquet", ".txt": "glove.txt"}[suffix]][0]
     parts = [x[:40], x[40:41], x[41:41], x[41:]]
@@ -204,8 +204,8 @@ def test_shards(x, kind, suffix):
     same(cossim.topk(rows, None, 2, memory=1), cossim.topk(x, None, 2))
 
 
-def test_dtypes(x):
-    """Each dtype of a format is read as it is."""
+def test_every_dtype_of_a_format_is_kept(x):
+    """Each dtype of a format is read without a conversion."""
     for name, dtype in {"F64": "f8", "F16": "f2", "I8": "i1", "U16": "u2", "I64": "i8", "BOOL": "?"}.items():
         array = (x > 0).astype(dtype) * 3
         Path("x.safetensors").write_bytes(safetensors_bytes(x=(name, array.astype(dtype))))
@@ -285,7 +285,7 @@ def test_columns_of_tables():
         ("x.jsonl", '{"v": [1, 2]}\n' * 30 + '{"v": [1, 2]} {"v": [1, 2]}\n', r"\brows from 0\b.*\(32, 2\)"),
     ],
 )
-def test_tables_that_are_refused(name, text, message):
+def test_tables_that_hold_no_rows_of_vectors_are_refused(name, text, message):
     pytest.importorskip("pyarrow")
     Path(name).write_text(text)
     with pytest.raises(ValueError, match=message):
@@ -319,7 +319,7 @@ def test_files_cut_short(x):
             cossim.open_rows(name)
 
 
-def test_headers_that_lie(x):
+def test_headers_that_do_not_fit_the_file_are_refused(x):
     for name, data in {
         "x.fbin": struct.pack("<II", 2**32 - 1, 2**32 - 1) + bytes(80),
         "x.fvecs": struct.pack("<i", 2**31 - 1) + bytes(80),
@@ -406,7 +406,7 @@ def test_objects_in_slices(rng, dtype):
 
 
 def test_every_search_of_objects_in_slices(rng):
-    """The results are those of the same rows in memory."""
+    """Each result equals the result of the same rows in memory."""
     x = rng.standard_normal((1500, 4)).astype(np.float32)
     rows = Slices(x)
     same(cossim.diverse(x[:2], rows, 5), cossim.diverse(x[:2], x, 5))

@@ -136,7 +136,7 @@ def test_lazy_results_know_their_shape_dtype_and_chunks(rng):
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_one_numpy_operand(rng, monkeypatch, side):
+def test_one_operand_may_be_a_numpy_array(rng, monkeypatch, side):
     monkeypatch.setattr(dask_arrays, "LEAST", 8)
     x, y = rows(rng, 30, np.float32), rows(rng, 50, np.float32)
     a, b = (x, da.from_array(y, (10, 12))) if side == "left" else (da.from_array(x, (10, 12)), y)
@@ -309,7 +309,7 @@ def test_defaults_are_those_of_the_functions(rng):
 
 
 def test_blocks_in_another_order_of_memory(rng):
-    """The result equals that of the whole array in C order."""
+    """The result equals the result of the whole array in C order."""
     x = rng.standard_normal((30, 300))
     columns_first = da.from_array(x, (10, 300)).map_blocks(np.asfortranarray)
     assert (cossim.vecdot(np.asfortranarray(x), np.asfortranarray(x)) != cossim.vecdot(x, x)).any()

@@ -107,7 +107,7 @@ def test_layouts(rng):
 
 @pytest.mark.parametrize("depth", [7, 48])
 def test_within_a_set(rng, depth):
-    """The filter of topk holds for the candidates alone, that of pairs_above for both rows of a pair."""
+    """The filter of topk holds only for the candidates; the filter of pairs_above holds for both rows of a pair."""
     x = random_rows(rng, (600, depth), np.float64)
     scores = cossim.pairwise(x)
     others = ~np.eye(len(x), dtype=bool)
@@ -241,7 +241,7 @@ def test_blocks_without_candidates_are_not_read(rng):
 # ---- k beyond the candidates, and nothing to find ----
 
 
-def test_k_beyond_the_candidates(rng):
+def test_k_may_exceed_the_candidates(rng):
     x = rng.standard_normal((4, 20)).astype(np.float32)
     values, indices = cossim.topk(x[:2], x, 9)
     same((values[:, :4], indices[:, :4]), cossim.topk(x[:2], x, 4))

@@ -119,7 +119,7 @@ def test_rows_that_have_no_codes(rng):
     same(cossim.Index(x[:, :4096]).topk(x[:9, :4096], 4), cossim.topk(x[:9, :4096], x[:, :4096], 4))
 
 
-def test_types_of_queries(rng):
+def test_queries_of_every_type_are_accepted(rng):
     x, q = rng.standard_normal((2000, 64), np.float32), rng.standard_normal((7, 64))
     index = cossim.Index(x)
     for dtype in (np.float64, np.float16, ml_dtypes.bfloat16, np.int32, ">f4"):

@@ -135,7 +135,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key in ENTRIES for value in ENTRIES[key]])
-def test_hostile_arrays(tmp_path, key, value):
+def test_hostile_arrays_are_refused(tmp_path, key, value):
     whole = json.loads(header())
     whole["x"][key] = value
     if value is ...:
@@ -155,7 +155,7 @@ METADATA = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key in METADATA for value in METADATA[key]])
-def test_hostile_metadata(tmp_path, key, value):
+def test_hostile_metadata_is_refused(tmp_path, key, value):
     whole = json.loads(header())
     whole["__metadata__"][key] = value
     if value is ...:
@@ -194,7 +194,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("kind", HEADERS)
-def test_hostile_headers(tmp_path, kind):
+def test_hostile_headers_are_refused(tmp_path, kind):
     for text in HEADERS[kind]:
         forge(tmp_path / "index", text)
         tracemalloc.start()
@@ -230,7 +230,7 @@ def test_hostile_lengths_of_the_header(tmp_path, length):
 
 
 @pytest.mark.parametrize("version", ["0", "3", "10", "next"])
-def test_other_versions(tmp_path, version):
+def test_later_versions_are_refused(tmp_path, version):
     """A later version may change everything except the start of the header and its checksum."""
     for text in (header(version=version), header(version=version).replace('"x"', '"more":1,"x"')):
         forge(tmp_path / "index", text)

@@ -75,7 +75,7 @@ def test_an_error_of_any_write_leaves_the_old_file(old, monkeypatch, error):
     assert read(old)[1]["a"].tolist() == list(range(3001))
 
 
-def test_short_writes(old, monkeypatch):
+def test_short_writes_are_continued(old, monkeypatch):
     write(old, {}, NEW)
     expected = old.read_bytes()
     monkeypatch.setattr(_io, "_OwnFile", Fails)
@@ -217,7 +217,7 @@ def run(code, *args, **options):
     return output
 
 
-def test_killed_while_writing(old):
+def test_a_killed_writer_leaves_the_old_file(old):
     before = old.read_bytes()
     child = process(
         """
@@ -301,7 +301,7 @@ def test_interrupted_while_writing(old):
     assert_old(old, before)
 
 
-def test_disk_full(old):
+def test_a_full_disk_leaves_the_old_file(old):
     before = old.read_bytes()
     message = run(
         """

@@ -23,7 +23,7 @@ def rows_of(rng, count, size=16):
 
 
 @pytest.mark.parametrize("first", range(0, 24, 6))
-def test_random_lives(first, tmp_path):
+def test_random_changes_give_the_results_of_a_new_index(first, tmp_path):
     for seed in range(first, first + 6):
         lives.Life(seed, tmp_path).live(20)
 

@@ -55,7 +55,7 @@ def answer(response):
 
 
 def test_rows_of_many_clients(service, tmp_path):
-    """Each client knows which of its rows are there, and finds them among those of all others."""
+    """Each client knows which of its rows the service holds, and finds them among the rows of all clients."""
     base = np.random.default_rng(0).standard_normal((300, DIM)).astype(np.float32)
     left, errors, calls = {}, [], []
 

@@ -42,7 +42,7 @@ def test_files(rng, tmp_path, dtype):
 
 
 def test_blocks_of_queries(rng):
-    """There are more queries than are searched at a time: 16 MB of candidates."""
+    """There are more queries than one block holds, which is 16 MB of candidates."""
     q, x = rng.standard_normal((700, 8), np.float32), rng.standard_normal((1500, 8), np.float32)
     same(cossim.topk(q, x, 1000), reference.best_of(cossim.pairwise(q, x), 1000, False))
 
@@ -60,7 +60,7 @@ def test_prefiltered(rng):
 
 
 def test_zeros_keep_their_sign():
-    """Scores of -0 are equal to +0 in the order, and come back as they are in the matrix."""
+    """Scores of -0 rank as equal to +0, and keep the sign that they have in the matrix."""
     x = np.zeros((200, 2), np.float32)
     x[:, 0] = 1
     x[::2, 1], x[1::2, 1] = 1e-30, -1e-30

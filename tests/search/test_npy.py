@@ -141,7 +141,7 @@ def test_only_regular_files_are_read(folder, name):
             words = "regular file" if name == "checkpoint" else rf"{path}.*\bregular file\b"
             with pytest.raises(OSError if name == "checkpoint" else ValueError, match=words):
                 READERS[name](f"{kind}{suffix}")
-        # A folder of rows is that of its files, of which there are none.
+        # A folder stands for the rows of its files; this one has no files.
         words = rf"(Is a directory|regular file\b.*): 'folder{suffix}'$|^folder{suffix}: there is no file\b"
         with pytest.raises(OSError, match=words):
             READERS[name](f"folder{suffix}")

@@ -36,7 +36,7 @@ def test_a_vector_is_one_row(rng, dtype):
 
 
 def test_a_file_with_one_vector_is_refused(tmp_path):
-    """A file holds rows: the message says how to save one vector as such."""
+    """A file must hold rows: the message says how to save one vector as a row."""
     np.save(tmp_path / "q.npy", np.ones(4))
     with pytest.raises(ValueError, match=r"q\.npy\b.*x\[None\]"):
         cossim.topk(tmp_path / "q.npy", np.ones((3, 4)), 2)

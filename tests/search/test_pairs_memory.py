@@ -33,7 +33,7 @@ CALLS = {
 @reports_memory
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("call", CALLS)
-def test_peak(rng, tmp_path, call, dtype):
+def test_pairs_above_holds_little_beyond_its_result(rng, tmp_path, call, dtype):
     """About three million pairs, 60 or 72 MB: the rest stays below 24 MB."""
     np.save(tmp_path / "x.npy", np.abs(rng.standard_normal((2400, 8))).astype(dtype))
     program = PROGRAM.format(threads=2, call=CALLS[call])

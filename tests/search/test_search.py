@@ -121,7 +121,7 @@ def test_queries_of_another_type(rng, kind):
         same(cossim.pairs_above(queries, 0.2, corpus), reference.reaching(scores, 0.2, False))
 
 
-def test_against_torch(rng):
+def test_results_agree_with_torch(rng):
     from oracle import torch
 
     queries, corpus = rng.standard_normal((40, 128)), rng.standard_normal((5000, 128))
@@ -135,7 +135,7 @@ def test_against_torch(rng):
     np.testing.assert_array_equal(narrow.indices, found.indices)
 
 
-def test_against_long_double(rng):
+def test_results_agree_with_long_double(rng):
     queries, corpus = rng.standard_normal((20, 60)), rng.standard_normal((300, 60))
     values, indices = reference.topk(queries, corpus, 12)
     found = cossim.topk(queries, corpus, 12)
@@ -348,7 +348,7 @@ def test_rows_far_below_eps(rng, small, large, eps):
 
 
 @pytest.mark.parametrize("k", [0, -1, 10**30, -(10**30)])
-def test_k_out_of_range(k):
+def test_k_out_of_range_is_refused(k):
     x, limit = np.ones((30, 4)), r"2\*\*63" if k > 0 else r"1\b"
     with pytest.raises(ValueError, match=rf"^topk\(\): k\b.*\b{limit}"):
         cossim.topk(x[:2], x, k)
@@ -363,7 +363,7 @@ class NoIndex:
         return "3"
 
 
-def test_bad_arguments(tmp_path):
+def test_invalid_arguments_are_refused(tmp_path):
     x = np.ones((30, 4))
     (tmp_path / "text.npy").write_text("1 2 3")
     np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)

@@ -70,7 +70,7 @@ def test_a_file_larger_than_memory_allows(rng, tmp_path):
 @pytest.mark.parametrize(
     "call", ["cossim.topk(x, None, 5)", "cossim.topk(x[:3000], x, 5)", "cossim.pairs_above(x, 0.6)"]
 )
-def test_memory(call):
+def test_the_matrix_of_scores_is_never_built(call):
     """The matrix of scores would take 900 MB."""
     prepare = "x = np.random.default_rng(0).standard_normal((15000, 64), np.float32)"
     extra, _ = extra_memory(prepare, call)

@@ -24,7 +24,7 @@ X, QUERIES = RNG.standard_normal((200, 12)), RNG.standard_normal((30, 12))
 @pytest.mark.parametrize(
     "estimator", [CosineNeighbors(), CosineNeighborsTransformer(), CosineNeighborsTransformer(radius=0.3)]
 )
-def test_scikit_learns_checks(estimator):
+def test_estimators_pass_scikit_learns_checks(estimator):
     failed = [r for r in check_estimator(estimator, on_skip=None, on_fail=None) if r["status"] == "failed"]
     assert not failed
 

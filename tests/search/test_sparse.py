@@ -1,4 +1,4 @@
-"""Sparse rows: exact integers give the bits of the dense matrix, and every function gives those of pairwise."""
+"""Sparse rows of integers give the bits of the dense matrix, and searches give the scores of pairwise, bit for bit."""
 
 import math
 import threading

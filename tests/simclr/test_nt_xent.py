@@ -66,7 +66,7 @@ def assert_gradient(gradient, expected, z, temperature, tolerance):
 
 @pytest.mark.parametrize(("z", "pairs", "temperature", "expected"), GOLDEN)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int8])
-def test_golden_values(z, pairs, temperature, expected, dtype):
+def test_golden_values_of_the_formula(z, pairs, temperature, expected, dtype):
     z = np.array(z, dtype)
     tolerance = 1e-6 if dtype == np.float32 else 1e-14
     assert simclr.nt_xent(z, temperature=temperature, pairs=pairs) == pytest.approx(expected, rel=tolerance)
@@ -91,7 +91,7 @@ SHAPES = [(2, 3), (4, 1), (6, 5), (16, 16), (30, 7), (34, 64), (64, 100), (66, 3
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("pairs", PAIRS)
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
-def test_against_torch(rng, shape, pairs, dtype, tolerance):
+def test_loss_and_gradient_agree_with_torch(rng, shape, pairs, dtype, tolerance):
     for temperature in TEMPERATURES:
         z = rng.standard_normal(shape).astype(dtype)
         loss, gradient = value_and_grad(z, temperature, pairs)
@@ -270,7 +270,7 @@ Z = np.ones((4, 3))
     ],
     ids=repr,
 )
-def test_bad_input(call, arguments, options, error, message):
+def test_invalid_input_is_refused(call, arguments, options, error, message):
     with pytest.raises(error, match=rf"^{call.__name__}\(\): .*{message}"):
         call(*arguments, **options)
 

@@ -30,7 +30,7 @@ def test_keys_and_files(tmp_path, theirs):
 
 
 def test_real_images_through_to_the_matrix(theirs, mnist_images_path, rng):
-    """As in the notebook's second half: two views, their embeddings z, and all pairs by unsqueeze and dim=2."""
+    """Repeats the notebook's second half: two views, their embeddings z, and all pairs by unsqueeze and dim=2."""
     images = image_files.read_images(mnist_images_path)[:32]
     views = np.clip(images + rng.normal(0, 0.1, images.shape).astype(np.float32), 0, 1)
     ours = simclr.Encoder()

@@ -116,7 +116,7 @@ def test_the_loss_falls(images):
     assert losses[-5:].mean() < losses[0] - 0.3
 
 
-def test_seeds(images):
+def test_the_seed_decides_the_training(images):
     options = {"epochs": 2, "batch_size": 10}
     one, again, other = (simclr.train(images, seed=seed, **options) for seed in (5, np.int64(5), 6))
     same(one, again)
@@ -126,7 +126,7 @@ def test_seeds(images):
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_any_number_of_threads(images, threads):
+def test_threads_change_no_bit_of_a_training(images, threads):
     with cossim.threads(1):
         one = simclr.train(images, 3, 22)
     with cossim.threads(threads):
@@ -148,7 +148,7 @@ def test_layouts_of_images(images, tmp_path):
         np.testing.assert_array_equal(other, before)
 
 
-def test_no_epochs(images):
+def test_no_epochs_return_the_initial_encoder(images):
     found = simclr.train(images, 0, seed=4)
     assert found.losses.shape == (0,)
     assert_same(found.encoder.state_dict(), simclr.Encoder(rng=4).state_dict())

@@ -126,7 +126,7 @@ def test_a_finished_training_is_returned(images, whole, complete):
     assert os.stat(complete).st_mtime_ns == before
 
 
-def test_more_epochs(images, whole, tmp_path):
+def test_a_training_continues_to_more_epochs(images, whole, tmp_path):
     """A training of two epochs, continued to four."""
     path = tmp_path / "x.npz"
     simclr.train(images, **changed({"epochs": 2}), checkpoint=path)
@@ -334,11 +334,11 @@ def refused(images, path, options=()):
         ({"schedule": "cosine"}, r"schedule was None\b.*cosine, 12 steps"),
     ],
 )
-def test_other_settings(images, complete, options, words):
+def test_checkpoints_of_other_settings_are_refused(images, complete, options, words):
     assert re.search(rf"\banother training\b.*\b{words}", refused(images, complete, options))
 
 
-def test_other_images(images, complete):
+def test_checkpoints_of_other_images_are_refused(images, complete):
     other = images.copy()
     other[-1, 0, -1, -1] = 0.5
     for others in (other, images[:21], images[::-1]):
@@ -346,7 +346,7 @@ def test_other_images(images, complete):
     assert re.search(r"\bimages\b.*\bencoder\b", refused(images.astype(np.float64), complete))
 
 
-def test_damaged(images, whole, tmp_path, suffix):
+def test_damaged_checkpoints_are_refused(images, whole, tmp_path, suffix):
     path, data = tmp_path / f"x{suffix}", whole[1][suffix]
     for cut in (0, 1, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:cut])

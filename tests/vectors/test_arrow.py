@@ -1,4 +1,4 @@
-"""Valid Arrow structures made by hand are read, malformed ones refused. test_columns.py has those of real libraries."""
+"""Valid Arrow structures made by hand are read, malformed ones refused. test_columns.py tests real libraries."""
 
 import sys
 import threading
@@ -281,7 +281,7 @@ def tensor(**values):
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_malformed(kind):
+def test_malformed_structures_are_refused(kind):
     refused(*MALFORMED[kind](), match="malformed: ")
 
 
@@ -331,7 +331,7 @@ def test_other_refusals():
 
 @pytest.mark.parametrize("fails_at", [-1, 0, 1])
 @pytest.mark.parametrize("text", [None, b"out of luck"])
-def test_streams_that_fail(fails_at, text):
+def test_errors_of_streams_are_raised(fails_at, text):
     field, data = fixed_lists(X)
     exporter = Chunks(field, data, data, fails_at=fails_at, text=text)
     with pytest.raises(
@@ -381,7 +381,7 @@ def test_exports_that_are_no_capsules_are_refused():
 # ---- threads ----
 
 
-def test_threads():
+def test_threads_read_and_drop_exports():
     """Many threads read and drop exports at the same time."""
     x = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
     expected = cossim.pairwise(x)

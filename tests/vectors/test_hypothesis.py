@@ -43,7 +43,7 @@ def tensors(*arrays):
 
 @settings(max_examples=4000)
 @given(operands(), st.sampled_from([1e-8, 1e-6, 0.1, 10.0]))
-def test_cosine_similarity(case, eps):
+def test_cosine_similarity_agrees_with_torch(case, eps):
     dtype, x1, x2, dim = case
     dim %= max(x1.ndim, x2.ndim)
     before = x1.copy(), x2.copy()
@@ -59,7 +59,7 @@ def test_cosine_similarity(case, eps):
 
 @settings(max_examples=400)
 @given(operands())
-def test_vecdot(case):
+def test_vecdot_agrees_with_torch(case):
     dtype, x1, x2, dim = case
     dim %= max(x1.ndim, x2.ndim)
     t1, t2 = torch.broadcast_tensors(*tensors(x1, x2))  # torch.linalg.vecdot fails for some empty broadcasts
@@ -70,7 +70,7 @@ def test_vecdot(case):
 
 @settings(max_examples=600)
 @given(operands(), st.sampled_from([1e-12, 0.5]), st.data())
-def test_norms(case, eps, data):
+def test_norms_agree_with_torch(case, eps, data):
     dtype, x, _, _ = case
     tensor = tensors(x)[0]
     dim = data.draw(st.integers(-x.ndim, x.ndim - 1))

@@ -325,7 +325,7 @@ def test_gradients_that_do_not_fit(rng):
         (lambda x: cossim.pairwise_vjp(x, "a"), FileNotFoundError, r"pairwise_vjp\(\).*y"),
     ],
 )
-def test_bad_input(rng, call, error, message):
+def test_invalid_input_is_refused(rng, call, error, message):
     with pytest.raises(error, match=message):
         call(rng.standard_normal((4, 3)))
 
