@@ -71,7 +71,7 @@ def _split(kinds, blocks):
 
 
 def _filter(function, filters, queries, candidates, both):
-    """Returns the Filter of a pair of blocks. The numbers in filters["excluded"] are those of the whole array."""
+    """Returns the Filter of a pair of blocks. filters["excluded"] has row numbers of the whole array."""
     excluded = filters.get("excluded")
     if excluded is not None:
         excluded = excluded - filters["first"]

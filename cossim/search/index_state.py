@@ -33,7 +33,7 @@ LEAST_ROOM = 64  # rows
 HOLES_OF_ADD, HOLES_OF_REMOVE = 16, 4
 FEW_REMOVED = 64
 FILE_ORDER = ("corpus", "codes", "scales", "directions", "heads", "head_scales", "numbers")
-COPIED_ROWS = 256  # copied at a time where rows are left out and the others have another layout or byte order
+COPIED_ROWS = 256  # rows copied at a time, if rows are left out and np.take cannot write the others directly
 
 
 class State(NamedTuple):

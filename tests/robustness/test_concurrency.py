@@ -74,7 +74,7 @@ LARGE = {
 
 
 class Call:
-    """A call, and the result that it has while no other call runs."""
+    """A call, and the result that it gives while no other call runs."""
 
     def __init__(self, name, make):
         self.name, self.make = name, make
