@@ -135,7 +135,8 @@ def topk():
         "cossim": lambda queries, k: cossim.topk(queries, corpus, k).indices,
         "cossim Index": lambda queries, k: index.topk(queries, k).indices,
         INSTALLED: _faiss_search(faiss, flat, installed),
-        # FAISS 1.15 uses BLAS from 128000 on, which suits many threads; its pull request 5109 has 800 for one thread
+        # FAISS 1.15 uses BLAS if queries times dimension is at least 128000, which suits many threads; its pull request
+        # 5109 has 800 for one thread
         EARLY: _faiss_search(faiss, flat, 800),
         "torch normalize, mm": _torch_search(torch, unit, scores),
         "NumPy by hand": _numpy_search(unit, scores),
@@ -232,7 +233,7 @@ def neighbours():
 
 
 def _pairwise_argpartition(queries, corpus, k, itself=False, rows=256):
-    """The k nearest by hand: all scores of some queries at a time, of which NumPy selects and sorts the k best."""
+    """The k nearest by hand. For some queries at a time, NumPy selects and sorts the k best of all scores."""
     found = np.empty((len(queries), k), np.int64)
     for start in range(0, len(queries), rows):
         scores = cossim.pairwise(queries[start : start + rows], corpus)

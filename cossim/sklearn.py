@@ -44,6 +44,11 @@ class _Neighbors(BaseEstimator):
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            X is not a matrix of finite real numbers with at least one row, or a parameter of the estimator is invalid.
         """
         self._check_parameters()
         X = validate_data(self, X, dtype=(np.float64, np.float32, np.float16))
@@ -147,6 +152,22 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
         Returns
         -------
         scipy.sparse.csr_matrix of shape (n_queries, n_samples_fit)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            fit was not called.
+        ValueError
+            X does not have the number of columns of fit, or n_neighbors is larger than the number of rows of fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cossim.sklearn import CosineNeighborsTransformer
+        >>> X = np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
+        >>> transformer = CosineNeighborsTransformer(n_neighbors=1, mode="connectivity").fit(X)
+        >>> transformer.transform(np.array([[0.0, 3.0]])).toarray()
+        array([[0., 0., 1.]])
         """
         X = self._rows(X)
         if self.radius is not None:
@@ -209,6 +230,23 @@ class CosineNeighbors(_Neighbors):
         distances : numpy.ndarray of shape (n_queries, n_neighbors)
             Only with return_distance; ascending.
         indices : numpy.ndarray of the same shape
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            fit was not called.
+        ValueError
+            X does not have the number of columns of fit, or n_neighbors is larger than the number of candidates.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cossim.sklearn import CosineNeighbors
+        >>> neighbors = CosineNeighbors(n_neighbors=1).fit(np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]))
+        >>> neighbors.kneighbors(return_distance=False)
+        array([[1],
+               [2],
+               [1]])
         """
         values, indices = self._topk(self._rows(X), self.n_neighbors if n_neighbors is None else n_neighbors)
         return (_weights(values, "distance"), indices) if return_distance else indices
@@ -222,6 +260,21 @@ class CosineNeighbors(_Neighbors):
             As in ``kneighbors``.
         mode : "connectivity", "distance" or "similarity"
             The values in the graph: 1, 1 - cosine, or the cosine.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, ValueError
+            As ``kneighbors``, or mode has another value.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cossim.sklearn import CosineNeighbors
+        >>> neighbors = CosineNeighbors(n_neighbors=1).fit(np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]))
+        >>> neighbors.kneighbors_graph(mode="similarity").toarray()
+        array([[0. , 0.6, 0. ],
+               [0. , 0. , 0.8],
+               [0. , 0.8, 0. ]])
         """
         if mode not in MODES:
             raise ValueError(_errors.MODE.format(function="kneighbors_graph", modes=MODES, mode=mode))
@@ -248,6 +301,22 @@ class CosineNeighbors(_Neighbors):
         distances : numpy.ndarray of shape (n_queries,), of arrays
             Only with return_distance.
         indices : numpy.ndarray of shape (n_queries,), of arrays
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            fit was not called.
+        ValueError
+            X does not have the number of columns of fit, or radius is outside [0, 2].
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cossim.sklearn import CosineNeighbors
+        >>> neighbors = CosineNeighbors(radius=0.3).fit(np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]))
+        >>> distances, indices = neighbors.radius_neighbors(np.array([[0.0, 1.0]]))
+        >>> indices[0].tolist()
+        [1, 2]
         """
         graph = self._graph_within(self._rows(X), self.radius if radius is None else radius, "distance")
         distances, indices = (_object_array(np.split(a, graph.indptr[1:-1])) for a in (graph.data, graph.indices))

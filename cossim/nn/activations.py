@@ -39,6 +39,7 @@ def leaky_relu(x: Array, negative_slope: Number = 0.01) -> ArrayOrScalar[Any]:
     x : array_like
         float32 or float64, of any shape. Never modified.
     negative_slope : float
+        The factor of elements that are not above 0.
 
     Returns
     -------

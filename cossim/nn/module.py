@@ -95,7 +95,7 @@ class Module:
         return [(name, getattr(self, name)) for name in self.module_names]
 
     def named_parameters(self) -> list[tuple[str, NDArray[Any]]]:
-        """A list of (name, array): the arrays of state_dict() that a training changes by their gradients.
+        """A list of (name, array): the arrays of state_dict() that an optimizer updates.
 
         Running statistics are left out. The optimizers take these arrays.
 

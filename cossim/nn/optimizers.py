@@ -229,6 +229,7 @@ class SGD(_Optimizer):
     lr : float
         Learning rate, an attribute that may be set between steps.
     momentum, dampening, weight_decay : float
+        The factors in the formula above. momentum and weight_decay are at least 0.
     nesterov : bool
         Requires momentum above 0 and dampening 0.
 
@@ -312,7 +313,9 @@ class Adam(_Optimizer):
     lr : float
         Learning rate, an attribute that may be set between steps.
     betas : pair of float
+        Decay rates of the running means m and v, each from 0 to below 1.
     eps, weight_decay : float
+        At least 0: the term added to the divisor, and the factor of the weight decay.
 
     Raises
     ------
@@ -395,7 +398,9 @@ class AdamW(Adam):
     lr : float
         Learning rate, an attribute that may be set between steps.
     betas : pair of float
+        Decay rates of the running means m and v, each from 0 to below 1.
     eps, weight_decay : float
+        At least 0: the term added to the divisor, and the factor of the weight decay.
 
     Raises
     ------

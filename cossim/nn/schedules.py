@@ -154,6 +154,7 @@ class CosineAnnealingLR(_Schedule):
     T_max : int
         Number of steps, at least 1.
     eta_min : float
+        The rate after T_max steps.
 
     Raises
     ------

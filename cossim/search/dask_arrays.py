@@ -176,7 +176,7 @@ def _in_rows(array, longest):
 def _search_blocks(function, numbered, **operands):
     """Returns what _row_blocks does. Operands may be paths of files of rows.
 
-    numbered: the names of the operands whose rows the result numbers. Their sizes must be known.
+    numbered: the names of the operands whose row numbers are in the result. Their sizes must be known.
     """
     for name, operand in operands.items():
         if isinstance(operand, (str, os.PathLike)):

@@ -69,7 +69,7 @@ def test_without_the_variable_the_best_is_taken():
 
 @not_emulated
 def test_an_old_processor_takes_the_fallback():
-    """Nehalem (2008) has neither AVX nor FMA; such an instruction outside of its own file would end the process."""
+    """Nehalem (2008) has neither AVX nor FMA. Such an instruction in code that all processors run ends the process."""
     qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
     if platform.machine() != "x86_64" or qemu is None:
         pytest.skip("needs x86-64 and qemu-x86_64 (Debian: qemu-user)")

@@ -66,7 +66,7 @@ def scores_of(x, y=None):
 
 
 def queries_and_corpus(rng, kind, dtype, count, n, depth):
-    """Queries of a kind, and a corpus from which rows 5 to 24 are queries too."""
+    """Queries of a kind, and a corpus of the same kind, whose rows 5 to 24 are queries too."""
     corpus = KINDS[kind](rng, n, depth)
     queries = np.concatenate([KINDS[kind](rng, count, depth), corpus[5:25]])
     with np.errstate(all="ignore"):

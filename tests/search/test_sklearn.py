@@ -1,5 +1,6 @@
 """The estimators of cossim.sklearn pass scikit-learn's own checks, and find the neighbours of its brute force."""
 
+import doctest
 import pickle
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
+import cossim.sklearn
 from cossim.sklearn import CosineNeighbors, CosineNeighborsTransformer
 
 RNG = np.random.default_rng(0)
@@ -89,3 +91,8 @@ def test_an_unknown_mode_is_refused():
         CosineNeighborsTransformer(mode="cosine").fit(X)
     with pytest.raises(ValueError, match="mode must be one of"):
         CosineNeighbors().fit(X).kneighbors_graph(mode="cosine")
+
+
+def test_examples_of_the_docstrings_run():
+    result = doctest.testmod(cossim.sklearn, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 20 and result.failed == 0
