@@ -136,7 +136,7 @@ def topk():
         "cossim Index": lambda queries, k: index.topk(queries, k).indices,
         INSTALLED: _faiss_search(faiss, flat, installed),
         # FAISS 1.15 uses BLAS if queries times dimension is at least 128000, which suits many threads; its pull request
-            # 5109 has 800 for one thread
+        # 5109 has 800 for one thread
         EARLY: _faiss_search(faiss, flat, 800),
         "torch normalize, mm": _torch_search(torch, unit, scores),
         "NumPy by hand": _numpy_search(unit, scores),

@@ -129,21 +129,21 @@ def train(
         The encoder to start from, which returns embeddings (N, D). train copies it and does not change it.
         Default: ``Encoder(C, (H, W), dtype=images.dtype, rng=seed)``, for images of at least 16 x 16 pixels.
     head : "mlp", Module or None
-        The projection between the embeddings and the loss. "mlp" is linear, ReLU and linear, all with as many outputs
-        as the embeddings have numbers. A Module is copied. With None the loss takes the embeddings themselves.
+        The projection between the embeddings and the loss. "mlp" is a linear layer, ReLU and a linear layer, each with
+        as many outputs as the embeddings have numbers. A Module is copied. With None the loss takes the embeddings themselves.
     schedule : None, "cosine" or callable
-        None keeps the learning rate. "cosine" lets it rise from 1 % during the first twentieth of the steps and then
-        fall to 0 along a cosine. A callable receives the optimizer and the number of all steps, and returns a schedule
+        None keeps the learning rate lr. With "cosine" it rises from 1 % of lr during the first twentieth of the steps,
+        and then falls to 0 along a cosine. A callable receives the optimizer and the number of all steps, and returns a schedule
         such as nn.CosineAnnealingLR. train calls its step() after each step.
     augment : dict or callable, optional
         A dict replaces default keyword arguments of simclr.augment. The defaults here are ``rotate=20, shear=10``, a
-        shift of 3/28 of the smaller side, and otherwise those of simclr.augment. A callable receives images
+        shift of 3/28 of the smaller side, and otherwise the defaults of simclr.augment. A callable receives images
         (N, C, H, W) and a numpy.random.Generator, and returns N views of the same shape and dtype. Each step calls it
         twice, once for each view.
     callback : callable, optional
         ``callback(epoch, step, loss)`` is called after each step. epoch counts from 1, step from 1 in each epoch, and
-        loss is a float. If it returns True, the training ends and is returned as it is, and saved in the checkpoint.
-        If it returns False or None, the training goes on.
+        loss is a float. If it returns True, the training ends: train saves the checkpoint and returns the result so
+        far. If it returns False or None, the training continues.
     progress : None, bool or callable
         True shows a progress bar with the loss and needs tqdm. A callable is called as ``progress(done, total)``, both
         counted in steps.
