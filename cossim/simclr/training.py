@@ -130,11 +130,12 @@ def train(
         Default: ``Encoder(C, (H, W), dtype=images.dtype, rng=seed)``, for images of at least 16 x 16 pixels.
     head : "mlp", Module or None
         The projection between the embeddings and the loss. "mlp" is a linear layer, ReLU and a linear layer, each with
-        as many outputs as the embeddings have numbers. A Module is copied. With None the loss takes the embeddings themselves.
+        as many outputs as the embeddings have numbers. A Module is copied. With None the loss takes the embeddings
+        themselves.
     schedule : None, "cosine" or callable
         None keeps the learning rate lr. With "cosine" it rises from 1 % of lr during the first twentieth of the steps,
-        and then falls to 0 along a cosine. A callable receives the optimizer and the number of all steps, and returns a schedule
-        such as nn.CosineAnnealingLR. train calls its step() after each step.
+        and then falls to 0 along a cosine. A callable receives the optimizer and the number of all steps, and returns a
+        schedule such as nn.CosineAnnealingLR. train calls its step() after each step.
     augment : dict or callable, optional
         A dict replaces default keyword arguments of simclr.augment. The defaults here are ``rotate=20, shear=10``, a
         shift of 3/28 of the smaller side, and otherwise the defaults of simclr.augment. A callable receives images
