@@ -154,6 +154,7 @@ MODE = "{function}(): mode must be one of {modes}, not {mode!r}"
 # ---- search: results ----
 
 TOO_FEW_IDS = "{function}(): ids has {count} elements, but row {number} was found: pass one for each row"
+NO_ID = "{function}(): ids has no row {number}, which was found: pass the id of each row under its number"
 NOT_A_SHAPE = "{function}(): shape must be (rows, columns), not {shape}"
 CSR_SHAPE = "{function}(): number {number} does not fit into axis {axis} of shape {shape}: pass a larger shape"
 # ---- search: sparse rows ----

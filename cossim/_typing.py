@@ -71,7 +71,7 @@ Seed: TypeAlias = int | np.integer[Any] | np.random.Generator
 Progress: TypeAlias = bool | Callable[[int, int], object]
 Weights: TypeAlias = Mapping[str, Array] | Path
 
-Ids: TypeAlias = Sequence[Any] | NDArray[Any]
+Ids: TypeAlias = Sequence[Any] | NDArray[Any] | Mapping[int, Any]
 
 # ---- results ----
 

@@ -3,18 +3,22 @@
     pip install cossim-c fastapi uvicorn
     python examples/service.py 384 rows.index
 
-serves rows of 384 elements at http://127.0.0.1:8000 (its page /docs tries every call), and saves them in rows.index and
-rows.index.json when it is stopped.
+serves rows of 384 elements at http://127.0.0.1:8000 (its page /docs tries every call), and saves them when it is
+stopped: the ids in rows.index, and the vectors in the file that it names. rows.index is replaced last, in one step, so
+after a crash the old ids and the old vectors are there.
 
 Each row has an id and a label. The Index gives a row a number; this file keeps which id has which number. FastAPI runs
-each call in a thread. Searches run at the same time, also while rows are added and removed, because a search sees all
-of an add or remove or none of it. Rows that are removed or replaced while a search runs are left out of its result,
-which then has fewer than k rows.
+each call in a thread: searches run side by side and while rows come and go, because a search sees all of an add or
+remove or none of it. A row that is replaced is added and removed in one step. If a row of a result was removed while
+the search ran, the service searches again.
 """
 
+import glob
 import json
+import os
 import sys
 import threading
+import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +27,8 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
 import cossim
+
+TRIES = 3  # of a search whose rows are removed meanwhile
 
 
 class Row(BaseModel):
@@ -48,53 +54,64 @@ class Store:
 
     def __init__(self, dim, path=None):
         self.path = path
-        self.lock = threading.Lock()  # held while ids, labels and index change together
+        self.lock = threading.RLock()  # held while ids, labels and index change together
         self.rows = {}  # number -> (id, label)
         self.numbers = {}  # id -> number
         self.by_label = {}  # label -> numbers
         self.index = cossim.Index(dim=dim)
         if path is not None and path.exists():
-            self.index = cossim.Index.load(path)
+            saved = json.loads(path.read_text())
+            self.index = cossim.Index.load(path.with_name(saved["vectors"]))
             if self.index.dim != dim:
                 raise ValueError(f"{path} has rows of {self.index.dim} elements, not {dim}: pass another file")
-            for number, (name, label) in zip(
-                self.index.numbers.tolist(), json.loads(self._ids().read_text()), strict=True
-            ):
+            for number, (name, label) in zip(self.index.numbers.tolist(), saved["rows"], strict=True):
                 self._remember(number, name, label)
-
-    def _ids(self):
-        return self.path.with_name(self.path.name + ".json")
 
     def _remember(self, number, name, label):
         self.rows[number], self.numbers[name] = (name, label), number
         self.by_label.setdefault(label, set()).add(number)
 
-    def _forget(self, names):
-        """Removes the rows with these ids, and ignores unknown ids. Returns how many rows it removed."""
-        numbers = [self.numbers.pop(name) for name in names if name in self.numbers]
-        self.index.remove(numbers)
+    def _numbers(self, names):
+        """Returns the numbers of the rows with these ids, those that there are."""
+        return [self.numbers[name] for name in dict.fromkeys(names) if name in self.numbers]
+
+    def _forget(self, numbers):
         for number in numbers:
-            _, label = self.rows.pop(number)
+            name, label = self.rows.pop(number)
+            del self.numbers[name]
             self.by_label[label].discard(number)
             if not self.by_label[label]:
                 del self.by_label[label]
-        return len(numbers)
 
     def put(self, rows):
         """Adds rows. A row whose id is there already takes the place of the old one."""
         rows = list({row.id: row for row in rows}.values())
         vectors = as_vectors(self.index, [row.vector for row in rows])
         with self.lock:
-            self._forget([row.id for row in rows])
-            for number, row in zip(self.index.add(vectors).tolist(), rows, strict=True):
+            old = self._numbers([row.id for row in rows])
+            new = self.index.add(vectors, remove=old).tolist()
+            self._forget(old)
+            for number, row in zip(new, rows, strict=True):
                 self._remember(number, row.id, row.label)
 
     def delete(self, names):
         with self.lock:
-            return self._forget(names)
+            numbers = self._numbers(names)
+            self.index.remove(numbers)
+            self._forget(numbers)
+            return len(numbers)
 
     def search(self, query):
         vector = as_vectors(self.index, [query.vector])[0]
+        for _ in range(TRIES):
+            hits = self._hits(vector, query)
+            if None not in hits:
+                return hits
+        with self.lock:  # so that no row is removed meanwhile
+            return self._hits(vector, query)
+
+    def _hits(self, vector, query):
+        """Searches once. A hit is None if its row has been removed since."""
         filters = {}
         with self.lock:
             if query.label is not None:
@@ -102,17 +119,26 @@ class Store:
             if query.exclude:
                 filters["exclude"] = np.array([self.numbers.get(name, -1) for name in query.exclude])
         found = self.index.topk(vector, query.k, **filters)
-        with self.lock:  # a row that was removed since has no id any more
-            hits = [
-                (self.rows.get(n), score)
-                for n, score in zip(found.indices.tolist(), found.values.tolist(), strict=True)
-            ]
-        return [Hit(id=row[0], score=score) for row, score in hits if row is not None]
+        places = [(n, score) for n, score in zip(found.indices.tolist(), found.values.tolist(), strict=True) if n >= 0]
+        with self.lock:
+            rows = [self.rows.get(number) for number, _ in places]
+        return [row and Hit(id=row[0], score=score) for row, (_, score) in zip(rows, places, strict=True)]
 
     def save(self):
+        """Writes the vectors to a new file and then, in one step, the file that names it. Removes older vectors."""
         with self.lock:
-            self.index.save(self.path)
-            self._ids().write_text(json.dumps([self.rows[number] for number in self.index.numbers.tolist()]))
+            vectors = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}.vectors")
+            self.index.save(vectors)
+            new = self.path.with_name(self.path.name + ".new")
+            rows = [self.rows[number] for number in self.index.numbers.tolist()]
+            with new.open("w") as file:
+                json.dump({"vectors": vectors.name, "rows": rows}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+            for old in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.vectors"):
+                if old != vectors:
+                    old.unlink()
 
 
 def as_vectors(index, vectors):

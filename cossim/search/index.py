@@ -87,6 +87,8 @@ class Index:
         The numbers of these rows, int64.
     dim : int
         D, the length of a row: with binary=True, the number of its bits.
+    dtype : numpy.dtype
+        The dtype of the rows. With ``dim`` alone it is float32 until the first rows bring their own.
     nbytes : int
         Bytes that the index needs in addition to the corpus: D + 8 per row; 8 per row of 8-bit integers, which are
         their own codes; 0 for packed bits and for rows of more than 4096 elements. Heads, where they save time, add up
@@ -205,6 +207,10 @@ class Index:
         return self._binary
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._state.corpus.dtype
+
+    @property
     def dim(self) -> int:
         return self._state.corpus.shape[1] * (8 if self.binary else 1)
 
@@ -227,7 +233,7 @@ class Index:
 
     # ---- changes ----
 
-    def add(self, rows: Rows) -> NDArray[np.int64]:
+    def add(self, rows: Rows, *, remove: Numbers | None = None) -> NDArray[np.int64]:
         """Adds rows and returns their numbers, which no other row gets or had.
 
         The first call copies the rows of the index to memory of its own, with room for as many again; the array or
@@ -239,6 +245,9 @@ class Index:
         rows : array_like of shape (M, D) or (D,), or path
             Rows are vectors; shape (D,) is one vector. They are copied, and become the dtype of the index where that
             is exact: floats become wider floats, and integers and bool any dtype that holds their values.
+        remove : int or array_like of int, optional
+            Numbers of rows that are removed in the same step: a search in another thread sees the old rows or the new
+            ones, never both and never neither.
 
         Returns
         -------
@@ -251,6 +260,8 @@ class Index:
             The rows have the wrong type, or one that is not exact in the dtype of the index.
         ValueError
             The rows have another length.
+        TypeError, IndexError, ValueError
+            The numbers to remove are wrong, as for ``remove``. Then no row is added either.
 
         Examples
         --------
@@ -258,14 +269,18 @@ class Index:
         >>> index = cossim.Index(dim=2)
         >>> index.add([[3.0, 4.0], [1.0, 0.0]])
         array([0, 1])
-        >>> index.add([0, 2])
+        >>> index.add([0, 2], remove=1)
         array([2])
+        >>> index.numbers
+        array([0, 2])
         >>> index[2]
         array([0., 2.])
         """
         name = "Index.add"
-        (new,) = rows_of(name, rows=rows)
-        new = new.with_array()
+        if type(rows) is np.ndarray:
+            new = blocks.Rows(*_core.as_rows(name, ("rows",), (rows,)), None)
+        else:
+            new = rows_of(name, rows=rows)[0].with_array()
         if self.binary:
             check_bits(name, rows=new.array)
         with self._lock:
@@ -273,16 +288,19 @@ class Index:
             if new.array.shape[1] != state.corpus.shape[1]:
                 arrays = described(rows=new.array)
                 raise ValueError(_errors.OTHER_LENGTH.format(function=name, size=self.dim, arrays=arrays))
+            if remove is not None:
+                state = index_state.removed(name, state, _numbers_argument(name, remove).reshape(-1))
             if not len(new):
+                self._state = state
                 return np.empty(0, np.int64)
             if state.any_dtype:
                 empty = index_state.empty_like({"corpus": new.array}, 0)["corpus"]
                 state, room = index_state.first_state(empty, self.binary, False)._replace(given=state.given), None
             dtype = state.corpus.dtype
-            new_blocks = new.blocks(len(new) if new.in_memory else new.rows_per_block(BLOCK_BYTES))
+            new_blocks = [(0, new.array)] if new.in_memory else new.blocks(new.rows_per_block(BLOCK_BYTES))
             exact = (index_state.exact_rows(name, block, dtype) for _, block in new_blocks)
             self._state, self._room = index_state.added(name, state, room, exact, len(new), self.eps)
-            return np.arange(state.given, self._state.given)
+            return np.arange(self._state.given - len(new), self._state.given)
 
     def remove(self, numbers: Numbers) -> None:
         """Removes rows by their numbers. The numbers of other rows do not change.

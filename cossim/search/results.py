@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,7 +94,7 @@ class TopK(NamedTuple):
 
         Parameters
         ----------
-        ids : sequence of length N, optional
+        ids : sequence of length N or dict, optional
             Names of the rows of the corpus. They replace the column index by a column id.
 
         Returns
@@ -161,7 +162,7 @@ class TopK(NamedTuple):
 
         Parameters
         ----------
-        ids : sequence of length N, optional
+        ids : sequence of length N or dict, optional
             Names of the rows of the corpus. With them the dicts are {"id": ..., "value": ...}.
 
         Returns
@@ -261,7 +262,7 @@ class Pairs(NamedTuple):
 
         Parameters
         ----------
-        ids : sequence, or tuple of two sequences, optional
+        ids : sequence or dict, or tuple of two, optional
             Names of the rows, which replace their numbers. A tuple has the names of both sides, x and y.
 
         Returns
@@ -334,7 +335,7 @@ class Pairs(NamedTuple):
 
         Parameters
         ----------
-        ids : sequence, or tuple of two sequences, optional
+        ids : sequence or dict, or tuple of two, optional
             Names of the rows, which replace their numbers. A tuple has the names of both sides, x and y.
 
         Returns
@@ -367,6 +368,11 @@ def _both(ids):
 
 def _taken(function: str, ids: Ids, numbers: NDArray[np.int64]) -> Any:
     """Returns the names of these rows. Keeps the dtype of an array or Series of names."""
+    if isinstance(ids, Mapping):  # of the numbers of an Index whose rows come and go
+        try:
+            return [ids[n] for n in numbers.tolist()]
+        except KeyError as error:
+            raise ValueError(_errors.NO_ID.format(function=function, number=error.args[0])) from None
     last = _end(numbers)
     if len(ids) < last:
         raise ValueError(_errors.TOO_FEW_IDS.format(function=function, count=len(ids), number=last - 1))

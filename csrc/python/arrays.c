@@ -180,6 +180,59 @@ static PyObject *pack_numbers(PyObject *self, PyObject *args)
     return Py_BuildValue("Nn", bitmap, (Py_ssize_t)count);
 }
 
+/* Returns a byte bitmap of n bits: a copy of `living`, or None for all, with the bits from `first`
+ * on set. Returns NULL with an error set. */
+static PyArrayObject *copy_living(PyArrayObject *living, Py_ssize_t first, Py_ssize_t n)
+{
+    const bool all = (PyObject *)living == Py_None;
+    if (first < 0 || n < first || n > PY_SSIZE_T_MAX - 63 ||
+        (!all &&
+         (!can_read(living, NPY_UBYTE, 1, NULL) || PyArray_DIM(living, 0) < (first + 7) / 8))) {
+        misfit();
+        return NULL;
+    }
+    npy_intp size = (n + 63) / 64 * 8;
+    PyArrayObject *bits = (PyArrayObject *)PyArray_SimpleNew(1, &size, NPY_UBYTE);
+    if (bits != NULL) {
+        byte_bitmap_with(all ? NULL : PyArray_DATA(living), all ? 0 : (size_t)first, (size_t)n,
+                         PyArray_DATA(bits));
+    }
+    return bits;
+}
+
+static PyObject *living_with(PyObject *self, PyObject *args)
+{
+    PyArrayObject *living;
+    Py_ssize_t first, n;
+    (void)self;
+    return PyArg_ParseTuple(args, "Onn:living_with", &living, &first, &n)
+               ? (PyObject *)copy_living(living, first, n)
+               : NULL;
+}
+
+static PyObject *living_without(PyObject *self, PyObject *args)
+{
+    PyArrayObject *living, *column, *numbers;
+    Py_ssize_t n;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OnOO:living_without", &living, &n, &column, &numbers)) {
+        return NULL;
+    }
+    const bool places = (PyObject *)column == Py_None;
+    if (!can_read(numbers, NPY_INT64, 1, NULL) ||
+        (!places && !can_read(column, NPY_INT64, 1, &(npy_intp){n}))) {
+        return misfit();
+    }
+    PyArrayObject *bits = copy_living(living, n, n);
+    if (bits != NULL &&
+        !byte_bitmap_without(PyArray_DATA(bits), (size_t)n, places ? NULL : PyArray_DATA(column),
+                             PyArray_DATA(numbers), (size_t)PyArray_DIM(numbers, 0))) {
+        Py_DECREF(bits);
+        Py_RETURN_NONE;
+    }
+    return (PyObject *)bits;
+}
+
 PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_array", as_array, "function, name, object",
@@ -202,5 +255,11 @@ PyMethodDef array_methods[] = {
     BY_POSITION("pack_numbers", pack_numbers, "numbers, rows",
                 "Returns the bitmap of row numbers, int64, which may repeat, and how many it has.\n"
                 "Returns None if a number is not in [0, rows)."),
+    BY_POSITION("living_with", living_with, "living, first, rows",
+                "A copy of a bitmap of the rows that live, where the rows [first, rows) live too."),
+    BY_POSITION(
+        "living_without", living_without, "living, rows, column, numbers",
+        "A copy without the rows of these numbers. A column has the number of each row; with\n"
+        "None it is its place. Returns None if a number has no living row or is there twice."),
     {0},
 };

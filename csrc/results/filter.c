@@ -112,8 +112,8 @@ size_t bitmap_numbers(const uint64_t *bits, size_t first, size_t n, size_t *numb
     return count;
 }
 
-/* True if an ascending list contains a number. */
-static bool is_listed(const int64_t *list, size_t count, int64_t number)
+/* Returns the position of a number in an ascending list, or SIZE_MAX if it is not there. */
+static size_t position_of(const int64_t *list, size_t count, int64_t number)
 {
     size_t from = 0;
     while (count > 0) {
@@ -124,10 +124,42 @@ static bool is_listed(const int64_t *list, size_t count, int64_t number)
         } else if (list[from + half] > number) {
             count = half;
         } else {
-            return true;
+            return from + half;
         }
     }
-    return false;
+    return SIZE_MAX;
+}
+
+void byte_bitmap_with(const uint8_t *from, size_t first, size_t n, uint8_t *bits)
+{
+    const size_t kept = (first + 7) / 8, bytes = (n + WORD - 1) / WORD * (WORD / 8);
+    memset(bits, 0, bytes);
+    if (kept > 0) {
+        memcpy(bits, from, kept);
+    }
+    for (; first < n && first % 8 != 0; first++) {
+        bits[first / 8] |= (uint8_t)(1U << first % 8);
+    }
+    if (first < n) {
+        memset(bits + first / 8, UINT8_MAX, (n - first) / 8);
+        if (n % 8 != 0) {
+            bits[n / 8] = (uint8_t)((1U << n % 8) - 1);
+        }
+    }
+}
+
+bool byte_bitmap_without(uint8_t *bits, size_t n, const int64_t *column, const int64_t *numbers,
+                         size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const size_t place =
+            column == NULL ? (size_t)numbers[i] : position_of(column, n, numbers[i]);
+        if (place >= n || (bits[place / 8] >> place % 8 & 1) == 0) {
+            return false;
+        }
+        bits[place / 8] ^= (uint8_t)(1U << place % 8);
+    }
+    return true;
 }
 
 bool filter_allows(const struct filter *f, size_t query, size_t candidate)
@@ -135,6 +167,6 @@ bool filter_allows(const struct filter *f, size_t query, size_t candidate)
     if (f->pairs != NULL && !bitmap_has(f->pairs + query * f->words, candidate)) {
         return false;
     }
-    return f->excluded_count == 0 || !is_listed(f->excluded + query * f->excluded_count,
-                                                f->excluded_count, (int64_t)candidate);
+    return f->excluded_count == 0 || position_of(f->excluded + query * f->excluded_count,
+                                                 f->excluded_count, (int64_t)candidate) == SIZE_MAX;
 }

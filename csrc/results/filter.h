@@ -61,6 +61,18 @@ size_t bitmap_of_mask(const unsigned char *mask, size_t n, uint64_t *bits);
  */
 size_t bitmap_of_numbers(const int64_t *numbers, size_t count, size_t n, uint64_t *bits);
 
+/*
+ * Bitmaps as bytes: bit i is bit i % 8 of byte i / 8. They have (n + 63) / 64 * 8 bytes for n bits.
+ *
+ * byte_bitmap_with copies a bitmap and sets the bits [first, n), which it does not have yet; from
+ * may be NULL if first is 0. byte_bitmap_without clears bits of a bitmap of n bits: those of the
+ * places of numbers, which are the places themselves, or with a column (n) of ascending numbers
+ * their places in it. Returns false if a number has no place or its bit is not set.
+ */
+void byte_bitmap_with(const uint8_t *from, size_t first, size_t n, uint8_t *bits);
+bool byte_bitmap_without(uint8_t *bits, size_t n, const int64_t *column, const int64_t *numbers,
+                         size_t count);
+
 /* Returns how many of the bits [first, first + n) are set. */
 size_t bitmap_count(const uint64_t *bits, size_t first, size_t n);
 /* Writes the positions of these bits, minus `first`, in ascending order. Returns how many it wrote:

@@ -157,6 +157,8 @@ Index(X, dim=5) -> ValueError: Index(): dim=5 but the rows of corpus have 4 elem
     (6, 4), dtype float64)
 Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 with binary=True, not 9: it is the number
     of bits of a row
+topk(X, Y, 1).to_list(ids={}) -> ValueError: TopK.to_list(): ids has no row 0, which was found: pass the id of each row
+    under its number
 Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows of an index of 4 elements are needed: pass vectors of the same
     model (rows: shape (6, 3), dtype float64)
 Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when they become float32, the dtype of

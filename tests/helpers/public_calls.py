@@ -346,7 +346,7 @@ CASES |= {
         lambda path: [(path.parent / "no such file",), (Path(__file__),)],
     ),
 }
-for _method in ("__len__", "__repr__", "binary", "corpus", "dim", "eps", "nbytes", "numbers"):
+for _method in ("__len__", "__repr__", "binary", "corpus", "dim", "dtype", "eps", "nbytes", "numbers"):
     CASES[f"Index.{_method}"] = Case(found(f"Index.{_method}"), lambda rng, size: (index(rng, size),))
 for _name in [name for name in CASES if name.startswith("Index.") and name != "Index.load"]:
     CASES[_name] = CASES[_name]._replace(more=(*MORE.pop(_name, ()), *other_indexes()))

@@ -374,3 +374,53 @@ with open(sys.argv[1], "rb") as file:
     print(pickle.load(file).add(np.ones(16, np.float32)).tolist())
 """
     assert python(program, tmp_path / "pickle").strip() == "[40]"
+
+
+def test_replaced_rows_change_in_one_step(rng):
+    x = rng.standard_normal((300, 8)).astype(np.float32)
+    index = cossim.Index(x)
+    numbers = index.add(x[:3], remove=[5, 7])
+    assert (numbers.tolist(), len(index)) == ([300, 301, 302], 301)
+    assert not np.isin([5, 7], index.numbers).any()
+    for wrong in ([5], [1, 1], [900]):
+        with pytest.raises((IndexError, ValueError)):
+            index.add(x[:2], remove=wrong)
+        assert len(index) == 301
+    assert index.add(np.empty((0, 8), np.float32), remove=numbers).tolist() == []
+    assert len(index) == 298
+    seen, stop = set(), threading.Event()
+
+    def search():
+        while not stop.is_set():
+            found = index.topk(target, 2)
+            seen.add(int((found.values > 0.999).sum()))
+
+    target = rng.standard_normal(8).astype(np.float32)
+    number = index.add(target)[0]
+    thread = threading.Thread(target=search)
+    thread.start()
+    for _ in range(300):
+        number = index.add(target, remove=number)[0]
+    stop.set()
+    thread.join()
+    assert seen == {1}
+
+
+def test_dtype_is_that_of_the_rows():
+    assert cossim.Index(np.zeros((1, 3), np.float16)).dtype == np.float16
+    index = cossim.Index(dim=3)
+    index.add(np.zeros((1, 3)))
+    assert index.dtype == np.float64
+
+
+def test_few_places_of_a_bitmap(rng):
+    """Removes and adds across all edges of bytes and words."""
+    for n in (1, 7, 8, 9, 63, 64, 65, 130):
+        index = cossim.Index(np.eye(n, 4) + 1)
+        lives = list(range(n))
+        for _ in range(6):
+            gone = rng.permutation(lives)[: rng.integers(0, len(lives) + 1)]
+            index.remove(gone)
+            lives = sorted(set(lives) - set(gone.tolist()))
+            lives += index.add(np.ones((int(rng.integers(0, 20)), 4))).tolist()
+            assert index.numbers.tolist() == lives

@@ -170,6 +170,8 @@ def search(queries: Float32, corpus: Float32, path: Path) -> None:
     assert_type(index.eps, float)
     empty = Index(dim=8)
     assert_type(empty.add(corpus), NDArray[np.int64])
+    assert_type(empty.add(corpus, remove=[0, 1]), NDArray[np.int64])
+    assert_type(empty.dtype, np.dtype[Any])
     empty.remove(0)
     empty.remove(empty.numbers[:2])
     empty.remove([3, 4])
