@@ -15,9 +15,8 @@ static void insertion_sort(struct entry *entries, size_t n)
     }
 }
 
-/* Returns a pseudo-random position below n. Pivots at such positions keep quickselect fast for
- * every order that entries are likely to have. */
-static size_t random_position(uint64_t *state, size_t n)
+/* A position below n. Its choice does not follow any order that entries are likely to have. */
+static size_t some_position(uint64_t *state, size_t n)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
     return (size_t)((*state >> 33) % n);
@@ -31,14 +30,13 @@ static void swap(struct entry *a, struct entry *b)
 }
 
 /*
- * Chooses the median of three entries as the pivot. Moves the entries that come before the pivot to
- * the front and the pivot behind them. Returns the pivot's position. The loop has no branch that
- * the processor could mispredict.
+ * Chooses the median of three entries, and moves the entries before it to the front and itself
+ * behind them. Returns its position. The loop has no branch that could be predicted wrongly.
  */
 static size_t partition(struct entry *entries, size_t n, uint64_t *state)
 {
-    struct entry *a = entries + random_position(state, n), *b = entries + random_position(state, n),
-                 *c = entries + random_position(state, n);
+    struct entry *a = entries + some_position(state, n), *b = entries + some_position(state, n),
+                 *c = entries + some_position(state, n);
     if (entry_is_better(*b, *a)) {
         swap(a, b);
     }
@@ -118,6 +116,10 @@ static inline void radix_sort(struct entry *entries, struct entry *spare, size_t
 
 void entries_sort(struct entry *entries, struct entry *spare, size_t n)
 {
+    if (n <= SORTED_BY_INSERTION) {
+        insertion_sort(entries, n);
+        return;
+    }
     radix_sort(entries, spare, n, BY_KEY);
     for (size_t first = 0, end; first < n; first = end) { /* runs of equal scores */
         for (end = first + 1; end < n && entries[end].key == entries[first].key; end++) {

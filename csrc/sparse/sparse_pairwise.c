@@ -9,7 +9,8 @@ enum {
     TASK_ROWS = 64, /* rows of x; a cache line of the mirrored half holds 8 or 16 of them */
     /* Columns of one call of the cosine kernel, which numbers columns with 8 bits. */
     KERNEL_COLUMNS = 256,
-    MIRRORED = 32 /* rows of the mirrored half that are written at a time */
+    LISTED_SHARE = 4, /* fewer products than this share of all pairs: most scores are 0 */
+    MIRRORED = 32     /* rows of the mirrored half that are written at a time */
 };
 
 struct pairwise_worker {
@@ -22,7 +23,18 @@ struct pairwise_job {
     const struct sparse_pairwise *call;
     struct postings postings;
     struct pairwise_worker *workers;
+    bool lists_rows; /* most scores are 0: rows of the result are cleared, then the others stored */
+    bool symmetric;  /* the lower half is a copy of the upper one */
+    size_t *unusual; /* (unusual_count): rows of y without a usual norm, ascending */
+    size_t unusual_count;
 };
+
+/* True if a sum of 0 gives a score of 0 with every other usual norm. Zero and NaN are not usual,
+ * and the product of two usual norms, or of their inverses, is in the range of double. */
+static bool is_usual(double norm)
+{
+    return fabs(norm) > 0x1p-400 && fabs(norm) < 0x1p400;
+}
 
 /* Computes the scores of row i of x with n rows of y from their sums. */
 static void score_columns(const struct sparse_pairwise *call, size_t i, size_t first, size_t n,
@@ -73,6 +85,29 @@ static void store_row(const struct pairwise_job *job, struct pairwise_worker *w,
             dtype_store_computed(call->out_dtype, to, call->column_stride, compute, w->scores, n);
         }
     }
+}
+
+/* Writes the same scores from the rows of the block that row i touched. All others are 0. */
+static void store_touched(const struct pairwise_job *job, struct pairwise_worker *w, size_t i,
+                          const struct postings_block *block, size_t from)
+{
+    const struct sparse_pairwise *call = job->call;
+    const enum compute_type compute = call->x->compute;
+    const size_t size = compute_size(compute), end = block->first + block->rows;
+    char *row = call->out + (ptrdiff_t)i * call->row_stride;
+    memset(row + (block->first + from) * size, 0, (block->rows - from) * size);
+    for (size_t n = 0; n < job->unusual_count; n++) {
+        const size_t j = job->unusual[n];
+        if (j >= block->first + from && j < end) {
+            compute_store(compute, row, j, sparse_score(call->x, i, call->y, j, 0.0));
+        }
+    }
+    for (size_t n = 0; n < w->sums.count; n++) {
+        const size_t touched = w->sums.touched[n], j = block->first + touched;
+        const double xy = accumulator_take(&w->sums, touched);
+        compute_store(compute, row, j, sparse_score(call->x, i, call->y, j, xy));
+    }
+    accumulator_forget(&w->sums);
 }
 
 /* Copies one score to its mirror image. */
@@ -135,17 +170,20 @@ static void score_rows(void *context, size_t task, size_t worker)
     const size_t first = task / job->postings.block_count * TASK_ROWS,
                  end = smaller(first + TASK_ROWS, call->x->count),
                  block_end = block->first + block->rows;
-    const bool symmetric = call->x == call->y;
     for (size_t i = first; i < end && !cancel_poll_here(); i++) {
-        const size_t from = symmetric && i > block->first ? i - block->first : 0;
+        const size_t from = job->symmetric && i > block->first ? i - block->first : 0;
         if (from < block->rows) {
             accumulate(&w->sums, block, call->x, i, from);
-            store_row(job, w, i, block, from);
-            accumulator_reset(&w->sums, block);
+            if (w->sums.listed && is_usual(call->x->norms[i])) {
+                store_touched(job, w, i, block, from);
+            } else {
+                store_row(job, w, i, block, from);
+                accumulator_reset(&w->sums, block);
+            }
             progress_add(call->token, block->rows - from);
         }
     }
-    if (symmetric && first < block_end) {
+    if (job->symmetric && first < block_end) {
         mirror_block(job, first, end, block);
     }
 }
@@ -154,14 +192,17 @@ static int run(struct pairwise_job *job)
 {
     const struct sparse_pairwise *call = job->call;
     const size_t scores = size_product_or_max(call->x->count, call->y->count),
-                 products = size_sum_or_max(sparse_products(call->x, call->y), scores);
-    const int threads = thread_count_for(products, 1, GRAIN_SUMS);
+                 products = sparse_products(call->x, call->y);
+    const int threads = thread_count_for(size_sum_or_max(products, scores), 1, GRAIN_SUMS);
     struct arena arena = {.block = NULL};
+    job->lists_rows = scores_in_place(call) && products < scores / LISTED_SHARE;
+    job->symmetric = call->x == call->y && !job->lists_rows;
     while (arena_pass(&arena)) {
+        job->unusual = arena_take(&arena, call->y->count, sizeof *job->unusual);
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         for (size_t w = 0; w < (size_t)threads; w++) {
             struct pairwise_worker worker;
-            accumulator_allocate(&worker.sums, &job->postings, false, &arena);
+            accumulator_allocate(&worker.sums, &job->postings, job->lists_rows, &arena);
             worker.totals = arena_take(&arena, KERNEL_COLUMNS, sizeof *worker.totals);
             worker.scores = arena_take(&arena, KERNEL_COLUMNS, sizeof(double));
             if (arena.block != NULL) {
@@ -172,6 +213,11 @@ static int run(struct pairwise_job *job)
     }
     if (arena.block == NULL) {
         return -1;
+    }
+    job->unusual_count = 0;
+    for (size_t j = 0; j < call->y->count; j++) {
+        job->unusual[job->unusual_count] = j;
+        job->unusual_count += !is_usual(call->y->norms[j]);
     }
     const size_t tasks = size_parts(call->x->count, TASK_ROWS) * job->postings.block_count;
     pool_run(tasks, threads, score_rows, job, call->token);

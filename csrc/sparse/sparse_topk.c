@@ -1,75 +1,26 @@
-/* Top-k of sparse rows: each query's sums with all blocks of the corpus pass through one heap. */
+/*
+ * Top-k of sparse rows. The sums of a query with the rows that share a column with it come from an
+ * inverted index. They become coarse scores, products of floats, which take few instructions and no
+ * branch. Only the rows near the k best coarse scores are scored exactly.
+ */
 #include "sparse/sparse_topk.h"
 
 #include "base/pool.h"
-#include "results/ranking.h"
+#include "results/entries.h"
 
-enum { TASK_QUERIES = 16 };
-
-struct entry {
-    double score;
-    int64_t index;
+enum {
+    TASK_QUERIES = 16,
+    CHUNK_ROWS = 1024, /* whose coarse scores are compared at once; they stay in the L1 cache */
+    GROUPS = 64
 };
-
-/* The best entries so far, as a heap with the worst one at its root. */
-struct best {
-    size_t count, k;
-    struct entry *entries;
-};
-
-static inline struct entry heap_item(const struct best *best, size_t at)
-{
-    return best->entries[at];
-}
-
-static inline void heap_put(const struct best *best, size_t at, struct entry entry)
-{
-    best->entries[at] = entry;
-}
-
-static inline bool heap_precedes(struct entry a, struct entry b)
-{
-    return is_better(a.score, a.index, b.score, b.index);
-}
-
-#define HEAP struct best
-#define HEAP_ITEM struct entry
-#include "results/heap_template.h"
-
-/* Adds an entry to a heap that is not full: moves it up past its better parents. */
-static void sift_up(struct best *best, struct entry entry)
-{
-    size_t at = best->count++;
-    while (at > 0 && heap_precedes(best->entries[(at - 1) / 2], entry)) {
-        best->entries[at] = best->entries[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    best->entries[at] = entry;
-}
-
-/* Takes the entries out of the heap, worst first, and stores them in the result. */
-static void store_best(const struct sparse_topk *call, struct best *best, size_t query)
-{
-    for (size_t n = best->count; n < call->k; n++) {
-        compute_store(call->queries->compute, call->values, query * call->k + n, NAN);
-        call->indices[query * call->k + n] = -1;
-    }
-    while (best->count > 0) {
-        const struct entry worst = best->entries[0];
-        const size_t at = query * call->k + --best->count;
-        heap_sift_down(best, 0, best->count, best->entries[best->count]);
-        compute_store(call->queries->compute, call->values, at, worst.score);
-        call->indices[at] = worst.index;
-    }
-}
 
 /*
- * Coarse scores are products of floats: the sum and the inverses of both norms, each rounded. They
- * are within 2^-21 of the exact scores, whose magnitude is at most 1. Inverses far from 1 could
- * leave the range of float, so they are replaced by NaN. A NaN is never below a threshold, so pairs
- * of such rows are always scored exactly.
+ * Coarse scores are products of three floats: the sum and the inverses of both norms. Scores are at
+ * most 1 in magnitude, so five roundings to float move a coarse score by less than 2^-21. Inverses
+ * far from 1 could leave the range of float, so they are NaN. A coarse score of NaN rules out
+ * nothing: such pairs are scored exactly.
  */
-#define COARSE_ERROR 0x1p-20
+#define COARSE_ERROR 0x1p-21
 
 static float coarse_inverse(const struct sparse_rows *rows, size_t row)
 {
@@ -80,12 +31,16 @@ static float coarse_inverse(const struct sparse_rows *rows, size_t row)
 
 struct topk_worker {
     struct accumulator sums;
-    struct best best;
-    /* Scores below `threshold` are not among the k best, nor are coarse scores below
-     * `coarse_threshold`. Both are NaN while a NaN score is among the k best: no score is below
-     * NaN. */
-    double threshold;
-    float coarse_threshold;
+    /* The best entries so far, in no order. Once there are k, entries below `threshold`, the score
+     * of the k-th, are not added. */
+    struct entry *entries, *spare;
+    size_t count, room;
+    double threshold; /* NaN, and nothing is below it, while a score of NaN is among the k best */
+    /* (CHUNK_ROWS) */
+    uint32_t *rows; /* numbers within the block */
+    uint32_t *left; /* positions of the rows that the coarse scores do not rule out */
+    double *totals; /* sums */
+    float *coarse, *selected;
 };
 
 struct topk_job {
@@ -95,29 +50,163 @@ struct topk_job {
     float *inverses; /* inverse norms of the corpus rows; NaN if out of range */
 };
 
-static void add_entry(struct topk_worker *w, double score, size_t index)
+/* ---- the best entries ---- */
+
+static void reset_entries(struct topk_worker *w)
 {
-    struct best *best = &w->best;
-    const struct entry entry = {score, (int64_t)index};
-    if (best->count < best->k) {
-        sift_up(best, entry);
-    } else if (heap_precedes(entry, best->entries[0])) {
-        heap_sift_down(best, 0, best->count, entry);
-    }
-    w->threshold = best->count < best->k ? -INFINITY : best->entries[0].score;
-    w->coarse_threshold = (float)(w->threshold - COARSE_ERROR);
+    w->count = 0;
+    w->threshold = -INFINITY;
 }
 
-static inline void score_row(const struct topk_job *job, struct topk_worker *w,
-                             const struct postings_block *block, size_t query, size_t row,
-                             double xy)
+/* Keeps the k best entries. */
+static void select_entries(struct topk_worker *w, size_t k)
+{
+    if (w->count >= k) {
+        entries_select(w->entries, w->count, k);
+        w->count = k;
+        w->threshold = score_of_double_key(w->entries[k - 1].key);
+    }
+}
+
+static void add_entry(struct topk_worker *w, size_t k, double score, size_t index)
+{
+    if (w->count == w->room) {
+        select_entries(w, k);
+    }
+    w->entries[w->count++] =
+        (struct entry){key_of_double(score), 2 * index + (score == 0.0 && signbit(score))};
+}
+
+static void store_entries(const struct sparse_topk *call, struct topk_worker *w, size_t query)
+{
+    select_entries(w, call->k);
+    entries_sort(w->entries, w->spare, w->count);
+    for (size_t n = 0; n < call->k; n++) {
+        const bool is_filled = n < w->count;
+        const struct entry entry = is_filled ? w->entries[n] : (struct entry){0, 0};
+        const double score = is_filled ? score_of_double_key(entry.key) : NAN;
+        compute_store(call->queries->compute, call->values, query * call->k + n,
+                      entry.index & 1 ? -0.0 : score);
+        call->indices[query * call->k + n] = is_filled ? (int64_t)(entry.index / 2) : -1;
+    }
+}
+
+/* ---- thresholds of coarse scores ---- */
+
+/* Returns the k-th largest of n numbers, 1 <= k <= n, and reorders them. None is NaN. */
+static float kth_largest(float *numbers, size_t n, size_t k)
+{
+    size_t first = 0, end = n;
+    while (end - first > 1) {
+        const float a = numbers[first], b = numbers[first + (end - first) / 2],
+                    c = numbers[end - 1], high = a > b ? a : b, low = a > b ? b : a,
+                    pivot = c > high  ? high
+                            : c < low ? low
+                                      : c;
+        size_t above = first, equal = 0;
+        for (size_t i = first; i < end; i++) {
+            const float number = numbers[i];
+            numbers[i] = numbers[above];
+            numbers[above] = number;
+            above += number > pivot;
+            equal += number == pivot;
+        }
+        if (k - 1 < above) {
+            end = above;
+        } else if (k - 1 < above + equal) {
+            return pivot;
+        } else {
+            size_t below = above;
+            for (size_t i = above; i < end; i++) {
+                const float number = numbers[i];
+                numbers[i] = numbers[below];
+                numbers[below] = number;
+                below += number == pivot;
+            }
+            first = below;
+        }
+    }
+    return numbers[first];
+}
+
+/*
+ * Returns a number that at least k of the coarse scores reach, or -infinity if fewer are numbers.
+ * For small k that is the k-th largest of the maxima of 64 groups of scores. It is a little less
+ * than the k-th largest score.
+ */
+static float reached_by(struct topk_worker *w, size_t n, size_t k)
+{
+    const float *coarse = w->coarse;
+    float *selected = w->selected;
+    size_t count = n < 4 * GROUPS || k > GROUPS / 4 ? n : GROUPS;
+    if (k > n) {
+        return -INFINITY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        selected[i] = coarse[i] >= -INFINITY ? coarse[i] : -INFINITY;
+    }
+    for (size_t i = count; i + count <= n; i += count) {
+        for (size_t g = 0; g < GROUPS; g++) {
+            selected[g] = coarse[i + g] > selected[g] ? coarse[i + g] : selected[g];
+        }
+    }
+    return kth_largest(selected, count, k);
+}
+
+/* ---- scores ---- */
+
+/* Lists the positions of the n coarse scores that are not below a threshold. Returns how many. */
+__attribute__((noinline)) static size_t list_left(const float *coarse, size_t n, float least,
+                                                  uint32_t *left)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        left[count] = (uint32_t)i;
+        count += !(coarse[i] < least);
+    }
+    return count;
+}
+
+/* Scores a pair from its sum, and adds it unless it is below the k best. */
+static void score_row(const struct topk_job *job, struct topk_worker *w,
+                      const struct postings_block *block, size_t query, size_t row, double xy)
 {
     const struct sparse_topk *call = job->call;
     const size_t candidate = block->first + row;
+    if ((call->self && candidate == query) || !filter_passes(call->filter, query, candidate)) {
+        return;
+    }
     const double score = sparse_score(call->queries, query, call->corpus, candidate, xy);
-    if (!(score < w->threshold) && (!call->self || candidate != query) &&
-        filter_passes(call->filter, query, candidate)) {
-        add_entry(w, score, candidate);
+    if (!(score < w->threshold)) {
+        add_entry(w, call->k, score, candidate);
+    }
+}
+
+/* Takes the sums of n rows of a block, and scores those that may be among the k best. */
+static void score_chunk(const struct topk_job *job, struct topk_worker *w,
+                        const struct postings_block *block, size_t query, const uint32_t *rows,
+                        size_t n)
+{
+    const struct sparse_topk *call = job->call;
+    const float inverse = coarse_inverse(call->queries, query), *const inverses =
+                                                                    job->inverses + block->first;
+    for (size_t i = 0; i < n; i++) {
+        const double xy = accumulator_take(&w->sums, rows[i]);
+        w->totals[i] = xy;
+        w->coarse[i] = (float)xy * inverses[rows[i]] * inverse;
+    }
+    /* A filter may leave out the best rows of the chunk. */
+    const size_t wanted = call->k + call->self;
+    const double reached =
+        call->filter == NULL ? (double)reached_by(w, n, wanted) : (double)-INFINITY;
+    const double bound = w->threshold > reached ? w->threshold : reached;
+    const float lowest = (float)(bound - 3 * COARSE_ERROR);
+    const size_t left = list_left(w->coarse, n, lowest, w->left);
+    for (size_t i = 0; i < left; i++) {
+        score_row(job, w, block, query, rows[w->left[i]], w->totals[w->left[i]]);
+    }
+    if (w->count / 2 >= call->k) {
+        select_entries(w, call->k);
     }
 }
 
@@ -125,21 +214,21 @@ static inline void score_row(const struct topk_job *job, struct topk_worker *w,
 static void score_rows(const struct topk_job *job, struct topk_worker *w,
                        const struct postings_block *block, size_t query)
 {
-    const float inverse = coarse_inverse(job->call->queries, query), *const inverses =
-                                                                         job->inverses +
-                                                                         block->first;
-    const size_t count = w->sums.listed ? w->sums.count : block->rows;
-    for (size_t n = 0; n < count; n++) {
-        const size_t row = w->sums.listed ? w->sums.touched[n] : n;
-        const double xy = accumulator_take(&w->sums, row);
-        if (!((float)xy * inverses[row] * inverse < w->coarse_threshold)) {
-            score_row(job, w, block, query, row, xy);
+    const bool listed = w->sums.listed;
+    const size_t count = listed ? w->sums.count : block->rows;
+    for (size_t first = 0; first < count; first += CHUNK_ROWS) {
+        const size_t n = smaller(count - first, CHUNK_ROWS);
+        for (size_t i = 0; i < n && !listed; i++) {
+            w->rows[i] = (uint32_t)(first + i);
         }
+        score_chunk(job, w, block, query, listed ? w->sums.touched + first : w->rows, n);
     }
 }
 
-/* Adds candidates that share no column with the query. They score 0, or NaN if a norm is NaN or 0.
- * Of those that score 0, only the k with the lowest indices can be among the k best. */
+/*
+ * Offers candidates that have no common column with the query. They score 0, or NaN where a norm is
+ * NaN or 0. No more than k that score 0 can be among the k best: those of the lowest index.
+ */
 static void add_untouched(const struct topk_job *job, struct topk_worker *w,
                           const struct postings_block *block, size_t query)
 {
@@ -160,6 +249,7 @@ static void search_block(const struct topk_job *job, struct topk_worker *w,
     struct accumulator *sums = &w->sums;
     accumulate(sums, block, job->call->queries, query, 0);
     score_rows(job, w, block, query);
+    select_entries(w, job->call->k);
     if (sums->listed && !(w->threshold > 0.0)) {
         add_untouched(job, w, block, query);
     }
@@ -174,11 +264,11 @@ static void search_queries(void *context, size_t task, size_t worker)
     const size_t first = task * TASK_QUERIES,
                  end = smaller(first + TASK_QUERIES, job->call->queries->count);
     for (size_t query = first; query < end; query++) {
-        w->threshold = w->coarse_threshold = -INFINITY;
+        reset_entries(w);
         for (size_t b = 0; b < job->postings.block_count && !cancel_poll_here(); b++) {
             search_block(job, w, &job->postings.blocks[b], query);
         }
-        store_best(job->call, &w->best, query);
+        store_entries(job->call, w, query);
         progress_add(job->call->token, job->call->corpus->count);
     }
 }
@@ -187,17 +277,23 @@ static int run(struct topk_job *job)
 {
     const struct sparse_topk *call = job->call;
     const size_t queries = call->queries->count,
-                 products = sparse_products(call->queries, call->corpus);
+                 products = sparse_products(call->queries, call->corpus),
+                 room = size_sum_or_max(call->k, call->k + CHUNK_ROWS);
     const int threads = thread_count_for(size_sum_or_max(products, queries), 1, GRAIN_SUMS);
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         job->inverses = arena_take(&arena, call->corpus->count, sizeof *job->inverses);
         for (size_t w = 0; w < (size_t)threads; w++) {
-            struct topk_worker worker = {.best.k = call->k};
+            struct topk_worker worker = {.room = room};
             accumulator_allocate(&worker.sums, &job->postings, true, &arena);
-            worker.best.entries =
-                arena_take(&arena, size_sum_or_max(call->k, 1), sizeof *worker.best.entries);
+            worker.entries = arena_take(&arena, room, sizeof *worker.entries);
+            worker.spare = arena_take(&arena, call->k, sizeof *worker.spare);
+            worker.rows = arena_take(&arena, CHUNK_ROWS, sizeof *worker.rows);
+            worker.left = arena_take(&arena, CHUNK_ROWS, sizeof *worker.left);
+            worker.totals = arena_take(&arena, CHUNK_ROWS, sizeof *worker.totals);
+            worker.coarse = arena_take(&arena, CHUNK_ROWS, sizeof *worker.coarse);
+            worker.selected = arena_take(&arena, CHUNK_ROWS, sizeof *worker.selected);
             if (arena.block != NULL) {
                 accumulator_clear(&worker.sums);
                 job->workers[w] = worker;
@@ -218,6 +314,9 @@ static int run(struct topk_job *job)
 int sparse_topk(const struct sparse_topk *call)
 {
     struct topk_job job = {.call = call};
+    if (call->k == 0) {
+        return 0;
+    }
     int status = postings_init(&job.postings, call->corpus,
                                call->filter == NULL ? NULL : call->filter->rows, call->token);
     if (status == 0 && !cancel_requested(call->token)) {
