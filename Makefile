@@ -74,8 +74,8 @@ test-c: $(C_TESTS:=.run) ## runs the C tests alone; another compiler and flags: 
 %.run: % # one target for each test, so that make -j runs several at once
 	@$(RUN) $<
 
-bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews the tables and plots of docs/speed.md; one comparison: make bench NAME=rows
-	$(PY) -m benchmarks $(NAME)
+bench: $(VENV)/bench.stamp ## times cossim against other libraries and renews the tables and plots of docs/speed.md; one table: make bench TABLE=sparse; one comparison, only printed: make bench NAME=rows
+	$(PY) -m benchmarks $(if $(TABLE),--renew $(TABLE),$(NAME))
 
 accuracy: $(VENV)/bench.stamp ## measures errors of cossim and other libraries against exact arithmetic; renews the tables in docs/accuracy.md
 	$(PY) -m benchmarks.accuracy

@@ -25,7 +25,7 @@ class Case:
     flops: int = 0
     dtype: str = "float32"
     threads: int = 1
-    table: str = "vectors"  # its table in docs/speed.md, one of report.TABLES; "": a line below the tables
+    table: str | None = None  # "": a line below the table of its module; otherwise a row of that table
 
 
 @dataclass
@@ -89,8 +89,8 @@ def _calls_per_round(call, least_seconds):
 def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
     """Returns the median seconds of a call for each candidate, over 7 to 51 rounds.
 
-    A candidate that has run for 5 seconds needs only 3 rounds. With threads=1, a candidate that uses other threads
-    ends the run.
+    A candidate that has run for 5 seconds needs only 3 rounds, and one whose call takes as long only 1. With threads=1,
+    a candidate that uses other threads ends the run.
     """
     calls, lasts = {}, 0.0
     for name, call in candidates.items():
@@ -102,7 +102,8 @@ def race(candidates, least_seconds=0.01, total_seconds=2.0, threads=1):
     try:
         for _ in range(min(51, max(7, int(total_seconds / lasts)))):
             for name, call in candidates.items():
-                if len(seconds[name]) >= 3 and calls[name] * sum(seconds[name]) > 5:
+                lasted = calls[name] * sum(seconds[name])
+                if lasted > 5 and (len(seconds[name]) >= 3 or seconds[name][0] > 5):
                     continue
                 repeat = range(calls[name])
                 others = process_time() - thread_time()
@@ -145,7 +146,8 @@ def measure(case, peak):
             row["GFLOP/s"] = case.flops / value / 1e9
             row["of peak"] = case.flops / value / (peak[case.dtype] * case.threads)
         rows.append(row)
-    result = {"title": case.title, "table": getattr(case, "table", ""), "candidates": rows, "goals": []}
+    in_table = getattr(case, "table", "") != ""
+    result = {"title": case.title, "in table": in_table, "candidates": rows, "goals": []}
     for rivals, least, *whose in case.goals:
         best = min(rivals, key=medians.get)
         ratio = medians[best] / medians[whose[0] if whose else OURS]
@@ -165,9 +167,9 @@ def _amount(unit, value):
             return f"{value * scale:10.3f} {name}"
 
 
-def show(result):
-    """Prints the result of a case as a table."""
-    print(f"\n{result['title']}")
+def show(result, seconds):
+    """Prints the result of a case as a table. seconds: how long its measurement took."""
+    print(f"\n{result['title']} ({seconds:.1f} s)")
     for row in result["candidates"]:
         amount = next(_amount(unit, row[unit]) for unit in ("seconds", "bytes") if unit in row)
         speed = next((f"{row[unit]:8.1f} {unit:7}" for unit in ("GB/s", "GFLOP/s") if unit in row), "")

@@ -1,42 +1,58 @@
-"""Writes the results of a full run into docs/speed.md (tables), docs/*.svg (plots) and README.md (a few rows)."""
+"""Keeps results in benchmarks/results, a file for each processor. Writes docs/speed.md, its plots and README's rows."""
 
+import json
 import re
+from dataclasses import dataclass, field
 
-# table -> column -> names of candidates
+
+@dataclass
+class Table:
+    """How the results of one module of benchmarks appear in docs/speed.md."""
+
+    title: str
+    text: str
+    # column -> names of candidates, of which the fastest counts; other candidates have a column of their own
+    columns: dict = field(default_factory=dict)
+    plot: str = ""
+
+
+BY_HAND = {"NumPy": ["NumPy by hand", "NumPy vecdot", "NumPy einsum"]}
+# Module of benchmarks -> its table. The page has them in this order.
 TABLES = {
-    "vectors": {
-        "SimSIMD": ["SimSIMD"],
-        "NumKong": ["NumKong"],
-        "NumPy": ["NumPy by hand", "NumPy vecdot", "NumPy einsum"],
-        "SciPy": ["SciPy"],
-        "scikit-learn": ["scikit-learn"],
-        "torch": ["torch"],
-        "torch normalize, mm": ["torch normalize, mm"],
-        "FAISS": ["FAISS"],
-    },
-    "search": {
-        "cossim Index": ["cossim Index"],
-        "FAISS": ["FAISS"],
-        "FAISS, BLAS early": ["FAISS, BLAS early"],
-        "torch": ["torch normalize, mm"],
-        "NumPy": ["NumPy by hand"],
-        "usearch": ["usearch"],
-        "scikit-learn": ["scikit-learn"],
-    },
-    "networks": {
-        "ONNX Runtime": ["ONNX Runtime"],
-        "ONNX Runtime, bound": ["ONNX Runtime, bound"],
-        "torch": ["torch"],
-        "torch at its best": [
-            "torch without oneDNN",
-            "torch channels_last",
-            "torch addmm",
-            "torch channels_last, addmm",
-        ],
-        "torch, broadcast": ["torch, broadcast"],
-    },
+    "vectors": Table("Vectors and pairs", "Each library's fastest way.", BY_HAND, "docs/speed.svg"),
+    "search": Table(
+        "Search",
+        "Exact search. The other libraries get rows that are already normalised. FAISS is IndexFlatIP with its "
+        "defaults; 'BLAS early' makes it multiply matrices from three queries on, which suits one thread. The Index is "
+        "cossim's own: below 1, it is faster than the function.",
+        BY_HAND,
+        "docs/speed-search.svg",
+    ),
+    "sparse": Table(
+        "Sparse rows",
+        "cossim normalises in each call; sparse_dot_topn gets rows that are already normalised, and their transpose.",
+    ),
+    "neighbours": Table("Filters, living indexes and neighbours", "The same results from each library."),
+    "encoder": Table(
+        "The encoder and its training",
+        "'ONNX Runtime, bound' has its input and output buffers bound beforehand. 'torch at its best' uses "
+        "channels_last and addmm where they help, and no oneDNN for a single image. 'Freed memory kept' makes the C "
+        "library keep freed memory, which saves torch page faults: they can take more than half of its time.",
+        {
+            "torch at its best": [
+                "torch without oneDNN",
+                "torch channels_last",
+                "torch addmm",
+                "torch channels_last, addmm",
+            ]
+        },
+        "docs/speed-networks.svg",
+    ),
+    "convolutions": Table(
+        "Layers", "One layer at a time, with inputs and outputs as NumPy arrays hold them (N, C, H, W)."
+    ),
 }
-# The rows of README's table: column -> names of candidates, of which the fastest counts; and titles of results.
+# README's table: column -> names of candidates; module -> titles of results
 FRONT = {
     "NumPy": ["NumPy by hand", "NumPy vecdot"],
     "SciPy": ["SciPy"],
@@ -44,14 +60,55 @@ FRONT = {
     "torch": ["torch", "torch normalize, mm"],
     "FAISS": ["FAISS", "FAISS, BLAS early"],
 }
-FRONT_ROWS = (
-    "one pair (768,) float32",
-    "self-pairs (2048, 768) float32, out=",
-    "10 nearest of (200000, 384), 16 queries",
-)
-# table -> its plot; README shows the first, docs/speed.md all of them
-PLOTS = {"vectors": "docs/speed.svg", "search": "docs/speed-search.svg", "networks": "docs/speed-networks.svg"}
+FRONT_ROWS = {
+    "vectors": ("one pair (768,) float32", "self-pairs (2048, 768) float32, out="),
+    "search": ("10 nearest of (200000, 384), 16 queries",),
+}
 START, END = "<!-- speed: renewed by make bench -->", "<!-- end of speed -->"
+INTRODUCTION = """\
+Each processor has its own tables; a run renews those of its own. Columns of other libraries: their time as a multiple
+of cossim's, for the same work, one thread each. **Bold: the other library is faster.** Empty: it cannot do the work, or
+was not measured. `of the limit`: how near cossim comes to the bytes that one core reads a second from memory, or to the
+multiply-adds that it computes a second in this precision. Above 100 %, the data come from a cache, or 8-bit codes
+replace floats.
+"""
+APART = ("processor", "isa", "cpus", "date", "BLAS kernels")  # the other entries of a machine are versions
+
+
+# ---- results: {"machine": ..., "peak": ..., "results": [...]} of one table and processor ----
+
+
+def _file(root, about):
+    name = re.sub(r"\(.*?\)|\bprocessor\b", "", about["processor"].lower())
+    return root / "benchmarks/results" / f"{re.sub(r'[^a-z0-9.]+', '-', name).strip('-')}-{about['isa']}.json"
+
+
+def _rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
+
+
+def store(root, table, measured):
+    """Replaces the results of one table for the processor that measured them."""
+    path = _file(root, measured["machine"])
+    path.parent.mkdir(exist_ok=True)
+    tables = json.loads(path.read_text()) if path.exists() else {}
+    tables[table] = _rounded(measured)
+    lines = json.dumps(tables, indent=1, ensure_ascii=False)
+    # One line for each candidate, not for each of its numbers.
+    path.write_text(re.sub(r"\{\s+\"name\"[^{}]*\}", lambda m: re.sub(r"\s+", " ", m[0]), lines) + "\n")
+
+
+def load(root):
+    """Returns {table: measured} for each processor, the one with the latest date first."""
+    machines = [json.loads(path.read_text()) for path in sorted((root / "benchmarks/results").glob("*.json"))]
+    return sorted(machines, key=lambda tables: max(each["machine"]["date"] for each in tables.values()), reverse=True)
+
+
+# ---- tables ----
 
 
 def _duration(seconds):
@@ -61,46 +118,95 @@ def _duration(seconds):
     return f"{seconds * scale:.3g} {name}"
 
 
-def _ratios(result, columns=None):
-    """Returns column -> ratio of its fastest rival, for columns with a rival that ran (default: those of its table)."""
+def _is_rival(name):
+    return not name.startswith("cossim")
+
+
+def _columns(results, merged):
+    """Returns column -> names of candidates: those of `merged`, and one for each other name, cossim's own first."""
+    named = {name for names in merged.values() for name in names}
+    present = {row["name"] for result in results for row in result["candidates"]} - {"cossim"}
+    columns = {column: names for column, names in merged.items() if present & set(names)}
+    columns |= {name: [name] for name in present - named}
+    return dict(sorted(columns.items(), key=lambda item: (_is_rival(item[0]), item[0].lower())))
+
+
+def _ratios(result, columns):
+    """Returns column -> ratio of its fastest candidate, for columns with a candidate that ran."""
     ratios = {row["name"]: row["ratio"] for row in result["candidates"]}
-    columns = (TABLES.get(result["table"], {}) if columns is None else columns).items()
-    present = ((column, [ratios[name] for name in names if name in ratios]) for column, names in columns)
+    present = ((column, [ratios[name] for name in names if name in ratios]) for column, names in columns.items())
     return {column: min(found) for column, found in present if found}
 
 
-def _timed(results, *names):
-    """Returns the results for the tables of these names. A result without rivals is in no table."""
-    return [r for r in results if r["table"] in names and _ratios(r)]
+def _ours(result):
+    return next(row for row in result["candidates"] if row["name"] == "cossim")
 
 
-def table(results, columns):
-    lines = ["| work | cossim | " + " | ".join(columns) + " |", "| --- | --- |" + " --- |" * len(columns)]
+def _limit(result):
+    ours = _ours(result)
+    kind = "read" if "GB/s" in ours else "multiply-adds"
+    return f"{100 * ours['of peak']:.0f} % {kind}" if "of peak" in ours else ""
+
+
+def _cell(column, ratio):
+    text = f"{ratio:.3g}"
+    return f"**{text}**" if _is_rival(column) and ratio < 0.995 else text
+
+
+def table(results, columns, limits=True):
+    head = ["work", "cossim", *(["of the limit"] if limits else []), *columns]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for result in results:
         ratios = _ratios(result, columns)
-        ours = next(row["seconds"] for row in result["candidates"] if row["name"] == "cossim")
-        cells = [f"{ratios[c]:.3g}" if c in ratios else "" for c in columns]
-        lines.append(f"| {result['title']} | {_duration(ours)} | " + " | ".join(cells) + " |")
+        cells = [result["title"], _duration(_ours(result)["seconds"]), *([_limit(result)] if limits else [])]
+        cells += [_cell(column, ratios[column]) if column in ratios else "" for column in columns]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def others(everything):
-    """Returns one line for each result that is in no table: memory, start-up, and calls on several threads."""
-    lines = []
-    for result in everything["results"]:
-        if result in _timed(everything["results"], *TABLES):
-            continue
-        unit = "bytes" if "bytes" in result["candidates"][0] else "seconds"
-        amounts = (
-            f"{row['name']} {_duration(row[unit]) if unit == 'seconds' else f'{row[unit] / 1e6:.3g} MB'}"
-            for row in result["candidates"]
+def _line(result):
+    """Returns a result as a line below a table: memory, start-up, several threads, or other kinds of rows."""
+    unit = "bytes" if "bytes" in result["candidates"][0] else "seconds"
+    amounts = (
+        f"{row['name']} {_duration(row[unit]) if unit == 'seconds' else f'{row[unit] / 1e6:.3g} MB'}"
+        for row in result["candidates"]
+    )
+    return f"- {result['title']}: {', '.join(amounts)}"
+
+
+def _in_table(measured):
+    return [result for result in measured["results"] if result["in table"]]
+
+
+def limits(peak):
+    floats = f"{peak['float32'] / 1e9:.0f} GFLOP/s in float32, {peak['float64'] / 1e9:.0f} in float64"
+    return f"One core reads {peak['read'] / 1e9:.1f} GB/s and computes {floats}."
+
+
+def _section(name, measured):
+    """Returns one table of one processor, with the lines below it."""
+    kind, about, rows = TABLES[name], measured["machine"], _in_table(measured)
+    columns = _columns(rows, kind.columns)
+    slower = [row for row in rows if any(c["ratio"] < 0.995 and _is_rival(c["name"]) for c in row["candidates"])]
+    versions = ", ".join(f"{key} {about[key]}" for key in about if key not in APART)
+    kernels = f" BLAS kernels: {about['BLAS kernels']}." if "BLAS kernels" in about else ""
+    peak = f" {limits(measured['peak'])}" if measured.get("peak") else ""
+    return "\n\n".join(
+        part
+        for part in (
+            f"### {kind.title} on {about['processor']}",
+            f"Another library is faster in {len(slower)} of {len(rows)} rows." if rows else "",
+            table(rows, columns, any(map(_limit, rows))) if rows else "",
+            "\n".join(_line(result) for result in measured["results"] if not result["in table"]),
+            f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}.{peak} "
+            f"Versions: {versions}.{kernels}",
         )
-        lines.append(f"- {result['title']}: {', '.join(amounts)}")
-    return "\n".join(lines)
+        if part
+    )
 
 
-def plot(everything, name, path):
-    """Draws the table of that name as a plot, in the SVG file at path."""
+def plot(name, measured, path):
+    """Draws a table as a plot, in the SVG file at path."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -108,25 +214,32 @@ def plot(everything, name, path):
 
     plt.rcParams["svg.fonttype"] = "none"  # text stays text
     plt.rcParams["svg.hashsalt"] = "cossim"  # the same figures give the same file
-    columns, results = TABLES[name], _timed(everything["results"], name)[::-1]
-    figure, axes = plt.subplots(figsize=(9, 0.36 * len(results) + 1.3), layout="constrained")
-    markers = "osD^vP*X"
-    for column, marker, color in zip(columns, markers, plt.cm.tab10.colors, strict=False):
-        points = [(ratios[column], y) for y, ratios in enumerate(map(_ratios, results)) if column in ratios]
-        if not points:
-            continue
-        axes.plot(*zip(*points, strict=True), marker, color=color, label=column, markersize=6)
+    results = _in_table(measured)[::-1]
+    columns = _columns(results[::-1], TABLES[name].columns)
+    figure, axes = plt.subplots(figsize=(9, 0.36 * len(results) + 1.6), layout="constrained")
+    markers = "osD^vP*Xph<>"
+    for number, column in enumerate(columns):
+        found = ((_ratios(result, columns), y) for y, result in enumerate(results))
+        points = [(ratios[column], y) for ratios, y in found if column in ratios]
+        color = plt.cm.tab10.colors[number % 10]
+        axes.plot(*zip(*points, strict=True), markers[number % len(markers)], color=color, label=column, markersize=6)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
-    axes.set_yticks(range(len(results)), [r["title"] for r in results])
-    axes.set_xlabel("time as a multiple of cossim's, one thread\n(right of the line: cossim is faster)")
+    axes.set_yticks(range(len(results)), [result["title"] for result in results])
+    axes.set_xlabel(
+        "time as a multiple of cossim's, one thread (right of the line: cossim is faster)\n"
+        f"{measured['machine']['processor']}, {measured['machine']['date']}"
+    )
     axes.grid(axis="x", color="0.85")
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+# ---- pages ----
 
 
 def _replace(path, text):
@@ -138,36 +251,42 @@ def _replace(path, text):
     path.write_text(re.sub(pattern, lambda _: f"{START}\n{text}\n{END}", old, flags=re.DOTALL))
 
 
-def renew(root, everything):
-    """Replaces the tables of docs/speed.md, the rows of README and the plots in docs/."""
-    about, results = everything["machine"], everything["results"]
-    apart = ("processor", "isa", "cpus", "date", "BLAS kernels")
-    versions = ", ".join(f"{name} {about[name]}" for name in about if name not in apart)
-    tables = {name: table(_timed(results, name), columns) for name, columns in TABLES.items()}
-    text = (
-        "Time of the other libraries as a multiple of cossim's, for the same work, with one thread each: medians of\n"
-        "one interleaved run. Above 1, cossim is faster. Empty: the library cannot do it, or was not measured.\n\n"
-        f"{tables['vectors']}\n\n"
-        f"![the same as a plot]({PLOTS['vectors'].removeprefix('docs/')})\n\n"
-        "Exact search, measured in the same way. The other libraries get rows that are already normalised. FAISS is\n"
-        "IndexFlatIP with its defaults; 'BLAS early' makes it multiply matrices from three queries on, which suits\n"
-        "one thread. The Index is cossim's own: below 1, it is faster than the function.\n\n"
-        f"{tables['search']}\n\n"
-        "Networks and their training. 'ONNX Runtime, bound' has its input and output buffers bound beforehand. 'torch\n"
-        "at its best' uses channels_last and addmm where they help, and no oneDNN for a single image. 'Freed memory\n"
-        "kept' makes the C library keep freed memory, which saves torch page faults: they can take more than half of\n"
-        "its time.\n\n"
-        f"{tables['networks']}\n\n"
-        f"{others(everything)}\n\n"
-        f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}; {versions}.\n"
-        f"BLAS kernels: {about['BLAS kernels']}."
+def _newest(machines):
+    """Returns, for each table, the results of the processor that was measured last."""
+    found = {}
+    for tables in machines:
+        found = tables | found
+    return found
+
+
+def page(machines):
+    """Returns the tables of docs/speed.md."""
+    parts = [INTRODUCTION.rstrip()]
+    for name, kind in TABLES.items():
+        sections = [_section(name, tables[name]) for tables in machines if name in tables]
+        picture = f"![{kind.title}: time of other libraries as a multiple of cossim's]({kind.plot[5:]})"
+        text = [f"## {kind.title}", kind.text, *([picture] if kind.plot else [])]
+        parts += [*text, *sections] if sections else []
+    return "\n\n".join(parts)
+
+
+def front(machines):
+    """Returns README's table: the rows FRONT_ROWS of the newest tables."""
+    tables = {name: each for name, each in _newest(machines).items() if name in FRONT_ROWS}
+    found = {result["title"]: result for measured in tables.values() for result in measured["results"]}
+    rows = [found[title] for titles in FRONT_ROWS.values() for title in titles if title in found]
+    processors = ", ".join(sorted({measured["machine"]["processor"] for measured in tables.values()}))
+    return (
+        "Time of the other libraries as a multiple of cossim's, one thread each, each library's fastest way "
+        f"({processors}):\n\n{table(rows, FRONT, limits=False)}"
     )
-    _replace(root / "docs/speed.md", text)
-    front = [result for title in FRONT_ROWS for result in results if result["title"] == title]
-    _replace(
-        root / "README.md",
-        "Time of the other libraries as a multiple of cossim's, one thread each, each library's fastest way:\n\n"
-        + table(front, FRONT),
-    )
-    for name, path in PLOTS.items():
-        plot(everything, name, root / path)
+
+
+def renew(root):
+    """Writes docs/speed.md, its plots and README's rows from all stored results."""
+    machines = load(root)
+    for name, measured in _newest(machines).items():
+        if TABLES[name].plot:
+            plot(name, measured, root / TABLES[name].plot)
+    _replace(root / "docs/speed.md", page(machines))
+    _replace(root / "README.md", front(machines))

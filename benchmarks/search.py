@@ -211,7 +211,7 @@ def binary():
         )
 
 
-def neighbours():
+def self_topk():
     """The nearest other rows of each row."""
     import faiss
 
@@ -375,74 +375,6 @@ def many_pairs():
         yield ProgramCase(f"peak memory without the result, 4.2 million pairs of {dtype}", programs, "bytes", 64 << 20)
 
 
-# ---- sparse rows ----
-
-
-def sparse_rows(rows, columns, entries, dtype=np.float32):
-    """Random rows in CSR, with `entries` entries each."""
-    import scipy.sparse
-
-    rng = np.random.default_rng(0)
-    indices = np.sort(rng.integers(0, columns // entries, (rows, entries)) + np.arange(entries) * (columns // entries))
-    indptr = np.arange(rows + 1) * entries
-    return scipy.sparse.csr_array((rng.random(rows * entries, dtype), indices.ravel(), indptr), shape=(rows, columns))
-
-
-def tf_idf(count):
-    """The TF-IDF matrix of the longest docstrings of the standard library and of the packages that are installed."""
-    import ast
-    import sysconfig
-
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    texts = set()
-    paths = {path for key in ("stdlib", "purelib") for path in Path(sysconfig.get_path(key)).rglob("*.py")}
-    for path in sorted(paths):
-        try:
-            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8", errors="replace")))
-        except (SyntaxError, ValueError):
-            continue
-        kinds = ast.FunctionDef, ast.ClassDef, ast.Module
-        texts.update(ast.get_docstring(node) or "" for node in nodes if isinstance(node, kinds))
-        if len(texts) > 3 * count:
-            break
-    return TfidfVectorizer().fit_transform(sorted(texts, key=len)[-count:])
-
-
-def sparse():
-    """Top-k and all scores of random sparse rows, and near-duplicates of texts: time and memory."""
-    from sklearn.metrics.pairwise import cosine_similarity
-    from sklearn.preprocessing import normalize
-    from sparse_dot_topn import sp_matmul_topn
-
-    x = sparse_rows(6000, 40_000, 50)
-    unit = normalize(x)
-    transposed = unit.T.tocsr()
-    candidates = {
-        "cossim": lambda: cossim.topk(x, None, 10),
-        "sparse_dot_topn": lambda: sp_matmul_topn(unit, transposed, top_n=11, sort=True),
-    }
-    found, theirs = (call() for call in candidates.values())
-    assert np.isclose(found.values.sum() + len(x), theirs.sum(), rtol=1e-4)
-    yield Case(f"top 10 of {x.shape}, 50 entries a row", candidates, goals=[(["sparse_dot_topn"], 3)], table="")
-
-    texts, threshold = tf_idf(20_000), 0.8
-    columns = texts.T.tocsr()
-    candidates = {
-        "cossim": lambda: cossim.pairs_above(texts, threshold),
-        "sparse_dot_topn": lambda: sp_matmul_topn(texts, columns, top_n=len(columns.indptr), threshold=threshold),
-    }
-    found, theirs = (call() for call in candidates.values())
-    assert 2 * len(found.i) + texts.shape[0] == theirs.nnz
-    what = f"pairs above {threshold} of TF-IDF {texts.shape}"
-    yield Case(what, candidates, goals=[(["sparse_dot_topn"], 10)], dtype="float64", table="")
-
-    y = sparse_rows(3000, 20_000, 75)
-    candidates = {"cossim": lambda: cossim.pairwise(y), "scikit-learn": lambda: cosine_similarity(y)}
-    assert np.allclose(*(call() for call in candidates.values()), atol=1e-6)
-    yield Case(f"all pairs of {y.shape}, 75 entries a row", candidates, goals=[(["scikit-learn"], 2)], table="")
-
-
 # ---- the Index ----
 
 
@@ -556,6 +488,6 @@ def beyond_memory(nbytes=12 << 30):
 
 BENCHES = {
     bench.__name__: bench
-    for bench in (topk, binary, neighbours, large_k, alike, pairs_above, large_sets, many_pairs, sparse, index)
+    for bench in (topk, binary, self_topk, large_k, alike, pairs_above, large_sets, many_pairs, index)
 }
 ONLY_NAMED = {"beyond_memory": beyond_memory}  # needs too much disk and time to run with the others
