@@ -24,7 +24,8 @@ TABLES = {
         "Search",
         "Exact search. The other libraries get rows that are already normalised. FAISS is IndexFlatIP with its "
         "defaults; 'BLAS early' makes it multiply matrices from three queries on, which suits one thread. The Index is "
-        "cossim's own: below 1, it is faster than the function.",
+        "cossim's own: below 1, it is faster than the function. FAISS brings an OpenBLAS of its own, which takes slow "
+        "kernels for processors that it does not know: see 'BLAS kernels'.",
         BY_HAND,
         "docs/speed-search.svg",
     ),

@@ -103,7 +103,7 @@ if not TYPE_CHECKING:  # a type checker would accept every attribute of a module
     def __getattr__(name):
         from importlib import import_module
 
-        if name in ("nn", "simclr", "sklearn"):
+        if name in ("nn", "plot", "simclr", "sklearn"):
             return import_module(f"cossim.{name}")
         if name in _LATER:
             globals()[name] = getattr(import_module(_LATER[name]), name)

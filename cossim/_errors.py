@@ -70,6 +70,24 @@ NO_EXTENSION = (
 NO_ATTRIBUTE = "module 'cossim' has no attribute {name!r}"
 CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 
+# ---- pictures ----
+
+PLOT_NEEDS_MATPLOTLIB = "cossim.plot draws with matplotlib: pip install 'cossim-c[plot]'"
+PLOT_MATRIX = "{function}(): matrix must have two dimensions, not shape {shape}: pass the scores of pairwise(x)"
+PLOT_NOT_SQUARE = "{function}(): an order needs a square matrix, not shape {shape}: pass the scores of pairwise(x)"
+PLOT_ORDER = "heatmap(): order must be 'clusters' or the row numbers 0 to {last}, each once: pass one of them"
+PLOT_LABELS = "heatmap(): {name} has {count} names for {size} {what}: pass a name for each"
+PLOT_PIXELS = (
+    "neighbours(): {name} must have shape (N, H, W), (N, 1, H, W), (N, 3, H, W) or (N, H, W, 3), not {shape}: reshape "
+    "them"
+)
+PLOT_QUERIES = (
+    "neighbours(): {count} images are queries, but found has results of {queries}: pass queries=, the images that were "
+    "searched for"
+)
+PLOT_IMAGES = "neighbours(): found has row number {index}, but there are {count} images: pass all images of the corpus"
+PLOT_SIZES = "neighbours(): queries are images of {queries} pixels, and the corpus has {images}: resize one of them"
+
 # ---- search ----
 
 K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"

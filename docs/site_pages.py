@@ -1,10 +1,12 @@
-"""Sphinx extension of the site. It shows files outside docs/ as pages, and adapts docstrings, formulas and help texts.
+"""Sphinx extension of the site. It shows files outside docs/ as pages, draws pictures, and adapts docstrings and formulas.
 
 Pages in docs/ link to files anywhere in the repository, so they are also readable where Git is hosted. On the site such
 a link leads to the page that shows the file, or else to a copy of the file.
 """
 
+import base64
 import contextlib
+import doctest
 import io
 import json
 import os
@@ -79,7 +81,29 @@ def notebook(text):
     return "\n".join(parts)
 
 
+# ---- pictures ----
+
+
+def drawn(text):
+    """Runs the examples of a page, and replaces each block {picture} NAME by a picture of the axes of that name."""
+    names, parts = {}, re.split(r"(^```(?:python|{picture} \w+)\n.*?^```$)", text, flags=re.M | re.S)
+    for number in range(1, len(parts), 2):
+        first, _, body = parts[number].removesuffix("```").partition("\n")
+        if first == "```python":
+            for example in doctest.DocTestParser().get_examples(body):
+                exec(compile(example.source, "page", "single"), names)
+        else:
+            picture = io.BytesIO()
+            names[first.split()[1]].figure.savefig(picture, format="png", dpi=90)
+            code = base64.b64encode(picture.getvalue()).decode()
+            parts[number] = f"![{body.strip()}](data:image/png;base64,{code})"
+    return "".join(parts)
+
+
 def read_page(app, name, content):
+    if "```{picture}" in content[0]:
+        with contextlib.redirect_stdout(io.StringIO()):
+            content[0] = drawn(content[0])
     content[0] = for_site(content[0], posixpath.join("docs", posixpath.dirname(name)))
 
 

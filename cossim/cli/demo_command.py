@@ -155,6 +155,8 @@ def draw(images, views, matrix, looped, path):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from cossim import plot
+
     figure = Figure(figsize=(11, 7), layout="constrained")
     FigureCanvasAgg(figure)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 3))
@@ -166,11 +168,10 @@ def draw(images, views, matrix, looped, path):
     top.suptitle(f"{shown} of {len(images)} images, and below each its second view")
     titles = "(c) cosine similarity of every pair of rows", "(d) the loop: divided by the norm of the whole matrix"
     for axes, values, title in zip(bottom.subplots(1, 2), (matrix, looped), titles, strict=True):
-        drawn = axes.imshow(values, cmap="viridis")
+        plot.heatmap(values, ax=axes, vmin=values.min(), vmax=values.max())
         axes.set(title=title, xlabel="row of z", ylabel="row of z")
         for line in (axes.axhline, axes.axvline):  # separates the images from their second views
             line(len(images) - 0.5, color="white", linewidth=0.8)
-        bottom.colorbar(drawn, ax=axes, shrink=0.9)
     figure.savefig(path, dpi=110, format="png")
 
 

@@ -119,6 +119,26 @@ set_num_threads(2**100) -> ValueError: set_num_threads(): n must be at least 1 a
 set_num_threads(0) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647, not 0
 set_num_threads(1.5) -> TypeError: set_num_threads(): n must be an integer, not float
 show_config(mode="json") -> ValueError: show_config(): mode must be 'stdout' or 'dicts', not 'json'
+
+# ---- pictures ----
+(hide("matplotlib.figure"), monkeypatch.delitem(sys.modules, "cossim.plot", False), __import__("cossim.plot")) ->
+    ModuleNotFoundError: cossim.plot draws with matplotlib: pip install 'cossim-c[plot]'
+plot.heatmap([1, 2]) -> ValueError: heatmap(): matrix must have two dimensions, not shape (2,): pass the scores of
+    pairwise(x)
+plot.cluster_order(Y) -> ValueError: cluster_order(): an order needs a square matrix, not shape (5, 4): pass the scores
+    of pairwise(x)
+plot.heatmap(Y @ Y.T, order=[0, 0, 1, 2, 3]) -> ValueError: heatmap(): order must be 'clusters' or the row numbers 0 to
+    4, each once: pass one of them
+plot.heatmap(Y, list("abcd")) -> ValueError: heatmap(): labels has 4 names for 5 rows: pass a name for each
+plot.neighbours(X, TopK(X, X)) -> ValueError: neighbours(): images must have shape (N, H, W), (N, 1, H, W),
+    (N, 3, H, W) or (N, H, W, 3), not (6, 4): reshape them
+plot.neighbours(P, topk(Y, Y, 1)) -> ValueError: neighbours(): 4 images are queries, but found has results of 5: pass
+    queries=, the images that were searched for
+plot.neighbours(P, TopK(np.ones((4, 1)), np.full((4, 1), 7))) -> ValueError: neighbours(): found has row number 7, but
+    there are 4 images: pass all images of the corpus
+plot.neighbours(P, topk(X[:2], Y, 1), P[:2, :, :14]) -> ValueError: neighbours(): queries are images of (14, 28)
+    pixels, and the corpus has (28, 28): resize one of them
+
 # ---- search ----
 topk(X, "objects.npy", 1) -> ValueError: topk(): corpus: objects.npy: an array of Python objects, dtype object: save
     an array of numbers

@@ -17,7 +17,7 @@ import cossim.simclr
 
 TITLES = [(path, section.title) for path in PAGES for section in sections(path.read_text())]
 SITE = [path for path in PAGES if path.parent == ROOT / "docs"]
-WITH_EXAMPLES = "README command-line files index recipes search semantics training"
+WITH_EXAMPLES = "README command-line files index plots recipes search semantics training"
 ROWS = {
     "from-faiss": 13,
     "from-numkong": 25,
@@ -151,6 +151,12 @@ def test_the_reference_lists_every_name(page, module):
     text = (ROOT / f"docs/{page}.md").read_text()
     listed = re.findall(r"^\.\. auto(?:function|class):: (\w+)$", text, re.M)
     assert sorted(listed) == sorted(set(module.__all__) - {"nn", "simclr", "__version__"})
+
+
+def test_the_reference_lists_the_pictures():
+    names = pytest.importorskip("cossim.plot").__all__
+    text = (ROOT / "docs/api.md").read_text()
+    assert sorted(names) == sorted(re.findall(r"^\.\. autofunction:: cossim\.plot\.(\w+)$", text, re.M))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -155,6 +155,8 @@ def names_for(call, monkeypatch, hide):
     if "DX" in call or "dask" in call:
         array = pytest.importorskip("dask.array", reason="needs dask[array]")
         names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}
+    if call.startswith("plot."):
+        names["plot"] = pytest.importorskip("cossim.plot", reason="needs matplotlib")
     if "pandas" in call:
         names["pandas"] = pytest.importorskip("pandas")
     if ".safetensors" in call and "hide(" not in call and not SAFETENSORS:
