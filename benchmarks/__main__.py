@@ -125,7 +125,7 @@ def main():
             results += found
             failed += [name] if error else []
         print(f"\n{table}: {time.perf_counter() - start:.0f} s", flush=True)
-        if not arguments.names or arguments.renew:
+        if results and (not arguments.names or arguments.renew):
             kernels = {"BLAS kernels": blas_kernels()}  # here, because every library of the table is loaded now
             report.store(ROOT, table, {"machine": about | kernels, "peak": peak, "results": results})
             report.renew(ROOT)

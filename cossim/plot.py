@@ -208,7 +208,7 @@ def neighbours(
     """
     corpus = _rgb("images", images)
     asked = corpus if queries is None else _rgb("queries", queries)
-    values, indices = (np.atleast_2d(part) for part in found)
+    values, indices = np.atleast_2d(found[0]), np.atleast_2d(found[1])
     if len(asked) != len(indices):
         message = _errors.PLOT_QUERIES.format(count=len(asked), queries=len(indices))
         raise ValueError(message)
@@ -216,7 +216,7 @@ def neighbours(
         raise ValueError(_errors.PLOT_IMAGES.format(count=len(corpus), index=indices.max()))
     if asked.shape[1:] != corpus.shape[1:]:
         raise ValueError(_errors.PLOT_SIZES.format(images=corpus.shape[1:3], queries=asked.shape[1:3]))
-    frames = None if right is None else np.broadcast_to(np.atleast_2d(right), indices.shape)
+    frames = None if right is None else np.broadcast_to(_core.as_array("neighbours", "right", right), indices.shape)
     shown, places = min(count, len(indices)), indices.shape[1] + 1
     height, width = corpus.shape[1:3]
     tall, wide = height + max(2, round(0.35 * height)), width + max(2, round(0.12 * width))  # a tile with its margins
@@ -286,7 +286,8 @@ def _leaves(scores):
     mean = (scores + scores.T) / 2  # [a, b]: mean similarity of the rows of clusters a and b
     np.fill_diagonal(mean, -np.inf)
     leaves: list[list[int]] = [[row] for row in range(rows)]
-    alive, chain = np.ones(rows, bool), []
+    alive = np.ones(rows, bool)
+    chain: list[int] = []
     for _ in range(rows - 1):
         if not chain:
             chain = [int(alive.argmax())]

@@ -1,4 +1,4 @@
-"""Sphinx extension of the site. It shows files outside docs/ as pages, draws pictures, and adapts docstrings and formulas.
+"""Sphinx extension of the site: shows files outside docs/ as pages, draws pictures, adapts docstrings and formulas.
 
 Pages in docs/ link to files anywhere in the repository, so they are also readable where Git is hosted. On the site such
 a link leads to the page that shows the file, or else to a copy of the file.

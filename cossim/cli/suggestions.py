@@ -91,15 +91,10 @@ def _without(words, names, takes_value=True):
     return kept
 
 
-def _replaced(words, old, new):
-    """Replaces the last word that is `old`."""
+def _replaced(words, old, *new):
+    """Replaces the last word that is `old` by `new`, one word or none."""
     last = len(words) - 1 - words[::-1].index(old)
-    return [*words[:last], new, *words[last + 1 :]]
-
-
-def _replaced_by_nothing(words, old):
-    last = len(words) - 1 - words[::-1].index(old)
-    return [*words[:last], *words[last + 1 :]]
+    return [*words[:last], *new, *words[last + 1 :]]
 
 
 def _similar_file(words, found):
@@ -158,7 +153,7 @@ def _other_output(words, _):
 
 def _without_corpus(words, found):
     """Leaves out the second of two files whose rows do not fit."""
-    return _replaced_by_nothing(words, found["other"]) if found["other"] in words else None
+    return _replaced(words, found["other"]) if found["other"] in words else None
 
 
 def _less_groups(words, _):

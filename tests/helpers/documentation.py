@@ -52,6 +52,9 @@ def sections(text):
     return [Section(part.strip().partition("\n")[0].lstrip("# "), part) for part in parts]
 
 
+NEEDED_BY = {"cossim.plot": "matplotlib", "cossim.sklearn": "sklearn"}
+
+
 def not_installed(text):
     """The first library that the examples import and that is not installed, or ""."""
     for example in doctest.DocTestParser().get_examples(text):
@@ -63,8 +66,9 @@ def not_installed(text):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                if find_spec(name.partition(".")[0]) is None:
-                    return name.partition(".")[0]
+                library = NEEDED_BY.get(name, name.partition(".")[0])
+                if find_spec(library) is None:
+                    return library
     return ""
 
 
