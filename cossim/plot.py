@@ -156,7 +156,7 @@ def histogram(
         share = f" ({100 * count / values.size:.3g} %)" if values.size else ""
         label = f"{count:,} of {values.size:,} scores >= {threshold:g}{share}"
         ax.axvline(threshold, color=ACCENT, label=label)
-        ax.legend(frameon=False)
+        ax.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, frameon=False)  # above the bars
     ax.set(xlabel="cosine similarity", ylabel="number")
     return ax
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 NARROW, WIDE = 390, 1300  # CSS pixels: a telephone, a laptop
 SEARCHES = {"filter": "recipes", "pandas": "recipes", "sparse": "search-how-to", "ids": "recipes"}  # word -> a page
-PICTURES = ("index", "recipes", "semantics", "from-torch", "api", "speed")
+PICTURES = ("index", "recipes", "semantics", "from-torch", "api", "plots", "speed")
 # A page that loads all pages of the site in frames and writes the width of each.
 MEASURE = """<!doctype html><pre id="found"></pre><script>
 const pages = PAGES, found = document.getElementById("found");
