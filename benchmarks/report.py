@@ -49,8 +49,8 @@ TABLES = {
         },
         "docs/speed-networks.svg",
     ),
-    "convolutions": Table(
-        "Layers", "One layer at a time, with inputs and outputs as NumPy arrays hold them (N, C, H, W)."
+    "layers": Table(
+        "Layers", "One layer at a time; arrays are (N, C, H, W). channels_last is another layout of torch's."
     ),
 }
 # README's table: column -> names of candidates; module -> titles of results

@@ -1,0 +1,122 @@
+"""The comparisons of single layers. Each case first checks that all of its calls give the same result."""
+
+import numpy as np
+
+import cossim
+from benchmarks.encoder import _check, _inference, _onnx_session, _random
+from benchmarks.harness import Case
+
+# (title, shape of the input, shape of the filters, stride, padding): layers of common networks, then narrow images, and
+# kernels as large as a patch or the image
+CONVOLUTIONS = (
+    ("3 x 3", (8, 64, 56, 56), (64, 64, 3, 3), 1, 1),
+    ("3 x 3", (16, 128, 28, 28), (128, 128, 3, 3), 1, 1),
+    ("3 x 3", (64, 256, 7, 7), (256, 256, 3, 3), 1, 1),
+    ("3 x 3, stride 2", (8, 64, 56, 56), (128, 64, 3, 3), 2, 1),
+    ("1 x 1", (8, 64, 56, 56), (256, 64, 1, 1), 1, 0),
+    ("7 x 7, stride 2", (32, 3, 224, 224), (64, 3, 7, 7), 2, 3),
+    ("3 x 3", (4, 64, 4096, 1), (64, 64, 3, 3), 1, 1),
+    ("9 x 1", (4, 64, 4096, 1), (64, 64, 9, 1), 1, (4, 0)),
+    ("16 x 16, stride 16", (8, 3, 224, 224), (768, 3, 16, 16), 16, 0),
+    ("28 x 28, as the image", (64, 16, 28, 28), (100, 16, 28, 28), 1, 0),
+)
+POOLED = (32, 64, 56, 56)
+WINDOWS = (2, 3, 5, 9, 13, 56)
+FEATURES = (32, 64, 28, 28)
+
+
+def _floats(shape, divisor=1):
+    """Random float32 numbers, divided by divisor."""
+    return _random(*shape) / np.float32(divisor)
+
+
+def convolutions():
+    """conv2d against torch, in both of its layouts, and ONNX Runtime."""
+    import torch
+
+    functional = torch.nn.functional
+    for title, shape, filters, stride, padding in CONVOLUTIONS:
+        x, weight, bias = _floats(shape), _floats(filters, np.sqrt(np.prod(filters[1:]))), _floats(filters[:1])
+        tx, tw, tb = (torch.from_numpy(a) for a in (x, weight, bias))
+        tx_last, tw_last = (t.to(memory_format=torch.channels_last) for t in (tx, tw))
+        y = functional.conv2d(tx, tw, tb, stride, padding).shape
+        pads = [*(padding if isinstance(padding, tuple) else (padding, padding))] * 2
+        session = _onnx_session(
+            [("Conv", ["x", "weight", "bias"], "y", {"strides": [stride] * 2, "pads": pads})],
+            {"weight": weight, "bias": bias},
+            shape,
+            y,
+        )
+        candidates = {
+            "cossim": lambda: cossim.nn.conv2d(x, weight, bias, stride, padding),
+            "torch": _inference(torch, lambda: functional.conv2d(tx, tw, tb, stride, padding)),
+            "torch channels_last": _inference(torch, lambda: functional.conv2d(tx_last, tw_last, tb, stride, padding)),
+            "ONNX Runtime": lambda: session.run(["y"], {"x": x}),
+        }
+        _check(candidates, rtol=1e-3)
+        yield Case(
+            f"conv2d {title}: {shape}, {filters[0]} filters",
+            candidates,
+            goals=[(["torch", "torch channels_last", "ONNX Runtime"], 1)],
+            flops=2 * int(np.prod(y)) * weight[0].size,
+        )
+
+
+def pooling():
+    """Pooling against torch."""
+    import torch
+
+    functional, nn = torch.nn.functional, cossim.nn
+    x = _floats(POOLED)
+    tx = torch.from_numpy(x)
+    calls = {
+        f"max_pool2d of {POOLED}, window {size}": (
+            lambda size=size: nn.max_pool2d(x, size, 1 if size < 56 else None),
+            lambda size=size: functional.max_pool2d(tx, size, 1 if size < 56 else None),
+        )
+        for size in WINDOWS
+    }
+    calls[f"avg_pool2d of {POOLED}, window 2"] = lambda: nn.avg_pool2d(x, 2), lambda: functional.avg_pool2d(tx, 2)
+    calls[f"adaptive_avg_pool2d of {POOLED} to 1"] = (
+        lambda: nn.adaptive_avg_pool2d(x, 1),
+        lambda: functional.adaptive_avg_pool2d(tx, 1),
+    )
+    yield from _against_torch(torch, calls, x.nbytes)
+
+
+def pointwise():
+    """Activations and batch normalisation, forward, against torch."""
+    import torch
+
+    functional, nn = torch.nn.functional, cossim.nn
+    x = _floats(FEATURES)
+    means = [_floats(FEATURES[1:2]), np.abs(_floats(FEATURES[1:2])) + 1]
+    tx, torch_means = torch.from_numpy(x), [torch.from_numpy(mean) for mean in means]
+    yield from _against_torch(
+        torch,
+        {
+            f"relu of {FEATURES}": (lambda: nn.relu(x), lambda: functional.relu(tx)),
+            f"leaky_relu of {FEATURES}": (lambda: nn.leaky_relu(x), lambda: functional.leaky_relu(tx)),
+            f"gelu of {FEATURES}": (lambda: nn.gelu(x), lambda: functional.gelu(tx)),
+            f"batch_norm of {FEATURES}": (
+                lambda: nn.batch_norm(x, *means),
+                lambda: functional.batch_norm(tx, *torch_means),
+            ),
+            f"batch_norm of {FEATURES}, training": (
+                lambda: nn.batch_norm(x, None, None, training=True),
+                lambda: functional.batch_norm(tx, None, None, training=True),
+            ),
+        },
+        2 * x.nbytes,
+    )
+
+
+def _against_torch(torch, calls, nbytes):
+    """Yields a case for each title -> (call of cossim, call of torch)."""
+    for title, (ours, theirs) in calls.items():
+        candidates = {"cossim": ours, "torch": _inference(torch, theirs)}
+        _check(candidates, rtol=1e-4)
+        yield Case(title, candidates, goals=[(["torch"], 0.8)], bytes_read=nbytes)
+
+
+BENCHES = {bench.__name__: bench for bench in (convolutions, pooling, pointwise)}
