@@ -25,7 +25,7 @@ class Case:
     flops: int = 0
     dtype: str = "float32"
     threads: int = 1
-    table: str | None = None  # "": a line below the table of its module; otherwise a row of that table
+    table: str | None = None  # "": a line below the table of its module, unless another library is compared
 
 
 @dataclass

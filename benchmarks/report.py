@@ -11,11 +11,27 @@ class Table:
 
     title: str
     text: str
-    # column -> names of candidates, of which the fastest counts; other candidates have a column of their own
-    columns: dict = field(default_factory=dict)
+    # Column -> names of candidates, of which the fastest counts; other candidates have a column of their own. None: a
+    # column for each library, whichever of its functions is compared.
+    columns: dict | None = field(default_factory=dict)
     plot: str = ""
 
 
+# A candidate whose name begins with one of these is another library's. Others, such as "random rows", are cossim's.
+LIBRARIES = (
+    "FAISS",
+    "maxsim-cpu",
+    "NumKong",
+    "NumPy",
+    "ONNX Runtime",
+    "scikit-learn",
+    "SciPy",
+    "sentence-transformers",
+    "SimSIMD",
+    "sparse_dot_topn",
+    "torch",
+    "usearch",
+)
 BY_HAND = {"NumPy": ["NumPy by hand", "NumPy vecdot", "NumPy einsum"]}
 # Module of benchmarks -> its table. The page has them in this order.
 TABLES = {
@@ -26,14 +42,14 @@ TABLES = {
         "defaults; 'BLAS early' makes it multiply matrices from three queries on, which suits one thread. The Index is "
         "cossim's own: below 1, it is faster than the function. FAISS brings an OpenBLAS of its own, which takes slow "
         "kernels for processors that it does not know: see 'BLAS kernels'.",
-        BY_HAND,
+        BY_HAND | {"FAISS": ["FAISS", "FAISS IndexBinaryFlat"]},
         "docs/speed-search.svg",
     ),
     "sparse": Table(
         "Sparse rows",
         "cossim normalises in each call; sparse_dot_topn gets rows that are already normalised, and their transpose.",
     ),
-    "neighbours": Table("Filters, living indexes and neighbours", "The same results from each library."),
+    "neighbours": Table("Filters, living indexes and neighbours", "The same results from each library.", None),
     "encoder": Table(
         "The encoder and its training",
         "'ONNX Runtime, bound' has its input and output buffers bound beforehand. 'torch at its best' uses "
@@ -119,17 +135,20 @@ def _duration(seconds):
     return f"{seconds * scale:.3g} {name}"
 
 
-def _is_rival(name):
-    return not name.startswith("cossim")
+def _library(name):
+    """Returns the library of a candidate, or "" for cossim's own."""
+    return next((library for library in LIBRARIES if name.lower().startswith(library.lower())), "")
 
 
 def _columns(results, merged):
     """Returns column -> names of candidates: those of `merged`, and one for each other name, cossim's own first."""
-    named = {name for names in merged.values() for name in names}
-    present = {row["name"] for result in results for row in result["candidates"]} - {"cossim"}
-    columns = {column: names for column, names in merged.items() if present & set(names)}
-    columns |= {name: [name] for name in present - named}
-    return dict(sorted(columns.items(), key=lambda item: (_is_rival(item[0]), item[0].lower())))
+    names = {row["name"] for result in results for row in result["candidates"]} - {"cossim"}
+    present = {name for name in names if _library(name) or name.startswith("cossim")}
+    if merged is None:
+        merged = {library: [name for name in present if _library(name) == library] for library in LIBRARIES}
+    columns = {column: each for column, each in merged.items() if present & set(each)}
+    columns |= {name: [name] for name in present - {name for each in merged.values() for name in each}}
+    return dict(sorted(columns.items(), key=lambda item: (_library(item[1][0]) != "", item[0].lower())))
 
 
 def _ratios(result, columns):
@@ -151,7 +170,7 @@ def _limit(result):
 
 def _cell(column, ratio):
     text = f"{ratio:.3g}"
-    return f"**{text}**" if _is_rival(column) and ratio < 0.995 else text
+    return f"**{text}**" if _library(column) and ratio < 0.995 else text
 
 
 def table(results, columns, limits=True):
@@ -175,8 +194,14 @@ def _line(result):
     return f"- {result['title']}: {', '.join(amounts)}"
 
 
+def _is_row(result):
+    """Says whether a result is a row of the table: a time, beside that of another library or as its case says."""
+    times = "seconds" in result["candidates"][0]
+    return times and (result["in table"] or any(_library(row["name"]) for row in result["candidates"]))
+
+
 def _in_table(measured):
-    return [result for result in measured["results"] if result["in table"]]
+    return [result for result in measured["results"] if _is_row(result)]
 
 
 def limits(peak):
@@ -188,7 +213,7 @@ def _section(name, measured):
     """Returns one table of one processor, with the lines below it."""
     kind, about, rows = TABLES[name], measured["machine"], _in_table(measured)
     columns = _columns(rows, kind.columns)
-    slower = [row for row in rows if any(c["ratio"] < 0.995 and _is_rival(c["name"]) for c in row["candidates"])]
+    slower = [row for row in rows if any(c["ratio"] < 0.995 and _library(c["name"]) for c in row["candidates"])]
     versions = ", ".join(f"{key} {about[key]}" for key in about if key not in APART)
     kernels = f" BLAS kernels: {about['BLAS kernels']}." if "BLAS kernels" in about else ""
     peak = f" {limits(measured['peak'])}" if measured.get("peak") else ""
@@ -198,7 +223,7 @@ def _section(name, measured):
             f"### {kind.title} on {about['processor']}",
             f"Another library is faster in {len(slower)} of {len(rows)} rows." if rows else "",
             table(rows, columns, any(map(_limit, rows))) if rows else "",
-            "\n".join(_line(result) for result in measured["results"] if not result["in table"]),
+            "\n".join(_line(result) for result in measured["results"] if not _is_row(result)),
             f"{about['processor']} ({about['isa']}, {about['cpus']} CPUs), {about['date']}.{peak} "
             f"Versions: {versions}.{kernels}",
         )

@@ -27,10 +27,10 @@ def test_pages_show_the_stored_results(page):
 
 def test_a_run_renews_only_its_own_table_and_processor(tmp_path):
     (tmp_path / "benchmarks").mkdir()
-    report.store(tmp_path, "sparse", measured("Old(R) Processor 1", "2026-01-01", scipy=2.5))
-    report.store(tmp_path, "search", measured("Old(R) Processor 1", "2026-01-01", faiss=3.5))
-    report.store(tmp_path, "sparse", measured("New", "2026-02-01", scipy=4.5))
-    report.store(tmp_path, "sparse", measured("Old(R) Processor 1", "2026-01-02", scipy=0.5))
+    report.store(tmp_path, "sparse", measured("Old(R) Processor 1", "2026-01-01", SciPy=2.5))
+    report.store(tmp_path, "search", measured("Old(R) Processor 1", "2026-01-01", FAISS=3.5))
+    report.store(tmp_path, "sparse", measured("New", "2026-02-01", SciPy=4.5))
+    report.store(tmp_path, "sparse", measured("Old(R) Processor 1", "2026-01-02", SciPy=0.5))
     files = sorted((tmp_path / "benchmarks/results").iterdir())
     assert [path.name for path in files] == ["new-avx2.json", "old-1-avx2.json"]
     assert json.loads(files[1].read_text())["search"]["results"][0]["candidates"][1]["ratio"] == 3.5
@@ -49,3 +49,20 @@ def test_columns_name_every_library_and_cossims_own_are_no_rivals():
     assert list(columns) == ["cossim Index", "NumPy", "torch"]
     line = report.table([result], columns).splitlines()[2]
     assert line == "| work | 1 ms | 87 % read | 0.3 | 2.5 | 2 |"
+
+
+def test_a_library_has_one_column_where_its_functions_differ_from_row_to_row():
+    rows = [{"FAISS IDSelectorBitmap": 4, "without a mask": 0.1}, {"FAISS remove_ids": 500}, {"scikit-learn": 0.9}]
+    results = [measured("New", "2026-02-01", **row)["results"][0] for row in rows]
+    columns = report._columns(results, None)
+    assert list(columns) == ["FAISS", "scikit-learn"]
+    lines = report.table(results, columns, limits=False).splitlines()[2:]
+    assert lines == ["| work | 1 ms | 4 |  |", "| work | 1 ms | 500 |  |", "| work | 1 ms |  | **0.9** |"]
+
+
+def test_rows_are_times_beside_another_library_and_all_else_are_lines():
+    (result,) = measured("New", "2026-02-01", **{"random rows": 0.5})["results"]
+    result["in table"] = False
+    assert not report._is_row(result)
+    assert report._is_row(result | {"candidates": [*result["candidates"], {"name": "torch", "seconds": 1, "ratio": 2}]})
+    assert not report._is_row(result | {"candidates": [{"name": "torch", "bytes": 1, "ratio": 2}]})
