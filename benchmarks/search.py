@@ -295,6 +295,44 @@ def alike():
                 goals=[(["random rows"], 0.5)],
                 table="",
             )
+    some = random[:4000]
+    for name in ("equal", "zero"):
+        yield Case(
+            f"10 nearest of each of {some.shape} {name} rows",
+            {
+                "cossim": lambda x=corpora[name][:4000]: cossim.topk(x, None, 10),
+                "random rows": lambda: cossim.topk(some, None, 10),
+            },
+            goals=[(["random rows"], 0.5)],
+            table="",
+        )
+
+
+def types():
+    """One query and a corpus of each type, against float32; all pairs of 8-bit integers."""
+    rows = np.clip(30 * _random(200001, 384), -127, 127)
+    floats = rows[:1], rows[1:]
+    for dtype, most in (("float64", 2.3), ("int64", 2.3), ("int16", 1.6), ("float16", 0.6), ("int8", 0.4)):
+        query, corpus = (part.astype(dtype) for part in floats)
+        yield Case(
+            f"10 nearest of {corpus.shape} {dtype}, 1 query",
+            {
+                "cossim": lambda q=query, x=corpus: cossim.topk(q, x, 10),
+                "float32": lambda: cossim.topk(*floats, 10),
+            },
+            goals=[(["float32"], 1 / most)],
+            bytes_read=corpus.nbytes,
+            table="",
+        )
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(-128, 128, (2048, 768), np.int8) for _ in range(2))
+    wide = x.astype(np.float32), y.astype(np.float32)
+    yield Case(
+        "all pairs of two sets (2048, 768) int8",
+        {"cossim": lambda: cossim.pairwise(x, y), "float32": lambda: cossim.pairwise(*wide)},
+        goals=[(["float32"], 2.5)],
+        table="",
+    )
 
 
 # ---- pairs above a threshold ----
@@ -358,6 +396,24 @@ def large_sets():
     candidates = {"cossim": lambda: cossim.pairs_above(x, threshold)[:2], "cossim Index": through_index}
     _check_pairs(x, threshold, candidates)
     yield Case(f"pairs above {threshold} of {x.shape} like embeddings", candidates, flops=len(x) * x.size, table="")
+
+
+def like():
+    """An Index of rows like embeddings, for one query, 16 and 256."""
+    import faiss
+
+    corpus = like_embeddings(200000)
+    index, unit = cossim.Index(corpus), _unit(corpus)
+    flat = _faiss_index(faiss, unit)
+    for n, least in ((1, 6), (16, 40), (256, 50)):
+        queries = like_embeddings(n, seed=1)
+        candidates = {
+            "cossim": lambda q=queries: index.topk(q, 10).indices,
+            "FAISS": lambda q=queries: flat.search(_unit(q), 10)[1],
+        }
+        _check_neighbours(unit, queries, candidates)
+        title = f"Index, 10 nearest of {corpus.shape} like embeddings, {n} quer{'y' if n == 1 else 'ies'}"
+        yield Case(title, candidates, goals=[(["FAISS"], least)], table="")
 
 
 def many_pairs():
@@ -488,6 +544,6 @@ def beyond_memory(nbytes=12 << 30):
 
 BENCHES = {
     bench.__name__: bench
-    for bench in (topk, binary, self_topk, large_k, alike, pairs_above, large_sets, many_pairs, index)
+    for bench in (topk, binary, self_topk, large_k, alike, types, pairs_above, large_sets, like, many_pairs, index)
 }
 ONLY_NAMED = {"beyond_memory": beyond_memory}  # needs too much disk and time to run with the others

@@ -171,6 +171,26 @@ static double coarse_error(size_t n)
 #define COARSE_LOAD vf_load_bf16
 #include "kernels/coarse_dots_template.h"
 
+#define COARSE f64
+#define COARSE_TYPE double
+#define COARSE_LOAD vf_load_f64
+#include "kernels/coarse_dots_template.h"
+
+#define COARSE i16
+#define COARSE_TYPE int16_t
+#define COARSE_LOAD vf_load_i16
+#include "kernels/coarse_dots_template.h"
+
+#define COARSE i32
+#define COARSE_TYPE int32_t
+#define COARSE_LOAD vf_load_i32
+#include "kernels/coarse_dots_template.h"
+
+#define COARSE i64
+#define COARSE_TYPE int64_t
+#define COARSE_LOAD vf_load_i64
+#include "kernels/coarse_dots_template.h"
+
 const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
     .rows = EACH_ELEMENT(ROWS),
     .columns = EACH_ELEMENT(COLUMNS),
@@ -190,7 +210,11 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
                   [ELEMENT_U64] = to_floats_u64},
     .coarse_dots = {[ELEMENT_F32] = coarse_dots_f32,
                     [ELEMENT_F16] = coarse_dots_f16,
-                    [ELEMENT_BF16] = coarse_dots_bf16},
+                    [ELEMENT_BF16] = coarse_dots_bf16,
+                    [ELEMENT_F64] = coarse_dots_f64,
+                    [ELEMENT_I16] = coarse_dots_i16,
+                    [ELEMENT_I32] = coarse_dots_i32,
+                    [ELEMENT_I64] = coarse_dots_i64},
     .coarse_error = coarse_error,
 };
 #define ISA_SUMS ISA_NAME

@@ -213,8 +213,8 @@ enum { SELECT_PADDING = 16 };
 typedef void to_floats_kernel(float *to, const void *from, size_t n, double scale);
 
 /*
- * Approximate dot products for the prefilter, in float. x is (rows, n). Its rows are x_step bytes
- * apart, and its elements have the kernel's type: float32, or a 16-bit float. vectors points to
+ * Approximate dot products for the prefilter, in float. x is (rows, n), its rows are x_step bytes
+ * apart, and its elements have the kernel's type. They are rounded to float32. vectors points to
  * `count` vectors of n elements. dots[q * COARSE_STEP + r] gets the dot product of vector q and row
  * r, squares[r] the squared norm of the row. The error of a dot product is at most
  * COARSE_DOT_ERROR(n) * |x| * |vector|; coarse_error_function gives a tighter bound. The bits
@@ -256,10 +256,14 @@ typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const fl
  *
  * A query code has a magnitude of at most query_code_max. Query codes are padded with zeros to the
  * next multiple of SQ8_PADDING; the codes of rows are not padded.
+ *
+ * squares[r] gets the sum of squares of row r, without the offset of its elements. squares may be
+ * NULL.
  */
 struct sq8_rows;
-typedef void sq8_dots_kernel(int32_t *dots, size_t step, const struct sq8_rows *rows,
-                             const int8_t *const *queries, size_t count);
+typedef void sq8_dots_kernel(int32_t *dots, size_t step, int32_t *squares,
+                             const struct sq8_rows *rows, const int8_t *const *queries,
+                             size_t count);
 
 /* Dot products of one row with at most SQ8_QUERIES queries: dots[q] is the one with query q. */
 typedef void sq8_row_dots_kernel(int32_t *dots, const uint8_t *codes, const int8_t *const *queries,
@@ -547,7 +551,7 @@ struct sums_kernels {
     cosine_rows_kernel *cosine_rows[ELEMENTS];
     cosine_sums_kernel *cosine_sums;
     to_floats_kernel *to_floats[CONVERTED_ELEMENTS];
-    coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* f32, f16 and bf16; others are NULL */
+    coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* NULL for 8-bit and unsigned integers */
     coarse_error_function *coarse_error;
 };
 

@@ -2,6 +2,7 @@
  * sq8_dots_kernel and sq8_panel_kernel of kernels.h. Parameters:
  *   SQ8_TYPE   suffix of the names
  *   SQ8_BYTES  makes the left operand of vi_dot_codes from bytes of this type
+ *   SQ8_MAGNITUDES  makes the bytes that vi_add_squares takes
  */
 
 /* Returns row r. */
@@ -21,15 +22,19 @@ INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *row
 
 /*
  * Computes the dot products of row_count rows and `count` queries. lanes[q * row_count + r] gets
- * the partial sums of query q and row r. Prefetches n bytes from `next` on if count is 1.
+ * the partial sums of query q and row r. If with_squares, lanes[count * row_count + r] gets the
+ * partial sums of the squares of row r. Prefetches the bytes that are `ahead` bytes behind those of
+ * each row: spread over the products, their loads run while these are computed.
  */
 INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *rows,
                                             const int row_count, const int8_t *const *queries,
-                                            const int count, size_t n, const uint8_t *next)
+                                            const int count, const bool with_squares, size_t n,
+                                            ptrdiff_t ahead)
 {
-    vi sums[16]; /* in registers; `lanes` would be loaded and stored in each step */
+    vi sums[20]; /* in registers; `lanes` would be loaded and stored in each step */
+    const int sum_count = row_count * (count + with_squares);
     size_t k = 0;
-    _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++)
+    _Pragma("GCC unroll 20") for (int i = 0; i < sum_count; i++)
     {
         sums[i] = vi_zero();
     }
@@ -41,9 +46,11 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
-            const vc codes = SQ8_BYTES(vc_load(rows[r] + k));
-            if (count == 1) { /* with several queries, the codes are mostly in the cache already */
-                __builtin_prefetch(next + k);
+            const vc bytes = vc_load(rows[r] + k), codes = SQ8_BYTES(bytes);
+            __builtin_prefetch(rows[r] + ahead + k);
+            if (with_squares) {
+                vi *to = sums + count * row_count + r;
+                *to = vi_add_squares(*to, SQ8_MAGNITUDES(bytes));
             }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
@@ -56,7 +63,11 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             memcpy(last, rows[r] + k, n - k);
-            const vc codes = SQ8_BYTES(vc_load(last));
+            const vc bytes = vc_load(last), codes = SQ8_BYTES(bytes);
+            if (with_squares) {
+                vi *to = sums + count * row_count + r;
+                *to = vi_add_squares(*to, SQ8_MAGNITUDES(bytes));
+            }
             _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
             {
                 sums[q * row_count + r] =
@@ -64,7 +75,7 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
             }
         }
     }
-    _Pragma("GCC unroll 16") for (int i = 0; i < row_count * count; i++)
+    _Pragma("GCC unroll 20") for (int i = 0; i < sum_count; i++)
     {
         lanes[i] = sums[i];
     }
@@ -75,25 +86,36 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
  * another, because sequential reads from memory are fastest. With several queries, SQ8_ROWS rows
  * are read side by side, and each vector of codes is used for all queries.
  */
-INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const struct sq8_rows *x,
-                                           const int8_t *const *queries, const int count)
+INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *squares,
+                                           const struct sq8_rows *x, const int8_t *const *queries,
+                                           const int count, const bool with_squares)
 {
     const size_t rows = x->count, n = x->n;
     const size_t block_rows = count == 1 ? VF_LANES : SQ8_ROWS;
+    const size_t kinds = (size_t)count + with_squares;
+    vi lanes[32]; /* VF_LANES at a time are added, so there may be more than are set */
+    for (size_t i = 0; with_squares && i < 32; i++) {
+        lanes[i] = vi_zero();
+    }
     for (size_t r = 0, valid; r < rows; r += block_rows) {
         const uint8_t *row[16];
-        vi lanes[16];
-        int32_t totals[16];
+        int32_t totals[32];
         valid = rows - r < block_rows ? rows - r : block_rows;
         for (size_t i = 0; i < block_rows; i++) { /* rows beyond the end repeat the last one */
             row[i] = PASTE(sq8_row_, SQ8_TYPE)(x, r + (i < valid ? i : valid - 1));
         }
         if (count == 1) {
             for (size_t i = 0; i < block_rows; i++) {
-                const uint8_t *next = x->numbers == NULL
-                                          ? row[i] + SQ8_PREFETCH
-                                          : PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i);
-                PASTE(sq8_dot_block_, SQ8_TYPE)(lanes + i, row + i, 1, queries, 1, n, next);
+                const ptrdiff_t ahead = x->numbers == NULL
+                                            ? SQ8_PREFETCH
+                                            : PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i) - row[i];
+                vi pair[2];
+                PASTE(sq8_dot_block_, SQ8_TYPE)
+                (pair, row + i, 1, queries, 1, with_squares, n, ahead);
+                lanes[i] = pair[0];
+                if (with_squares) {
+                    lanes[block_rows + i] = pair[1];
+                }
             }
         } else {
             for (size_t i = 0; x->numbers != NULL && i < block_rows; i++) {
@@ -102,10 +124,15 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const str
                     __builtin_prefetch(next + k);
                 }
             }
-            PASTE(sq8_dot_block_, SQ8_TYPE)(lanes, row, SQ8_ROWS, queries, count, n, NULL);
+            PASTE(sq8_dot_block_, SQ8_TYPE)
+            (lanes, row, SQ8_ROWS, queries, count, with_squares, n,
+             x->numbers == NULL ? SQ8_BLOCKS_AHEAD * SQ8_ROWS * x->step : 0);
         }
-        for (size_t i = 0; i < block_rows * (size_t)count; i += VF_LANES) {
+        for (size_t i = 0; i < block_rows * kinds; i += VF_LANES) {
             vi_store(totals + i, vi_row_sums(lanes + i));
+        }
+        if (with_squares) {
+            memcpy(squares + r, totals + (size_t)count * block_rows, valid * sizeof *squares);
         }
         if (valid == block_rows) {
             _Pragma("GCC unroll 4") for (size_t q = 0; q < (size_t)count; q++)
@@ -120,28 +147,35 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, const str
     }
 }
 
-static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, const struct sq8_rows *rows,
-                                       const int8_t *const *queries, size_t count)
+static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *squares,
+                                       const struct sq8_rows *rows, const int8_t *const *queries,
+                                       size_t count)
 {
     _Static_assert(SQ8_ROWS * SQ8_QUERIES % VF_LANES == 0 && SQ8_ROWS * SQ8_QUERIES <= 16 &&
-                       VF_LANES <= 16 && SQ8_PADDING % SQ8_LANES == 0 &&
-                       (int64_t)QUERY_CODE_MAX * UINT8_MAX * SQ8_MAX_DEPTH <= INT32_MAX,
+                       SQ8_ROWS <= VF_LANES && VF_LANES <= 16 && SQ8_PADDING % SQ8_LANES == 0 &&
+                       (int64_t)QUERY_CODE_MAX * UINT8_MAX * SQ8_MAX_DEPTH <= INT32_MAX &&
+                       (int64_t)UINT8_MAX * UINT8_MAX * SQ8_MAX_DEPTH <= INT32_MAX,
                    "sq8_dots relies on these bounds");
-    if (count == 1) {
-        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, rows, queries, 1);
+    if (count == 1 && squares == NULL) {
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, NULL, rows, queries, 1, false);
+    } else if (count == 1) {
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, squares, rows, queries, 1, true);
+    } else if (squares == NULL) {
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, NULL, rows, queries, SQ8_QUERIES, false);
     } else {
-        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, rows, queries, SQ8_QUERIES);
+        PASTE(sq8_dot_rows_, SQ8_TYPE)(dots, step, squares, rows, queries, SQ8_QUERIES, true);
     }
 }
 
 /*
- * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries; `vectors` is a compile-time
- * constant. Each lane belongs to one query, so nothing is added across lanes. Sets keep[i] for row
- * at[i].
+ * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries, which is a compile-time constant.
+ * Each lane sums for one query, so nothing is added across lanes. Sets keep[i] for row i. If
+ * `prefetches`, another constant, prefetches as many bytes as the rows have, from `ahead` on.
  */
 INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
                                               const size_t *at, const struct sq8_panel *panel,
-                                              const float *thresholds, const int vectors)
+                                              const float *thresholds, const int vectors,
+                                              const bool prefetches, const uint8_t *ahead)
 {
     vi sums[SQ8_PANEL_ROWS * SQ8_PANEL_VECTORS];
     const uint8_t *row[SQ8_PANEL_ROWS];
@@ -169,6 +203,9 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
     }
     for (size_t k = 0; k < whole; k += 4, factors += 4 * width) {
         vc query[SQ8_PANEL_VECTORS];
+        if (prefetches && k % 8 == 0) { /* at most 64 bytes of the rows in two steps */
+            __builtin_prefetch(ahead + k * SQ8_PANEL_ROWS);
+        }
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
             query[v] = vc_load(factors + v * SQ8_LANES);
@@ -202,12 +239,14 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
     }
 }
 
-static bool PASTE(sq8_panel_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
-                                        const struct sq8_panel *panel, const float *thresholds)
+/* sq8_panel_kernel for compile-time constants `vectors` and `prefetches`. */
+INLINE bool PASTE(sq8_panel_of_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
+                                           const struct sq8_panel *panel, const float *thresholds,
+                                           const int vectors, const bool prefetches)
 {
-    _Static_assert(SQ8_PANEL_VECTORS * VF_LANES <= SQ8_PANEL && SQ8_LANES == 4 * VF_LANES,
-                   "sq8_panel relies on these bounds");
     const uint32_t valid = panel->queries < 32 ? (1u << panel->queries) - 1 : UINT32_MAX;
+    /* Two blocks of long rows would not stay in L1. */
+    const size_t distance = (rows->n <= 1024 ? SQ8_BLOCKS_AHEAD : 1) * SQ8_PANEL_ROWS * rows->n;
     uint32_t any = 0;
     for (size_t r = 0; r < rows->count; r += SQ8_PANEL_ROWS) {
         size_t at[SQ8_PANEL_ROWS];
@@ -215,12 +254,9 @@ static bool PASTE(sq8_panel_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *r
         for (size_t i = 0; i < SQ8_PANEL_ROWS; i++) { /* rows beyond the end repeat the last one */
             at[i] = r + i < rows->count ? r + i : rows->count - 1;
         }
-        if (panel->width == VF_LANES) {
-            PASTE(sq8_panel_block_, SQ8_TYPE)(kept, rows, at, panel, thresholds, 1);
-        } else {
-            PASTE(sq8_panel_block_, SQ8_TYPE)
-            (kept, rows, at, panel, thresholds, SQ8_PANEL_VECTORS);
-        }
+        PASTE(sq8_panel_block_, SQ8_TYPE)
+        (kept, rows, at, panel, thresholds, vectors, prefetches,
+         prefetches ? PASTE(sq8_row_, SQ8_TYPE)(rows, r) + distance : NULL);
         for (size_t i = 0; i < SQ8_PANEL_ROWS; i++) {
             keep[at[i]] = kept[i] & valid;
             any |= kept[i] & valid;
@@ -229,5 +265,22 @@ static bool PASTE(sq8_panel_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *r
     return any != 0;
 }
 
+static bool PASTE(sq8_panel_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
+                                        const struct sq8_panel *panel, const float *thresholds)
+{
+    _Static_assert(SQ8_PANEL_VECTORS * VF_LANES <= SQ8_PANEL && SQ8_LANES == 4 * VF_LANES,
+                   "sq8_panel relies on these bounds");
+    const bool narrow = panel->width == VF_LANES;
+    if (rows->numbers == NULL) { /* rows follow one another */
+        return narrow ? PASTE(sq8_panel_of_, SQ8_TYPE)(keep, rows, panel, thresholds, 1, true)
+                      : PASTE(sq8_panel_of_, SQ8_TYPE)(keep, rows, panel, thresholds,
+                                                       SQ8_PANEL_VECTORS, true);
+    }
+    return narrow ? PASTE(sq8_panel_of_, SQ8_TYPE)(keep, rows, panel, thresholds, 1, false)
+                  : PASTE(sq8_panel_of_, SQ8_TYPE)(keep, rows, panel, thresholds, SQ8_PANEL_VECTORS,
+                                                   false);
+}
+
 #undef SQ8_TYPE
 #undef SQ8_BYTES
+#undef SQ8_MAGNITUDES

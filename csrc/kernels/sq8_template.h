@@ -95,10 +95,12 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
 
 #define SQ8_TYPE u8
 #define SQ8_BYTES vc_u8
+#define SQ8_MAGNITUDES(bytes) (bytes)
 #include "kernels/sq8_dots_template.h"
 
 #define SQ8_TYPE i8
 #define SQ8_BYTES vc_i8
+#define SQ8_MAGNITUDES vc_magnitudes
 #include "kernels/sq8_dots_template.h"
 
 static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *const *queries,
@@ -107,7 +109,7 @@ static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *c
     for (size_t q = 0; q < count; q++) {
         int32_t lanes[VF_LANES], total = 0;
         vi sums;
-        sq8_dot_block_u8(&sums, &codes, 1, queries + q, 1, n, codes + SQ8_PREFETCH);
+        sq8_dot_block_u8(&sums, &codes, 1, queries + q, 1, false, n, SQ8_PREFETCH);
         vi_store(lanes, sums);
         for (int i = 0; i < VF_LANES; i++) {
             total += lanes[i];

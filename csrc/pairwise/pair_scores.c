@@ -270,17 +270,24 @@ double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size
     return ldexp(sums.xy, sums.x_exponent + sums.y_exponent);
 }
 
-/* True if both rows of a pair are contiguous and have the same bytes. */
-static bool bytes_are_equal(const struct pair_scores *s, size_t batch, size_t i, size_t j)
+/* True if the rows of a side are contiguous. */
+static bool rows_are_contiguous(const struct pair_scores *s, enum side side)
 {
     const struct axes *reduced = &s->plan->reduced;
-    const struct operand *x = operand_of(s, SIDE_X), *y = operand_of(s, stored_side(s, SIDE_Y));
-    const size_t item = dtype_size(x->dtype);
-    return x->dtype == y->dtype && x->swapped == y->swapped && reduced->count == 1 &&
-           axis_stride(&reduced->at[0], SIDE_X) == (ptrdiff_t)item &&
-           axis_stride(&reduced->at[0], stored_side(s, SIDE_Y)) == (ptrdiff_t)item &&
-           memcmp(row_address(s, SIDE_X, batch, i), row_address(s, SIDE_Y, batch, j),
-                  s->plan->depth * item) == 0;
+    return reduced->count == 1 && axis_stride(&reduced->at[0], stored_side(s, side)) ==
+                                      (ptrdiff_t)dtype_size(operand_of(s, side)->dtype);
+}
+
+/* True if rows i of one side and j of the same or the other side are contiguous and have the same
+ * bytes. */
+static bool bytes_are_equal(const struct pair_scores *s, size_t batch, size_t i, enum side side,
+                            size_t j)
+{
+    const struct operand *x = operand_of(s, SIDE_X), *y = operand_of(s, stored_side(s, side));
+    return x->dtype == y->dtype && x->swapped == y->swapped && rows_are_contiguous(s, SIDE_X) &&
+           rows_are_contiguous(s, side) &&
+           memcmp(row_address(s, SIDE_X, batch, i), row_address(s, side, batch, j),
+                  s->plan->depth * dtype_size(x->dtype)) == 0;
 }
 
 /* True if the cosine of a row with itself is 1: the norm is finite, and eps does not clamp it. */
@@ -289,6 +296,50 @@ static bool cosine_with_itself_is_1(const struct pair_scores *s, double value, i
     const double norm = pair_scores_divisor(s, value);
     const double eps = eps_scaled(s->call->eps, exponent);
     return isfinite(norm) && norm * norm >= eps_unclamped_square(eps, EPS_ERROR_OF_DOUBLES);
+}
+
+/*
+ * Which pairs of a block have equal bytes. Rows that repeat the row before them are common among
+ * scores near 1, so equal pairs of the row before save comparisons.
+ */
+struct equal_pairs {
+    size_t row; /* of the block; SIZE_MAX before the first */
+    bool with_itself_1;
+    bool is_repeat, repeat_is_known; /* whether the row has the bytes of the row before it */
+    /* [c]: 1 + the last row that has the bytes of column c; 0: none yet */
+    uint8_t last[GEMM_MAX_COLUMNS];
+};
+
+/* True if row r and column c of a block have the same bytes and the cosine 1. Takes pairs by rising
+ * r. */
+static bool pair_is_equal(const struct pair_scores *s, const struct gemm_block *b,
+                          const struct norms *rows, struct equal_pairs *e, size_t r, size_t c)
+{
+    const size_t i = b->row + r, j = b->column + c;
+    bool equal;
+    if (e->row != r) {
+        e->row = r;
+        e->repeat_is_known = false;
+        e->with_itself_1 = cosine_with_itself_is_1(s, rows->value[r], rows->exponent[r]);
+    }
+    if (!e->with_itself_1) {
+        return false;
+    }
+    if (s->symmetric && i == j) {
+        equal = true;
+    } else if (r > 0 && e->last[c] == r) { /* the row before has the bytes of the column */
+        if (!e->repeat_is_known) {
+            e->repeat_is_known = true;
+            e->is_repeat = bytes_are_equal(s, b->batch, i, SIDE_X, i - 1);
+        }
+        equal = e->is_repeat;
+    } else {
+        equal = bytes_are_equal(s, b->batch, i, SIDE_Y, j);
+    }
+    if (equal) {
+        e->last[c] = (uint8_t)(r + 1);
+    }
+    return equal;
 }
 
 void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b,
@@ -305,15 +356,18 @@ void pair_scores_cosines(const struct pair_scores *s, const struct gemm_block *b
                                      recompute_above[s->product]};
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 1];
     const size_t count = kernels_current()->tiles[s->compute].cosine(&tile, out, out_step, found);
+    if (count == 0) {
+        return;
+    }
+    struct equal_pairs equal = {.row = SIZE_MAX};
     for (size_t f = 0; f < count; f++) {
-        const size_t r = found[f] >> 16, i = b->row + r;
+        const size_t r = found[f] >> 16;
         for (uint32_t bits = found[f] & 0xff; bits != 0; bits &= bits - 1) {
-            const size_t c = (found[f] >> 8 & 0xff) + (size_t)__builtin_ctz(bits),
-                         j = b->column + c;
+            const size_t c = (found[f] >> 8 & 0xff) + (size_t)__builtin_ctz(bits);
             /* Comparing bytes is several times faster than summing products in double. */
-            const bool same = cosine_with_itself_is_1(s, rows->value[r], rows->exponent[r]) &&
-                              ((s->symmetric && i == j) || bytes_are_equal(s, b->batch, i, j));
-            const double score = same ? 1.0 : recompute_cosine(s, b->batch, i, j);
+            const double score = pair_is_equal(s, b, rows, &equal, r, c)
+                                     ? 1.0
+                                     : recompute_cosine(s, b->batch, b->row + r, b->column + c);
             compute_store(s->compute, (char *)out + (ptrdiff_t)r * out_step * item, c, score);
         }
     }

@@ -37,7 +37,7 @@ int components_init(struct components *c, enum compute_type compute, double thre
 {
     *c = (struct components){.result_handler = {compute, pool_get_threads(),
                                                 constant_thresholds(compute, threshold), 0, 0,
-                                                add_result, NULL},
+                                                add_result, NULL, NULL},
                              .parents = parents};
     pthread_mutex_init(&c->lock, NULL);
     return c->result_handler.thresholds == NULL ? -1 : 0;

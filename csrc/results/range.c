@@ -82,7 +82,7 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
     const int threads = pool_get_threads();
     *r = (struct range_result){.result_handler = {compute, threads,
                                                   constant_thresholds(compute, threshold), 0, 0,
-                                                  add_result, NULL},
+                                                  add_result, NULL, NULL},
                                .rows = rows,
                                .columns = columns,
                                .max_pairs = SIZE_MAX,

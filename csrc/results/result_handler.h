@@ -53,6 +53,14 @@ struct result_handler {
                        size_t candidate, double score);
 
     /*
+     * May be NULL. Writes the thresholds of a worker and `count` queries from `query` on, for
+     * candidates from `candidate` on. They may be above those of the array: an equal score of a
+     * later candidate is no result.
+     */
+    void (*thresholds_from)(const struct result_handler *handler, size_t worker, size_t query,
+                            size_t count, size_t candidate, void *to);
+
+    /*
      * May be NULL. Takes the tiles that a GEMM scores, with all their scores, in place of
      * add_result. Each pair of the search is then in one tile (search->ordered_pairs).
      */

@@ -1,6 +1,8 @@
 /* Scores a block of corpus rows against a block of queries by GEMM. */
 #include "search/block.h"
 
+#include <string.h>
+
 #include "pairwise/pairwise.h"
 
 enum compute_type search_compute_type(enum dtype corpus, enum dtype queries)
@@ -10,6 +12,38 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries)
                : COMPUTE_F64;
 }
 
+enum { MANY_MATCHES = 32 }; /* words of a tile: many ties are likely among so many */
+
+/* Thresholds of the queries of a tile. Kernels read SELECT_PADDING more. */
+struct tile_thresholds {
+    double rows[GEMM_MAX_ROWS + SELECT_PADDING], columns[GEMM_MAX_COLUMNS + SELECT_PADDING];
+};
+
+/* Finds the pairs of a tile that reach the threshold of one of their queries. The arguments are
+ * those of handle_scores(); found is that of select_kernel. */
+static size_t select_scores(const struct search *s, const struct gemm_block *b, const void *scores,
+                            size_t step, size_t worker, size_t candidate, size_t query,
+                            bool mirrored, uint32_t *found)
+{
+    const struct result_handler *handler = s->result_handler;
+    const size_t size = compute_size(handler->compute);
+    const char *thresholds =
+        (const char *)handler->thresholds + worker * handler->thresholds_step * size;
+    const void *rows = thresholds + (candidate & handler->thresholds_mask) * size,
+               *columns = thresholds + (query & handler->thresholds_mask) * size;
+    select_kernel *select_at_least = kernels_current()->tiles[handler->compute].select_at_least;
+    const size_t count =
+        select_at_least(scores, step, b->rows, b->columns, mirrored ? rows : NULL, columns, found);
+    if (!mirrored || handler->thresholds_from == NULL || count < MANY_MATCHES) {
+        return count;
+    }
+    struct tile_thresholds raised;
+    handler->thresholds_from(handler, worker, candidate, b->rows, query, raised.rows);
+    handler->thresholds_from(handler, worker, query, b->columns, candidate, raised.columns);
+    memset((char *)raised.columns + b->columns * size, 0, SELECT_PADDING * size);
+    return select_at_least(scores, step, b->rows, b->columns, raised.rows, raised.columns, found);
+}
+
 /* Passes each score that reaches its threshold to the result handler. */
 static void handle_scores(const void *context, const struct gemm_block *b, const void *scores,
                           size_t step)
@@ -17,8 +51,7 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
     const struct search_block *block = context;
     const struct search *s = block->search;
     const struct result_handler *handler = s->result_handler;
-    const size_t worker = block->owner == (size_t)ANY_WORKER ? b->worker : block->owner,
-                 size = compute_size(handler->compute);
+    const size_t worker = block->owner == (size_t)ANY_WORKER ? b->worker : block->owner;
     const size_t row = block->row + b->row, column = block->query + b->column,
                  candidate = candidate_number(s, row), query = query_number(s, column);
     if (handler->add_tile != NULL && !(s->filter != NULL && filter_has_pairs(s->filter))) {
@@ -37,13 +70,9 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
         return;
     }
     const bool mirrored = s->mirrored || (block->symmetric && !s->self);
-    const char *thresholds =
-        (const char *)handler->thresholds + worker * handler->thresholds_step * size;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 2];
-    const size_t count = kernels_current()->tiles[handler->compute].select_at_least(
-        scores, step, b->rows, b->columns,
-        mirrored ? thresholds + (candidate & handler->thresholds_mask) * size : NULL,
-        thresholds + (query & handler->thresholds_mask) * size, found);
+    const size_t count =
+        select_scores(s, b, scores, step, worker, candidate, query, mirrored, found);
     for (size_t n = 0; n < count; n++) {
         const size_t r = found[n] >> 16;
         for (uint32_t bits = found[n] & 0xff; bits != 0; bits &= bits - 1) {

@@ -6,6 +6,12 @@
 
 #include "base/scratch.h"
 
+enum { LANES = 8 };
+
+/* Vectors whose elements are all smaller get no codes: the inverse of their scale could overflow.
+ */
+static const float MIN_CODED = 0x1p-60f;
+
 /* The queries of a panel after `first`, and the queries that its codes have room for. */
 static size_t panel_width(size_t queries, size_t first)
 {
@@ -51,36 +57,81 @@ struct coded_queries coded_queries_at(char *memory, size_t queries, size_t depth
     return c;
 }
 
+/* The largest magnitude of n elements. Compilers vectorize the loop over lanes. */
+static float largest_magnitude(const float *vector, size_t n)
+{
+    float lanes[LANES] = {0.0f}, largest = 0.0f;
+    const size_t whole = n / LANES * LANES;
+    for (size_t k = 0; k < whole; k += LANES) {
+        for (size_t i = 0; i < LANES; i++) {
+            const float magnitude = fabsf(vector[k + i]);
+            lanes[i] = magnitude > lanes[i] ? magnitude : lanes[i];
+        }
+    }
+    for (size_t i = 0; i < LANES; i++) {
+        largest = lanes[i] > largest ? lanes[i] : largest;
+    }
+    for (size_t k = whole; k < n; k++) {
+        const float magnitude = fabsf(vector[k]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+double sum_of_squares(const float *vector, size_t n)
+{
+    double lanes[LANES] = {0.0}, sum = 0.0;
+    const size_t whole = n / LANES * LANES;
+    for (size_t k = 0; k < whole; k += LANES) {
+        for (size_t i = 0; i < LANES; i++) {
+            lanes[i] += (double)vector[k + i] * vector[k + i];
+        }
+    }
+    for (size_t i = 0; i < LANES; i++) {
+        sum += lanes[i];
+    }
+    for (size_t k = whole; k < n; k++) {
+        sum += (double)vector[k] * vector[k];
+    }
+    return sum;
+}
+
 void coded_queries_set(struct coded_queries *c, size_t query, const float *vector, bool finite)
 {
-    const double code_max = kernels_current()->sq8->query_code_max;
+    enum { BLOCK = 8 * LANES };
+    const float code_max = (float)kernels_current()->sq8->query_code_max;
     int8_t *codes = c->codes + query * c->step;
-    double largest = 0.0, square = 0.0;
+    double squares = 0.0;
     int32_t sum = 0;
     memset(codes, 0, c->step);
     c->bounds[query] = (struct query_bound){.norm = 1.0f, .residual = INFINITY};
     if (!finite) {
         return;
     }
-    for (size_t k = 0; k < c->depth; k++) {
-        largest = fmax(largest, fabs((double)vector[k]));
-    }
-    const double scale = (double)(float)(largest / code_max);
-    const size_t coded = scale > 0.0 ? c->depth : 0;
-    for (size_t k = 0; k < coded; k++) {
-        const double code = fmax(-code_max, fmin(code_max, rint(vector[k] / scale))),
-                     residual = vector[k] - code * scale;
-        codes[k] = (int8_t)code;
-        square += residual * residual;
-        sum += codes[k];
+    const float largest = largest_magnitude(vector, c->depth);
+    const bool coded = largest >= MIN_CODED;
+    const float scale = coded ? largest / code_max : 0.0f, inverse = coded ? 1.0f / scale : 0.0f;
+    for (size_t k = 0, n; k < c->depth && coded; k += n) {
+        float residuals[BLOCK];
+        n = smaller(BLOCK, c->depth - k);
+        for (size_t i = 0; i < n; i++) {
+            /* Adding and subtracting 1.5 * 2^23 rounds to a whole number, of at most code_max. */
+            const float code = (vector[k + i] * inverse + 0x1.8p23f) - 0x1.8p23f;
+            residuals[i] = (float)((double)vector[k + i] - (double)code * scale);
+            codes[k + i] = (int8_t)code;
+        }
+        for (size_t i = 0; i < n; i++) {
+            sum += codes[k + i];
+        }
+        squares += sum_of_squares(residuals, n);
     }
     /*
-     * 2^-20 covers the rounding of the norm, 2^-22 that of the vector to float32, and the elements
-     * of a vector that is too small for codes. 2^-17, which is multiplied by the norm of a row,
-     * covers the rounding of the bound and of the exact score.
+     * 2^-20 covers the rounding of the residuals and of their norm, 2^-22 that of the vector to
+     * float32, and the elements of a vector that is too small for codes. 2^-17, which is multiplied
+     * by the norm of a row, covers the rounding of the bound and of the exact score.
      */
-    c->bounds[query].residual = (float)(sqrt(square) * (1.0 + 0x1p-20) + 0x1p-22 + 0x1p-17);
-    c->bounds[query].scale = (float)scale;
+    c->bounds[query].residual = (float)(sqrt(squares) * (1.0 + 0x1p-20) + 0x1p-22 + 0x1p-17);
+    c->bounds[query].scale = scale;
     c->bounds[query].offset = -c->zero * sum;
 }
 
@@ -98,8 +149,8 @@ static void pack_panel(const struct coded_queries *c, size_t first, struct sq8_p
         panel->norm[q] = bound->norm;
         panel->residual[q] = bound->residual;
         panel->tail[q] = bound->tail;
-        for (size_t k = 0; k < c->depth; k++) {
-            to[(k / 4 * width + q) * 4 + k % 4] = codes[k];
+        for (size_t k = 0; k < c->depth; k += 4) { /* codes are padded with zeros */
+            memcpy(to + (k / 4 * width + q) * 4, codes + k, 4);
         }
     }
 }

@@ -29,6 +29,9 @@ struct coded_queries coded_queries_at(char *memory, size_t queries, size_t depth
  */
 void coded_queries_set(struct coded_queries *c, size_t query, const float *vector, bool finite);
 
+/* The sum of squares of n elements, in double. */
+double sum_of_squares(const float *vector, size_t n);
+
 /* Makes the panels, after all queries are set. */
 void coded_queries_pack(struct coded_queries *c);
 

@@ -253,9 +253,44 @@ static const size_t *numbers_of_chunk(const struct search *s, size_t first, size
     return run_of_numbers(s->row_numbers, first, rows) == rows ? NULL : s->row_numbers + first;
 }
 
-/* Returns the codes of a chunk of rows. Makes them if the search has none. */
+/* True if queries are compared one after another. A panel computes panel_lanes queries, even if
+ * there are fewer. */
+static bool compares_rows(const struct prefilter *p)
+{
+    return p->block.queries <= larger(SQ8_QUERIES, kernels_current()->sq8->panel_lanes / 2);
+}
+
+/*
+ * Multiplies a chunk of rows with the next queries, at most SQ8_QUERIES from `query` on. Returns
+ * the number of these. squares gets the sums of squares of the rows, if it is not NULL.
+ */
+static size_t multiply_rows(struct prefilter_worker *w, const struct sq8_rows *rows,
+                            const struct coded_queries *queries, size_t query, bool is_signed,
+                            int32_t *squares)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const size_t count = smaller(SQ8_QUERIES, queries->queries - query);
+    const int8_t *codes[SQ8_QUERIES];
+    for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
+        codes[q] = queries->codes + (query + (q < count ? q : 0)) * queries->step;
+    }
+    (is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, squares, rows, codes,
+                                                      count);
+    return count;
+}
+
+static bool codes_are_signed(const struct prefilter *p)
+{
+    return p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+}
+
+/*
+ * Returns the codes of a chunk of rows. Makes them if the search has none. If rows are their own
+ * codes and compares_rows(), w->code_dots gets their products with the first queries, in the pass
+ * that measures their norms, and *has_dots becomes true.
+ */
 static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
-                                      size_t first, size_t rows)
+                                      size_t first, size_t rows, bool *has_dots)
 {
     const struct sq8_codes *codes = p->search->codes;
     const struct float_rows *f = &p->float_rows;
@@ -275,6 +310,13 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
     }
     if (codes != NULL) {
         bounds_of_rows(codes->scales + at, numbers, rows, longest, &w->bounds);
+        return chunk;
+    }
+    if (p->rows_are_codes && compares_rows(p)) {
+        int32_t squares[CHUNK];
+        multiply_rows(w, &chunk, &p->coded, 0, codes_are_signed(p), squares);
+        bounds_of_squares(squares, rows, eps, longest, &w->bounds);
+        *has_dots = true;
         return chunk;
     }
     if (p->rows_are_codes) {
@@ -304,6 +346,7 @@ struct comparison {
     struct sq8_rows rows;
     const struct coded_queries *queries;
     bool is_signed, of_heads;
+    bool has_dots; /* the products with the first queries are in w->code_dots */
 };
 
 /* Finds the zero rows of a chunk: each term of their bounds is 0. */
@@ -331,17 +374,13 @@ static bool rules_out_zero(const struct prefilter *p, const struct prefilter_wor
 static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                          size_t first, const struct comparison *c, size_t query)
 {
-    const struct sq8_kernels *kernels = kernels_current()->sq8;
-    const size_t count = smaller(SQ8_QUERIES, c->queries->queries - query);
-    const int8_t *codes[SQ8_QUERIES];
-    for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
-        codes[q] = c->queries->codes + (query + (q < count ? q : 0)) * c->queries->step;
-    }
-    (c->is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, &c->rows, codes,
-                                                         count);
+    const size_t count = c->has_dots && query == 0
+                             ? smaller(SQ8_QUERIES, c->queries->queries)
+                             : multiply_rows(w, &c->rows, c->queries, query, c->is_signed, NULL);
     for (size_t q = 0; q < count; q++) {
-        if (kernels->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds, c->rows.count,
-                            c->queries->bounds + query + q, unit_threshold(p, worker, query + q))) {
+        if (kernels_current()->sq8->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds,
+                                           c->rows.count, c->queries->bounds + query + q,
+                                           unit_threshold(p, worker, query + q))) {
             const bool without_zero = rules_out_zero(p, w, worker, query + q);
             for (size_t r = 0; without_zero && r < c->rows.count; r++) {
                 w->keep[r] &= !w->zero[r];
@@ -379,14 +418,14 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
     struct comparison c = {.queries = &p->coded};
     c.of_heads = p->use_heads && w->head_pause == 0;
     if (!c.of_heads || has_codes(p)) {
-        c.rows = codes_of_chunk(p, w, first, rows);
+        c.rows = codes_of_chunk(p, w, first, rows, &c.has_dots);
     }
     if (c.of_heads) {
         c.rows = heads_of_chunk(p, w, first, rows);
         c.queries = &p->heads;
         w->head_survivors = 0;
     } else {
-        c.is_signed = p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
+        c.is_signed = codes_are_signed(p);
         w->head_pause -= w->head_pause > 0;
     }
     find_zero_rows(w, &c.rows);
@@ -427,18 +466,21 @@ size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, si
         return 0;
     }
     const struct comparison c = comparison_of_chunk(p, w, first, rows);
-    const bool prefetches = s->codes != NULL && !p->rows_are_codes && !c.of_heads && queries > 1;
     /*
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.
      */
     const size_t lowest = p->block.query;
-    /* A panel computes panel_lanes queries, even if there are fewer. */
-    const bool by_rows = queries <= larger(SQ8_QUERIES, kernels_current()->sq8->panel_lanes / 2);
+    const bool by_rows = compares_rows(p);
     const size_t begin = !by_rows && p->block.triangle && first > lowest
                              ? smaller(first - lowest, queries) / width * width
                              : 0;
     const size_t step = by_rows ? SQ8_QUERIES : width;
+    /* A kernel prefetches the codes that it is about to read. Of several panels, each prefetches a
+     * part of the codes of the next chunk, too. */
+    const bool one_panel = queries - begin <= width && c.rows.numbers == NULL;
+    const bool prefetches =
+        s->codes != NULL && !p->rows_are_codes && !c.of_heads && !by_rows && !one_panel;
     for (size_t query = begin; query < queries; query += step) {
         if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
             return query;

@@ -4,45 +4,80 @@
 #include <math.h>
 #include <string.h>
 
-enum { BATCH = 16 }; /* rows that stay in L1 while all directions are multiplied with them */
+enum {
+    BATCH = 16, /* rows that stay in L1 while all directions are multiplied with them */
+    MAX_VECTORS = SQ8_MAX_DEPTH / 4, /* of a row; a vector has at least four lanes */
+    DIRECTIONS = 64                  /* directions of one kernel call */
+};
+
+static size_t vector_lanes(void)
+{
+    return kernels_current()->layers[COMPUTE_F32].lanes;
+}
+
+/*
+ * The largest error of a dot product of D elements, in proportion to the norms. A lane adds
+ * D / lanes products; then come at most 16 additions of lanes and 15 products of the last elements.
+ * Each takes at most two roundings of 2^-24. The last factor covers the terms of second order.
+ */
+static double dot_error(size_t depth)
+{
+    return ((double)depth / (double)vector_lanes() + 32.0) * 0x1p-23 * (1.0 + 0x1p-9);
+}
 
 static double head_error(size_t depth, const struct rotation *rotation)
 {
-    return COARSE_DOT_ERROR(depth) * sqrt((double)rotation->size * (1.0 + rotation->error));
+    return dot_error(depth) * sqrt((double)rotation->size * (1.0 + rotation->error));
 }
 
-/* The head of a batch of rows, and their squared norms. */
-struct batch {
-    float *dots; /* [size][COARSE_STEP] */
-    float *head; /* [size]: that of one row */
-    float squares[BATCH];
-};
-
-/* Multiplies rows of floats with all directions. */
-static void multiply(const struct rotation *rotation, struct batch *b, enum dtype dtype,
-                     const void *x, ptrdiff_t step, size_t rows, size_t depth)
+/* Multiplies at most BATCH rows of floats, x_step bytes apart, with all directions. heads is
+ * (rows, size). */
+static void multiply(const struct rotation *rotation, const void *x, ptrdiff_t x_step, size_t rows,
+                     size_t depth, float *heads)
 {
-    coarse_dots_kernel *kernel = kernels_current()->sums->coarse_dots[dtype];
-    for (size_t i = 0; i < rotation->size; i += HEAD_STEP) {
-        const float *directions[HEAD_STEP];
-        for (size_t j = 0; j < HEAD_STEP; j++) {
-            directions[j] = rotation->directions + (i + j) * depth;
+    const size_t lanes = vector_lanes(), vectors = depth / lanes;
+    ptrdiff_t at[MAX_VECTORS];
+    const void *right[BATCH], *left[DIRECTIONS];
+    const struct dots d = {
+        .left_offsets = at,
+        .right_offsets = at,
+        .vectors = vectors,
+        .tail = depth % lanes,
+        .tail_offset = (ptrdiff_t)(vectors * lanes),
+        .out_row_step = 1,
+        .out_column_step = rotation->size,
+    };
+    for (size_t i = 0; i < vectors; i++) {
+        at[i] = (ptrdiff_t)(i * lanes);
+    }
+    for (size_t r = 0; r < rows; r++) {
+        right[r] = (const char *)x + (ptrdiff_t)r * x_step;
+    }
+    for (size_t i = 0, n; i < rotation->size; i += n) {
+        n = smaller(DIRECTIONS, rotation->size - i);
+        for (size_t j = 0; j < n; j++) {
+            left[j] = rotation->directions + (i + j) * depth;
         }
-        kernel(b->dots + i * COARSE_STEP, b->squares, x, step, rows, directions, HEAD_STEP, depth);
+        kernels_current()->layers[COMPUTE_F32].dots(&d, left, n, right, rows, heads + i);
     }
 }
 
-/* Quantizes the head of row r of the batch, which has this squared norm and divisor. */
-static void quantize_head(const struct rotation *rotation, struct batch *b, size_t depth, size_t r,
-                          float divisor, uint8_t *codes, struct head_scale *scale)
+/* The squared norms of at most BATCH rows of floats, x_step bytes apart. */
+static void squares_of(const void *x, ptrdiff_t x_step, size_t rows, size_t depth, float *squares)
+{
+    float dots[COARSE_STEP];
+    const float *any = x; /* a vector for the products, which are not used */
+    kernels_current()->sums->coarse_dots[DTYPE_F32](dots, squares, x, x_step, rows, &any, 1, depth);
+}
+
+/* Quantizes the head of a row that has this squared norm and divisor. */
+static void quantize_head(const struct rotation *rotation, const float *head, size_t depth,
+                          float row_square, float divisor, uint8_t *codes, struct head_scale *scale)
 {
     struct code_scale code;
-    for (size_t i = 0; i < rotation->size; i++) {
-        b->head[i] = b->dots[i * COARSE_STEP + r];
-    }
-    const double norm = sqrt((double)b->squares[r]), error = head_error(depth, rotation),
+    const double norm = sqrt((double)row_square), error = head_error(depth, rotation),
                  rounding = COARSE_DOT_ERROR(depth) + COARSE_DOT_ERROR(rotation->size) + 0x1p-20;
-    const double square = kernels_current()->sq8->quantize(codes, &code, b->head, rotation->size);
+    const double square = kernels_current()->sq8->quantize(codes, &code, head, rotation->size);
     /* |head| / |x|; the relative error of both norms is below `rounding` */
     const double ratio = norm > 0.0 ? sqrt(square) / norm : 0.0,
                  least = fmax(0.0, ratio * (1.0 - 2 * rounding) - error),
@@ -64,8 +99,7 @@ static void quantize_head(const struct rotation *rotation, struct batch *b, size
 
 size_t head_buffer_size(size_t depth, size_t size)
 {
-    return float_row_size(depth) + scratch_round(size * COARSE_STEP * sizeof(float)) +
-           scratch_round(size * sizeof(float));
+    return float_row_size(depth) + scratch_round(BATCH * size * sizeof(float));
 }
 
 void quantize_heads(const struct float_rows *rows, const struct rotation *rotation, size_t first,
@@ -73,35 +107,33 @@ void quantize_heads(const struct float_rows *rows, const struct rotation *rotati
                     void *buffer)
 {
     const size_t depth = rows->depth, size = rotation->size;
-    const enum dtype dtype = rows->operand->dtype;
-    const bool in_place = rows->in_place && kernels_current()->sums->coarse_dots[dtype] != NULL;
-    struct batch b = {.dots = (float *)((char *)buffer + float_row_size(depth))};
-    b.head = b.dots + size * COARSE_STEP;
+    const bool in_place = rows->in_place && rows->operand->dtype == DTYPE_F32;
+    float *heads = (float *)((char *)buffer + float_row_size(depth)), squares[COARSE_STEP];
     for (size_t r = 0, n; r < count; r += n) {
         n = in_place ? run_of_numbers(rows->numbers, first + r, smaller(BATCH, count - r)) : 1;
-        if (in_place) {
-            multiply(rotation, &b, dtype, float_rows_data(rows, first + r), rows->row_step, n,
-                     depth);
-        } else {
-            multiply(rotation, &b, DTYPE_F32, float_row(rows, first + r, 0, buffer), 0, 1, depth);
-        }
+        const void *x = float_row(rows, first + r, 0, buffer);
         bool accurate = true;
+        squares_of(x, rows->row_step, n, depth, squares);
+        multiply(rotation, x, rows->row_step, n, depth, heads);
         for (size_t i = 0; i < n; i++) {
-            accurate = accurate && square_is_accurate(b.squares[i]);
+            accurate = accurate && square_is_accurate(squares[i]);
         }
         for (size_t i = 0; i < n && accurate; i++) {
-            quantize_head(rotation, &b, depth, i, float_divisor(sqrtf(b.squares[i]), eps, 0),
-                          codes + (r + i) * size, scales + r + i);
+            quantize_head(rotation, heads + i * size, depth, squares[i],
+                          float_divisor(sqrtf(squares[i]), eps, 0), codes + (r + i) * size,
+                          scales + r + i);
         }
         for (size_t i = 0; i < n && !accurate; i++) {
             bool zero;
+            float square;
             const int exponent = float_row_exponent(rows, first + r + i, buffer, &zero);
-            multiply(rotation, &b, DTYPE_F32, float_row(rows, first + r + i, exponent, buffer), 0,
-                     1, depth);
-            const bool known = zero || square_is_accurate(b.squares[0]);
-            const float divisor = float_divisor(sqrtf(b.squares[0]), eps, exponent);
-            quantize_head(rotation, &b, depth, 0, known ? divisor : NAN, codes + (r + i) * size,
-                          scales + r + i);
+            x = float_row(rows, first + r + i, exponent, buffer);
+            squares_of(x, 0, 1, depth, &square);
+            multiply(rotation, x, 0, 1, depth, heads);
+            const bool known = zero || square_is_accurate(square);
+            const float divisor = float_divisor(sqrtf(square), eps, exponent);
+            quantize_head(rotation, heads, depth, square, known ? divisor : NAN,
+                          codes + (r + i) * size, scales + r + i);
         }
     }
 }
@@ -126,21 +158,10 @@ void bounds_of_heads(const struct head_scale *scales, const size_t *numbers, siz
 void head_of_query(const struct rotation *rotation, size_t depth, struct coded_queries *heads,
                    size_t query, const float *unit_query, bool finite, float *vector)
 {
-    coarse_dots_kernel *kernel = kernels_current()->sums->coarse_dots[DTYPE_F32];
     struct query_bound *bound = heads->bounds + query;
-    float squares[COARSE_STEP];
-    double head = 0.0, square = 0.0;
-    for (size_t i = 0; i < rotation->size; i += COARSE_STEP) {
-        kernel(vector + i, squares, rotation->directions + i * depth,
-               (ptrdiff_t)(depth * sizeof(float)), smaller(COARSE_STEP, rotation->size - i),
-               &unit_query, 1, depth);
-    }
-    for (size_t i = 0; i < rotation->size; i++) {
-        head += (double)vector[i] * vector[i];
-    }
-    for (size_t k = 0; k < depth; k++) {
-        square += (double)unit_query[k] * unit_query[k];
-    }
+    multiply(rotation, unit_query, 0, 1, depth, vector);
+    const double head = sum_of_squares(vector, rotation->size),
+                 square = sum_of_squares(unit_query, depth);
     coded_queries_set(heads, query, vector, finite && isfinite(head));
     const double error = head_error(depth, rotation), least = fmax(0.0, sqrt(head) - error),
                  rest = square - least * least / (1.0 + rotation->error);

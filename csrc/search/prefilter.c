@@ -120,15 +120,20 @@ static double normalize_query(const struct prefilter *p, size_t query, void *buf
     const double divisor = pair_scores_divisor(s, p->query_norms.value[query]);
     const void *row;
     const struct gemm_rows request = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
-    double square = 0.0;
     pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &p->query_norms.exponent[query],
                           &request);
-    for (size_t k = 0; k < p->plan.depth; k++) {
+    const float *floats = row; /* if the product is float32 */
+    const bool in_floats = s->product == COMPUTE_F32;
+    double square = in_floats ? sum_of_squares(floats, p->plan.depth) : 0.0;
+    for (size_t k = 0; k < p->plan.depth && !in_floats; k++) {
         const double element = compute_load(s->product, row, k);
         square += element * element;
     }
     const double norm = sqrt(square), inverse_norm = norm > 0.0 ? 1.0 / norm : 0.0;
-    for (size_t k = 0; k < p->plan.depth; k++) {
+    for (size_t k = 0; k < p->plan.depth && in_floats; k++) {
+        to[k] = (float)(floats[k] * inverse_norm);
+    }
+    for (size_t k = 0; k < p->plan.depth && !in_floats; k++) {
         to[k] = (float)(compute_load(s->product, row, k) * inverse_norm);
     }
     const double factor = divisor / norm;

@@ -13,6 +13,10 @@ enum {
     SQUARES_BATCH = 64 /* rows whose squared norms one kernel call sums */
 };
 
+/* The residual of a row that is its own code: the scale, 1 / norm, has a relative error below
+ * 2^-22. */
+static const float OWN_RESIDUAL = 0x1p-20f;
+
 /*
  * Divides a row's codes, those of x / |x|, by max(|x|, eps) instead of |x|. If the divisor is so
  * large that the scale could leave the range of float32, the row is never ruled out.
@@ -46,6 +50,15 @@ void quantize_rows(const struct float_rows *rows, size_t first, size_t count, do
     }
 }
 
+/* The scale of a row that is its own code. */
+static struct code_scale scale_of_norm(float norm, double eps)
+{
+    struct code_scale scale = norm > 0.0f ? (struct code_scale){1.0f / norm, OWN_RESIDUAL}
+                                          : (struct code_scale){0.0f, 0.0f};
+    clamp_scale(&scale, norm, float_divisor(norm, eps, 0));
+    return scale;
+}
+
 void scale_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
                 struct code_scale *scales)
 {
@@ -59,11 +72,31 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
                                        .n = rows->depth,
                                        .sums = squares});
         for (size_t i = 0; i < n; i++) {
-            const float norm = (float)sqrt(squares[i]), divisor = float_divisor(norm, eps, 0);
-            scales[r + i] = norm > 0.0f ? (struct code_scale){1.0f / norm, 0x1p-20f}
-                                        : (struct code_scale){0.0f, 0.0f};
-            clamp_scale(&scales[r + i], norm, divisor);
+            scales[r + i] = scale_of_norm((float)sqrt(squares[i]), eps);
         }
+    }
+}
+
+void bounds_of_squares(const int32_t *squares, size_t count, double eps, float longest,
+                       const struct row_bounds *bounds)
+{
+    float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
+          *residual = (float *)bounds->residual;
+    /* Such an eps clamps no norm, because the norm of a row of integers is 0 or at least 1. */
+    if (eps > 0.0 && eps <= 0.5) {
+        for (size_t r = 0; r < count; r++) {
+            const float inverse = 1.0f / sqrtf((float)squares[r]), longest_norm = inverse * longest;
+            const float limited = longest_norm < 1.0f ? longest_norm : 1.0f;
+            scale[r] = squares[r] > 0 ? inverse : 0.0f;
+            residual[r] = squares[r] > 0 ? OWN_RESIDUAL : 0.0f;
+            norm[r] = squares[r] > 0 ? limited + OWN_RESIDUAL : 0.0f;
+        }
+        return;
+    }
+    for (size_t r = 0; r < count; r++) {
+        const struct code_scale s = scale_of_norm(sqrtf((float)squares[r]), eps);
+        const struct row_bounds row = {scale + r, norm + r, residual + r, NULL};
+        bounds_of_rows(&s, NULL, 1, longest, &row);
     }
 }
 

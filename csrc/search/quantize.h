@@ -22,6 +22,11 @@ static inline bool rows_are_codes(const struct float_rows *rows)
 void scale_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
                 struct code_scale *scales);
 
+/* Sets the bounds of rows that are their own codes, from the sums of squares of their elements. The
+ * arguments are those of bounds_of_rows(). */
+void bounds_of_squares(const int32_t *squares, size_t count, double eps, float longest,
+                       const struct row_bounds *bounds);
+
 /*
  * Row r has scales[numbers[r]], or scales[r] if numbers is NULL.
  *

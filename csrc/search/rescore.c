@@ -27,7 +27,10 @@ float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
     if (isinf(p->threshold_factors[query])) { /* a query of zeros: all its scores are exactly 0 */
         return threshold > 0.0 ? INFINITY : -INFINITY;
     }
-    return float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
+    const float lowered =
+        float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
+    /* Products of subnormal numbers take a hundred times as long. A lower threshold is valid. */
+    return fabsf(lowered) < 0x1p-60f ? -0x1p-60f : lowered;
 }
 
 /*

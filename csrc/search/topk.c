@@ -38,6 +38,12 @@ struct collected {
     struct entry *entries;
 };
 
+/* Collected candidates are those of a block of queries, so each pair is scored for each query. */
+static bool is_collecting(const struct topk *t)
+{
+    return t->k > MAX_SORTED;
+}
+
 static void set_threshold(struct topk *t, size_t worker, size_t query, double threshold)
 {
     struct result_handler *handler = &t->result_handler;
@@ -67,6 +73,66 @@ static void raise_threshold(struct topk *t, size_t worker, size_t query, double 
         threshold = (double)nextafterf((float)score, INFINITY);
     }
     set_threshold(t, worker, query, threshold);
+    if (t->last != NULL) {
+        t->last[worker * t->result_handler.thresholds_step + query] =
+            threshold == -INFINITY ? INT64_MAX : index;
+    }
+}
+
+/* The number after a threshold, or infinity if no score is above it. Loops vectorize it. */
+static inline float after_float(float threshold)
+{
+    int32_t bits;
+    memcpy(&bits, &threshold, sizeof bits);
+    bits = threshold == 0.0f ? 1 : threshold > 0.0f ? bits + 1 : bits - 1;
+    memcpy(&threshold, &bits, sizeof bits);
+    return threshold > 1.0f ? INFINITY : threshold;
+}
+
+static inline double after_double(double threshold)
+{
+    int64_t bits;
+    memcpy(&bits, &threshold, sizeof bits);
+    bits = threshold == 0.0 ? 1 : threshold > 0.0 ? bits + 1 : bits - 1;
+    memcpy(&threshold, &bits, sizeof bits);
+    return threshold > 1.0 ? INFINITY : threshold;
+}
+
+/* See struct result_handler. */
+static void thresholds_from(const struct result_handler *handler, size_t worker, size_t query,
+                            size_t count, size_t candidate, void *to)
+{
+    const struct topk *t = (const struct topk *)handler;
+    const size_t at = worker * handler->thresholds_step + query;
+    const int64_t *last = t->last + at, first = (int64_t)candidate;
+    if (handler->compute == COMPUTE_F64) {
+        const double *thresholds = (const double *)handler->thresholds + at;
+        for (size_t i = 0; i < count; i++) {
+            ((double *)to)[i] = last[i] <= first ? after_double(thresholds[i]) : thresholds[i];
+        }
+        return;
+    }
+    const float *thresholds = (const float *)handler->thresholds + at;
+    for (size_t i = 0; i < count; i++) {
+        ((float *)to)[i] = last[i] <= first ? after_float(thresholds[i]) : thresholds[i];
+    }
+}
+
+/* Lets a search that is not rising rule out ties by the candidates of the thresholds. Returns -1
+ * when memory runs out. */
+static int keep_last(struct topk *t)
+{
+    const size_t count =
+        size_product_or_max((size_t)t->result_handler.workers, t->result_handler.thresholds_step);
+    if (t->rising || is_collecting(t) || t->last != NULL) {
+        return 0;
+    }
+    t->last = scratch_alloc(size_product_or_max(count, sizeof *t->last));
+    for (size_t i = 0; t->last != NULL && i < count; i++) {
+        t->last[i] = INT64_MAX;
+    }
+    t->result_handler.thresholds_from = t->last == NULL ? NULL : thresholds_from;
+    return t->last == NULL ? -1 : 0;
 }
 
 static pthread_mutex_t *lock_query(struct topk *t, size_t query)
@@ -360,7 +426,7 @@ int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t 
     const int threads = pool_get_threads();
     const size_t workers = (size_t)threads, step = size_sum_or_max(queries, SELECT_PADDING);
     *t = (struct topk){.result_handler = {compute, threads, NULL, step, SIZE_MAX,
-                                          k <= MAX_SORTED ? add_sorted : add_collected,
+                                          k <= MAX_SORTED ? add_sorted : add_collected, NULL,
                                           k <= MAX_SORTED ? NULL : add_tile},
                        .k = k,
                        .values = values,
@@ -395,6 +461,7 @@ void topk_free(struct topk *t)
 {
     scratch_free(t->result_handler.thresholds);
     scratch_free(t->locks);
+    scratch_free(t->last);
 }
 
 static struct search with_sides_swapped(const struct search *s)
@@ -408,12 +475,6 @@ static struct search with_sides_swapped(const struct search *s)
     swapped.first_candidate = s->first_query;
     swapped.first_query = s->first_candidate;
     return swapped;
-}
-
-/* Collected candidates are those of a block of queries, so each pair is scored for each query. */
-static bool is_collecting(const struct topk *t)
-{
-    return t->k > MAX_SORTED;
 }
 
 int topk_search(struct topk *t, const struct search *search_of_block)
@@ -438,6 +499,9 @@ int topk_search(struct topk *t, const struct search *search_of_block)
     s.without_prefilter =
         is_collecting(t) &&
         s.corpus_rows.size / smaller(larger(s.query_rows.size, 1), MANY_QUERIES) < least;
+    if (keep_last(t) < 0) {
+        return -1;
+    }
     int (*run)(struct topk *, const struct search *) =
         is_collecting(t) ? search_blocks : search_sorted;
     const int status = run(t, &s);

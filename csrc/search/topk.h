@@ -18,6 +18,9 @@ struct topk {
     bool shared; /* several workers add results: lock each query */
     bool rising; /* a worker adds the candidates of each query in ascending order */
     pthread_mutex_t *locks;
+    /* If not rising: the candidate of the score that is a worker's threshold, else INT64_MAX;
+     * [workers][thresholds_step] */
+    int64_t *last;
 
     /* For large k: the candidates of a block of queries, which begins with `first`. */
     size_t first, capacity;

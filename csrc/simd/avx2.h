@@ -124,6 +124,20 @@ static inline vf vf_load_i64(const int64_t *p)
                                        _mm256_set1_ps(0x1p32f), _mm256_cvtepi32_ps(low));
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8));
 }
+static inline vf vf_load_f64(const double *p)
+{
+    const __m128 low = _mm256_cvtpd_ps(_mm256_loadu_pd(p)),
+                 high = _mm256_cvtpd_ps(_mm256_loadu_pd(p + 4));
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+}
+static inline vf vf_load_i32(const int32_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vf vf_load_i16(const int16_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_f16(p);
@@ -320,8 +334,15 @@ static inline vc vc_broadcast(const void *p)
 }
 static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)); }
-/* The addition is inline assembly, because gcc 12 would use two registers for each sum and then
- * spill registers to the stack. */
+static inline vc vc_magnitudes(vc bytes) { return _mm256_abs_epi8(bytes); }
+static inline vi vi_add_squares(vi sums, vc bytes)
+{
+    const __m256i low = _mm256_unpacklo_epi8(bytes, _mm256_setzero_si256()),
+                  high = _mm256_unpackhi_epi8(bytes, _mm256_setzero_si256());
+    return _mm256_add_epi32(
+        sums, _mm256_add_epi32(_mm256_madd_epi16(low, low), _mm256_madd_epi16(high, high)));
+}
+/* The addition is inline assembly, because gcc 12 gives each sum a second register, and spills. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     __m256i products =

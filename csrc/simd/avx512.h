@@ -143,6 +143,17 @@ static inline vf vf_load_i64(const int64_t *p)
                  high = _mm512_cvtepi64_ps(_mm512_loadu_si512(p + 8));
     return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
+static inline vf vf_load_f64(const double *p)
+{
+    const __m256 low = _mm512_cvtpd_ps(_mm512_loadu_pd(p)),
+                 high = _mm512_cvtpd_ps(_mm512_loadu_pd(p + 8));
+    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+}
+static inline vf vf_load_i32(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
+static inline vf vf_load_i16(const int16_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)));
+}
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_f16(p);
@@ -342,6 +353,14 @@ static inline vc vc_broadcast(const void *p)
 }
 static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
+static inline vc vc_magnitudes(vc bytes) { return _mm512_abs_epi8(bytes); }
+static inline vi vi_add_squares(vi sums, vc bytes)
+{
+    const __m512i low = _mm512_unpacklo_epi8(bytes, _mm512_setzero_si512()),
+                  high = _mm512_unpackhi_epi8(bytes, _mm512_setzero_si512());
+    return _mm512_add_epi32(
+        sums, _mm512_add_epi32(_mm512_madd_epi16(low, low), _mm512_madd_epi16(high, high)));
+}
 #ifdef SIMD_VNNI
 #define QUERY_CODE_MAX 127
 /* Inline assembly, because gcc 12 copies the sums between registers around _mm512_dpbusd_epi32.

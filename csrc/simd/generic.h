@@ -171,6 +171,10 @@ static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 /* Loads 64-bit integers as floats. The relative error is at most 2^-22. */
 static inline vf vf_load_i64(const int64_t *p) { EACH_F((float)p[i]); }
+/* The same for doubles and for 16-bit and 32-bit integers, which are rounded once. */
+static inline vf vf_load_f64(const double *p) { EACH_F((float)p[i]); }
+static inline vf vf_load_i32(const int32_t *p) { EACH_F((float)p[i]); }
+static inline vf vf_load_i16(const int16_t *p) { EACH_F((float)p[i]); }
 
 /*
  * Loads 2 * VF_LANES elements as two vectors. Each instruction set has its own order of the
@@ -488,6 +492,24 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     for (int i = 0; i < SQ8_LANES; i++) {
         sums.lane[i / 4] += codes.lane[i] * (int8_t)factors.lane[i];
+    }
+    return sums;
+}
+
+/* Adds the squares of bytes without a sign to sums, each to one lane. vc_magnitudes makes such
+ * bytes from bytes with a sign. */
+static inline vc vc_magnitudes(vc bytes)
+{
+    for (int i = 0; i < SQ8_LANES; i++) {
+        const int element = (int8_t)bytes.lane[i];
+        bytes.lane[i] = (uint8_t)(element < 0 ? -element : element);
+    }
+    return bytes;
+}
+static inline vi vi_add_squares(vi sums, vc bytes)
+{
+    for (int i = 0; i < SQ8_LANES; i++) {
+        sums.lane[i / 4] += bytes.lane[i] * bytes.lane[i];
     }
     return sums;
 }

@@ -95,6 +95,12 @@ static inline vf vf_load_i64(const int64_t *p)
     const float64x2_t low = vcvtq_f64_s64(vld1q_s64(p)), high = vcvtq_f64_s64(vld1q_s64(p + 2));
     return vcombine_f32(vcvt_f32_f64(low), vcvt_f32_f64(high));
 }
+static inline vf vf_load_f64(const double *p)
+{
+    return vcombine_f32(vcvt_f32_f64(vld1q_f64(p)), vcvt_f32_f64(vld1q_f64(p + 2)));
+}
+static inline vf vf_load_i32(const int32_t *p) { return vcvtq_f32_s32(vld1q_s32(p)); }
+static inline vf vf_load_i16(const int16_t *p) { return vcvtq_f32_s32(vmovl_s16(vld1_s16(p))); }
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_f16(p);
@@ -253,6 +259,13 @@ static inline vc vc_broadcast(const void *p)
 }
 static inline vc vc_u8(vc bytes) { return veorq_s8(bytes, vdupq_n_s8(-128)); }
 static inline vc vc_i8(vc bytes) { return bytes; }
+static inline vc vc_magnitudes(vc bytes) { return vabsq_s8(bytes); }
+static inline vi vi_add_squares(vi sums, vc bytes)
+{
+    const uint8x16_t b = vreinterpretq_u8_s8(bytes);
+    const uint16x8_t low = vmull_u8(vget_low_u8(b), vget_low_u8(b)), high = vmull_high_u8(b, b);
+    return vreinterpretq_s32_u32(vpadalq_u16(vpadalq_u16(vreinterpretq_u32_s32(sums), low), high));
+}
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     int16x8_t low = vmull_s8(vget_low_s8(codes), vget_low_s8(factors)),

@@ -361,6 +361,20 @@ static void check_codes(void)
                 CHECK(out[r] == (r == round % VF_LANES ? total : 0) && floats[r] == (float)out[r],
                       "row %d of round %d: %d", r, round, out[r]);
         }
+        for (int t = 0; t < 2; t++) { /* squares of bytes without and with a sign */
+            int64_t expected_square = 0, square = 0;
+            const vc bytes = vc_load(codes);
+            for (int i = 0; i < SQ8_LANES; i++) {
+                const int element = t == 0 ? codes[i] : (int8_t)codes[i];
+                expected_square += 3 * element * element;
+            }
+            vi sums = vi_zero();
+            for (int i = 0; i < 3; i++)
+                sums = vi_add_squares(sums, t == 0 ? bytes : vc_magnitudes(bytes));
+            vi_store(out, sums);
+            for (int r = 0; r < VF_LANES; r++) square += out[r];
+            CHECK(square == expected_square, "squares of round %d: %lld", round, (long long)square);
+        }
         vi_store(out, vi_dot_codes(vi_zero(), vc_u8(vc_broadcast(codes)), vc_load(repeated)));
         for (int r = 0; r < VF_LANES; r++)
             CHECK(out[r] == codes[0] + codes[1] + codes[2] + codes[3] + 4 * U8_OFFSET,
@@ -425,6 +439,23 @@ static void check_load_i64(void)
             CHECK(fabsl(floats[i] - exact) <= fabsl(exact) * 0x1p-22L, "i64 %lld",
                   (long long)integers[i]);
         }
+        int32_t words[VF_LANES];
+        int16_t halves[VF_LANES];
+        double doubles[VF_LANES];
+        for (size_t i = 0; i < VF_LANES; i++) {
+            words[i] = (int32_t)(integers[i] >> 16);
+            halves[i] = (int16_t)integers[i];
+            doubles[i] = (double)integers[i];
+        }
+        vf_store(floats, vf_load_i32(words));
+        for (size_t i = 0; i < VF_LANES; i++)
+            CHECK(floats[i] == (float)words[i], "i32 %d", words[i]);
+        vf_store(floats, vf_load_i16(halves));
+        for (size_t i = 0; i < VF_LANES; i++)
+            CHECK(floats[i] == (float)halves[i], "i16 %d", halves[i]);
+        vf_store(floats, vf_load_f64(doubles));
+        for (size_t i = 0; i < VF_LANES; i++)
+            CHECK(floats[i] == (float)doubles[i], "f64 %g", doubles[i]);
     }
 }
 

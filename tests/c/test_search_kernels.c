@@ -106,36 +106,51 @@ static long double product(const float *x, const float *y, size_t n, long double
     return sum;
 }
 
-/* Checks rows of float32 and of 16-bit floats. The reference reads them through to_floats. */
+/* Rows of every type of a kernel, each converted by to_floats. */
 static void check_coarse_dots(const struct kernels *k, size_t n)
 {
-    static const enum element types[] = {ELEMENT_F32, ELEMENT_F16, ELEMENT_BF16};
+    static const struct {
+        enum element element;
+        size_t size;
+    } types[] = {{ELEMENT_F32, 4}, {ELEMENT_F16, 2}, {ELEMENT_BF16, 2}, {ELEMENT_F64, 8},
+                 {ELEMENT_I16, 2}, {ELEMENT_I32, 4}, {ELEMENT_I64, 8}};
     static uint16_t halves[ROWS * MAX_DEPTH];
+    static int64_t integers[ROWS * MAX_DEPTH];
+    static double wide_doubles[ROWS * MAX_DEPTH];
     static float wide[ROWS * MAX_DEPTH];
     const size_t rows = (int)COARSE_STEP < (int)ROWS ? COARSE_STEP : ROWS, step = n + 1;
     const float *vectors[COARSE_QUERIES];
     float dots[COARSE_QUERIES * COARSE_STEP], squares[COARSE_STEP];
     for (size_t q = 0; q < COARSE_QUERIES; q++) vectors[q] = floats + q * n + 3;
-    for (size_t i = 0; i < rows * step; i++) halves[i] = (uint16_t)(0x2c00 + (i * 37) % 0x1400);
-    for (size_t t = 0; t < 3; t++) {
-        const size_t size = types[t] == ELEMENT_F32 ? sizeof(float) : sizeof(uint16_t);
-        const void *x = types[t] == ELEMENT_F32 ? (const void *)floats : halves;
-        k->sums->to_floats[types[t]](wide, x, rows * step, 1.0);
+    for (size_t i = 0; i < rows * step; i++) {
+        halves[i] = (uint16_t)(0x2c00 + (i * 37) % 0x1400);
+        wide_doubles[i] = floats[i];
+        integers[i] = (int64_t)(0x1p50 * doubles[i % MAX_DEPTH]);
+    }
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        const enum element element = types[t].element;
+        const size_t size = types[t].size;
+        const void *x = element == ELEMENT_F32   ? (const void *)floats
+                        : element == ELEMENT_F64 ? (const void *)wide_doubles
+                        : element >= ELEMENT_I8  ? (const void *)integers
+                                                 : halves;
+        k->sums->to_floats[element](wide, x, rows * step, 1.0);
         for (size_t count = 1; count <= COARSE_QUERIES; count++) {
             long double norm;
-            k->sums->coarse_dots[types[t]](dots, squares, x, (ptrdiff_t)(step * size), rows,
-                                           vectors, count, n);
+            k->sums->coarse_dots[element](dots, squares, x, (ptrdiff_t)(step * size), rows, vectors,
+                                          count, n);
             for (size_t i = 0; i < rows * count; i++) {
                 const size_t q = i / rows, r = i % rows;
                 const long double expected = product(wide + r * step, vectors[q], n, &norm);
                 const float got = dots[q * COARSE_STEP + r];
-                CHECK(fabsl(got - expected) <= k->sums->coarse_error(n) * norm,
-                      "%s coarse_dots %zu: %g", k->name, n, (double)(got - expected));
+                CHECK(fabsl(got - expected) <= (k->sums->coarse_error(n) + 0x1p-21) * norm,
+                      "%s coarse_dots[%d] %zu: %g", k->name, element, n, (double)(got - expected));
             }
             for (size_t r = 0; r < rows; r++) {
                 const long double expected = product(wide + r * step, wide + r * step, n, &norm);
-                CHECK(fabsl(squares[r] - expected) <= k->sums->coarse_error(n) * expected,
-                      "%s squares %zu", k->name, n);
+                CHECK(fabsl(squares[r] - expected) <=
+                          (k->sums->coarse_error(n) + 0x1p-20) * expected,
+                      "%s squares[%d] %zu", k->name, element, n);
             }
         }
     }
@@ -225,7 +240,7 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
 {
     static uint8_t codes[ROWS * MAX_DEPTH];
     static int8_t query_codes[SQ8_QUERIES][MAX_DEPTH + SQ8_PADDING];
-    static int32_t sums[SQ8_QUERIES * ROWS];
+    static int32_t sums[SQ8_QUERIES * ROWS], squares[ROWS];
     const int8_t *queries[SQ8_QUERIES];
     const int code_max = k->sq8->query_code_max;
     random_codes(codes, rows * n);
@@ -239,9 +254,25 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
     }
     for (size_t count = 1; count <= SQ8_QUERIES; count++) {
         memset(sums, 0, sizeof sums);
-        const struct sq8_rows x = {codes, (ptrdiff_t)n, rows,
-                                   n,     {0},          numbered ? numbers_backwards(rows) : NULL};
-        (is_signed ? k->sq8->dots_i8 : k->sq8->dots_u8)(sums, ROWS, &x, queries, count);
+        const struct sq8_rows x = {.codes = codes,
+                                   .step = (ptrdiff_t)n,
+                                   .count = rows,
+                                   .n = n,
+                                   .numbers = numbered ? numbers_backwards(rows) : NULL};
+        sq8_dots_kernel *kernel = is_signed ? k->sq8->dots_i8 : k->sq8->dots_u8;
+        kernel(sums, ROWS, squares, &x, queries, count);
+        for (size_t r = 0; r < rows; r++) {
+            int64_t expected = 0;
+            for (size_t i = 0; i < n; i++) {
+                const uint8_t byte = codes[(numbered ? rows - 1 - r : r) * n + i];
+                const int64_t element = is_signed ? (int64_t)(int8_t)byte : byte;
+                expected += element * element;
+            }
+            CHECK(squares[r] == expected, "%s squares %zu x %zu, row %zu: %d", k->name, rows, n, r,
+                  squares[r]);
+        }
+        memset(sums, 0, sizeof sums);
+        kernel(sums, ROWS, NULL, &x, queries, count);
         for (size_t q = 0; q < count; q++) {
             for (size_t r = 0; r < rows; r++) {
                 int64_t expected = 0;
@@ -311,8 +342,12 @@ static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t w
     struct sq8_panel panel = {.codes = panel_codes, .width = width, .queries = queries};
     uint32_t keep[ROWS];
     float thresholds[SQ8_PANEL] = {0};
-    const struct sq8_rows x = {codes, (ptrdiff_t)n,    rows,
-                               n,     random_bounds(), numbered ? numbers_backwards(rows) : NULL};
+    const struct sq8_rows x = {.codes = codes,
+                               .step = (ptrdiff_t)n,
+                               .count = rows,
+                               .n = n,
+                               .bounds = random_bounds(),
+                               .numbers = numbered ? numbers_backwards(rows) : NULL};
     const int code_max = k->sq8->query_code_max;
     bool any = false;
     random_codes(codes, rows * n);

@@ -39,7 +39,7 @@ def _check(queries, corpus, search):
     np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i8"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i2", "i4", "i8"])
 def test_topk_is_that_of_the_full_matrix(dtype):
     x = _rows(dtype)
     index = cossim.Index(x)
@@ -71,6 +71,51 @@ def test_a_corpus_of_equal_rows_gives_its_first_rows():
     for queries in (x[:1], x[:70], x[:70].copy(), x[:70] + 1):
         np.testing.assert_array_equal(cossim.topk(queries, x, K).indices, [range(K)] * len(queries))
         np.testing.assert_array_equal(cossim.Index(x).topk(queries, K).indices, [range(K)] * len(queries))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1"])
+@pytest.mark.parametrize("kind", ["mixed", "equal", "zero", "few", "shuffled"])
+def test_neighbours_of_rows_that_repeat(dtype, kind):
+    x = _rows(dtype)[:1700]
+    if kind != "mixed":
+        x[:] = {"equal": x[3], "zero": 0, "few": x[np.arange(len(x)) // 90], "shuffled": x[np.arange(len(x)) % 7]}[kind]
+    scores = cossim.pairwise(x)
+    np.testing.assert_array_equal(scores, cossim.pairwise(x, x.copy()))
+    np.fill_diagonal(scores, -2)
+    for k in (1, K, 70):
+        indices = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        for threads in (1, 2):
+            with cossim.threads(threads):
+                found = cossim.topk(x, None, k)
+            np.testing.assert_array_equal(found.indices, indices)
+            np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
+
+
+def test_scores_of_repeated_rows_are_those_of_single_pairs():
+    x = _rows("f4")[1480:1680]
+    scores = cossim.pairwise(x)
+    for layout in (x[::-1][::-1], np.hstack([x, x])[:, :D], np.asfortranarray(x), x.astype(">f4")):
+        np.testing.assert_array_equal(cossim.pairwise(layout), scores)
+        np.testing.assert_array_equal(cossim.pairwise(layout, x), scores)
+    assert (np.diag(scores)[x.any(axis=1)] == 1).all()
+    assert (scores[np.ix_(range(21, 120), range(21, 120))] == 1).all()
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-8, 0.5, 0.75, 300.0])
+@pytest.mark.parametrize("dtype", ["i1", "u1"])
+def test_bytes_that_few_queries_search(dtype, eps):
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 256, (900, 70)).astype(np.uint8)
+    x[5:300:7] = 0
+    x[6:300:7, 1:] = 0
+    x[7:300:7] = x[8]
+    for queries in (1, 4, 6):
+        q, rows = x[10 : 10 + queries].view(dtype), x.view(dtype)
+        scores = cossim.pairwise(q, rows, eps=eps)
+        indices = np.argsort(-np.nan_to_num(scores, nan=-2), axis=1, kind="stable")[:, :30]
+        found = cossim.topk(q, rows, 30, eps=eps)
+        np.testing.assert_array_equal(found.indices, indices)
+        np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
 
 
 def test_pairs_of_repeated_rows_are_those_of_the_full_matrix():
