@@ -119,8 +119,8 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> ArrayOrScal
     Returns
     -------
     numpy.ndarray
-        Has the shape and dtype of x. Results are calculated in float64 and rounded once. For negative x they keep
-        their relative precision, where torch's sums cancel.
+        Has the shape and dtype of x. The error is at most 10 units in the last place ("tanh" in float64: more
+        where the result is tiny). Results of negative x keep their relative precision, where torch's sums cancel.
 
     Raises
     ------

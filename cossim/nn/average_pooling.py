@@ -5,6 +5,7 @@ This module finds the windows along each axis. The C core calculates the means.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
@@ -63,11 +64,15 @@ def _fixed_windows(function, x, kernel_size, stride, padding, ceil_mode, count_i
     sides = zip(x.shape[-2:], *pairs[:3], counts, strict=True)
     windows = [_fixed_spans(*side, count_include_pad) for side in sides]
     if divisor_override is not None:
-        for side, divisor in zip(windows, (divisor_override, 1), strict=True):
-            side.sizes[:] = divisor
+        divisors = (divisor_override, 1)
+        windows = [
+            _Windows(side.spans, np.full(len(side.spans), divisor, np.float64))
+            for side, divisor in zip(windows, divisors, strict=True)
+        ]
     return x, windows
 
 
+@functools.lru_cache(32)  # a small pool takes less time than its windows
 def _fixed_spans(size, kernel, stride, padding, count, count_include_pad):
     begins = np.arange(count, dtype=np.int64) * stride - padding
     ends = np.minimum(begins + kernel, size + padding)
@@ -84,13 +89,15 @@ def _adaptive_windows(function, x, output_size):
         raise ValueError(_errors.NOT_A_PAIR.format(function=function, name="output_size", value=value))
     counts = [size if size is None else _core.pair_argument(function, "output_size", size, 0)[0] for size in sizes]
     x, _ = _core.pool_images(function, x, (1, 1, 0, 1), False)
-    windows = []
-    for size, count in zip(x.shape[-2:], counts, strict=True):
-        count = size if count is None else count
-        numbers = np.arange(count, dtype=np.int64)
-        spans = np.stack((numbers * size // max(count, 1), -(-(numbers + 1) * size // max(count, 1))), axis=1)
-        windows.append(_Windows(spans, (spans[:, 1] - spans[:, 0]).astype(np.float64)))
-    return x, windows
+    sides = zip(x.shape[-2:], counts, strict=True)
+    return x, [_adaptive_spans(size, size if count is None else count) for size, count in sides]
+
+
+@functools.lru_cache(32)
+def _adaptive_spans(size, count):
+    numbers = np.arange(count, dtype=np.int64)
+    spans = np.stack((numbers * size // max(count, 1), -(-(numbers + 1) * size // max(count, 1))), axis=1)
+    return _Windows(spans, (spans[:, 1] - spans[:, 0]).astype(np.float64))
 
 
 def avg_pool2d(

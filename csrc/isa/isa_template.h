@@ -27,6 +27,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 #include "kernels/sums_template.h"
+#include "kernels/exp_template.h"
 
 /*
  * An instruction set can reuse a group of kernels of another instruction set if they are at least
@@ -266,8 +267,6 @@ static bool round_to_odd(float *out, const double *in, size_t n)
     return subnormal != 0;
 }
 
-#include "kernels/exp_template.h"
-
 #define XENT f32
 #define XENT_TYPE float
 #define XENT_VECTOR vf
@@ -356,6 +355,7 @@ extern const struct bit_kernels PASTE(bit_kernels_, ISA_BITS);
 #ifdef ISA_LAYERS
 extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS)[];
 extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_LAYERS);
+extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_LAYERS)[];
 #else
 #define LAYER f32
 #define LAYER_TYPE float
@@ -417,6 +417,60 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
     .input_transform3 = winograd3_input_transform,
     .filter_transform3 = winograd3_filter_transform,
     .output_transform3 = winograd3_output_transform,
+};
+
+#define LAYER f32
+#define LAYER_TYPE float
+#define LAYER_VECTOR vf
+#define LAYER_LANES VF_LANES
+#define LAYER_OP(op) vf_##op
+#define WIDE_LOAD vd_load_f32
+#define WIDE_STORE vd_store_f32
+#define EXP_DEGREE 8
+#define TAIL_DEGREE 7
+#define TAIL_SPLITTER 0x1.8p15f
+#define TAIL_LIMIT 15.0f
+#define TAIL_CENTRE 3.0f
+#define TAIL_TERMS 11
+#define TAIL_FACTORS \
+    {0x1.d17fe40000000p-15f,  0x1.1799c00000000p-13f, -0x1.0098a80000000p-12f, \
+     -0x1.0f2e8c0000000p-10f, 0x1.0c7a080000000p-10f, 0x1.c8c7dc0000000p-8f, \
+     -0x1.56d40a0000000p-7f,  -0x1.832d320000000p-5f, 0x1.d713820000000p-3f, \
+     -0x1.04c72a0000000p-1f,  0x1.754a760000000p-1f}
+#include "kernels/elementwise_template.h"
+
+#define LAYER f64
+#define LAYER_TYPE double
+#define LAYER_VECTOR vd
+#define LAYER_LANES VD_LANES
+#define LAYER_OP(op) vd_##op
+#define WIDE_LOAD vd_load
+#define WIDE_STORE vd_store
+#define EXP_DEGREE 13
+#define TAIL_DEGREE 13
+#define TAIL_SPLITTER 0x1.8p32
+#define TAIL_LIMIT 39.0
+#define TAIL_CENTRE 7.0
+#define TAIL_TERMS 23
+#define TAIL_FACTORS \
+    { \
+        0x1.1116f04f9814cp-28,  0x1.4736ccff9977bp-28, -0x1.82cc804a29940p-25, \
+        0x1.b90b2dde445c6p-27,  0x1.79d290369bcb4p-22, -0x1.f44ba93bd498ep-21, \
+        -0x1.668553ccc2643p-21, 0x1.742d859820ea0p-17, -0x1.0e7bfee8e832ap-15, \
+        0x1.404b2c4de25cfp-17,  0x1.5042e35997ab4p-12, -0x1.caf78629f4d3fp-10, \
+        0x1.8ff7eba3e2b0ap-8,   -0x1.12fecbead42fep-6, 0x1.40023060a5211p-5, \
+        -0x1.45ff387e036b9p-4,  0x1.2876f95254e58p-3,  -0x1.e7670eca96a49p-3, \
+        0x1.6d39722d23f04p-2,   -0x1.f5e08fef658d6p-2, 0x1.3d7bcb4d10b71p-1, \
+        -0x1.72da1c1f15cb3p-1,  0x1.90a4fcc7f7810p-1}
+#include "kernels/elementwise_template.h"
+
+#define ELEMENTWISE_KERNELS(type) \
+    {leaky_relu_##type,     gelu_##type,       gelu_tanh_##type,    channel_sums_##type, \
+     channel_affine_##type, plane_sums_##type, first_maximum_##type}
+
+const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_NAME)[] = {
+    [COMPUTE_F32] = ELEMENTWISE_KERNELS(f32),
+    [COMPUTE_F64] = ELEMENTWISE_KERNELS(f64),
 };
 #define ISA_LAYERS ISA_NAME
 #endif
@@ -484,6 +538,7 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
         .layers = PASTE(layer_kernels_, layer_set), \
         .lanes = PASTE(lanes_kernels_, ISA_LANES), \
         .winograd = &PASTE(winograd_kernels_, layer_set), \
+        .elementwise = PASTE(elementwise_kernels_, layer_set), \
         .narrow = narrow_table, \
     }
 
@@ -491,6 +546,7 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
 #ifdef ISA_NARROW_LAYERS
 extern const struct layer_kernels PASTE(layer_kernels_, ISA_NARROW_LAYERS)[];
 extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_NARROW_LAYERS);
+extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_NARROW_LAYERS)[];
 static const struct kernels narrow = KERNELS(ISA_NARROW_LAYERS, NULL);
 const struct kernels PASTE(kernels_, ISA_NAME) = KERNELS(ISA_LAYERS, &narrow);
 #else

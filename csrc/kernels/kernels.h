@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/elementwise_kernels.h"
 #include "kernels/lanes_kernels.h"
 
 /*
@@ -437,6 +438,10 @@ struct pixels {
     const void *bias, *pixel_bias;
     void *sums;
     size_t sums_step;
+    /* Memory that the caller writes soon, which is fetched meanwhile: prefetch_rows rows (or 0) of
+     * prefetch_bytes bytes. Results that do not fit the cache would otherwise wait for it. */
+    const void *prefetch;
+    size_t prefetch_rows, prefetch_step, prefetch_bytes;
 };
 typedef void pixels_kernel(const struct pixels *p);
 
@@ -624,7 +629,7 @@ struct winograd_kernels {
 };
 
 /* The table of one instruction set. It may share a group of kernels with another instruction set.
- * tiles, layers and lanes have one entry for each compute type. */
+ * tiles, layers, lanes and elementwise have one entry for each compute type. */
 struct kernels {
     const char *name; /* the value of COSSIM_ISA that selects it */
     const char *description;
@@ -639,8 +644,9 @@ struct kernels {
     const struct layer_kernels *layers;
     const struct lanes_kernels *lanes;
     const struct winograd_kernels *winograd;
-    /* The same table with layers of half the vector width, or NULL. It serves processors whose wide
-     * vectors are no faster, and rows that are shorter than a wide vector. */
+    const struct elementwise_kernels *elementwise;
+    /* The same table with layers of half the vector width, or NULL: for processors whose wide
+     * vectors are no faster, and for rows that are shorter than a wide vector. */
     const struct kernels *narrow;
 };
 

@@ -15,8 +15,9 @@
  *     GELU_TANH      x * (1 + tanh(u)) / 2 = x / (1 + e^(-2 u)),
  *                    u = sqrt(2 / pi) (x + 0.044715 x^3)
  *
- * They are computed in double by the C library and rounded once. erfc and e^(-2 u) keep their
- * relative precision for negative x, where 1 + erf and 1 + tanh cancel.
+ * kernels/elementwise_template.h states their errors.
+ * e^(-2 u) and the tail of Phi keep their relative precision for negative x, where 1 + erf and
+ * 1 + tanh cancel.
  */
 enum activation { LEAKY_RELU, GELU, GELU_TANH, ACTIVATIONS };
 

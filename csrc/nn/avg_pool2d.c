@@ -5,6 +5,7 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "kernels/kernels.h"
 
 static bool is_empty(struct pool_span span)
 {
@@ -19,13 +20,18 @@ static bool is_empty(struct pool_span span)
 #define NAME(loop) loop##_f64
 #include "nn/avg_pool2d_template.h"
 
+/* out[i] = sums[i] / size, and each of the n elements of plane i of out = gradient[i] / size. */
+typedef void (*means_loop)(size_t planes, const double *sums, double size, void *out);
+typedef void (*fill_loop)(size_t planes, size_t n, const void *gradient, double size, void *out);
 typedef void (*plane_loop)(const struct avg_pool2d *pool, const void *from, void *to, double *sums);
 
 static const struct avg_pool2d_loops {
     plane_loop pool, spread;
+    means_loop means;
+    fill_loop fill;
 } loops[COMPUTE_TYPES] = {
-    [COMPUTE_F32] = {pool_f32, spread_f32},
-    [COMPUTE_F64] = {pool_f64, spread_f64},
+    [COMPUTE_F32] = {pool_f32, spread_f32, means_f32, fill_f32},
+    [COMPUTE_F64] = {pool_f64, spread_f64, means_f64, fill_f64},
 };
 
 struct planes_run {
@@ -64,8 +70,62 @@ static int run_planes(struct planes_run *run)
     return 0;
 }
 
+/* Is there one window, which covers the whole image? */
+static bool is_global(const struct avg_pool2d *p)
+{
+    return p->out.h == 1 && p->out.w == 1 && p->in.h > 0 && p->in.w > 0 && p->rows[0].begin == 0 &&
+           p->rows[0].end == (int64_t)p->in.h && p->columns[0].begin == 0 &&
+           p->columns[0].end == (int64_t)p->in.w;
+}
+
+enum { GLOBAL_PLANES = 64 }; /* planes of a task of global pooling */
+
+struct global_run {
+    const struct avg_pool2d *pool;
+    const char *from;
+    char *to;
+};
+
+static void global_task(void *context, size_t task, size_t worker)
+{
+    const struct global_run *run = context;
+    const struct avg_pool2d *p = run->pool;
+    const size_t pixels = p->in.h * p->in.w, first = task * GLOBAL_PLANES,
+                 planes = smaller(p->planes - first, GLOBAL_PLANES),
+                 size = compute_size(p->compute);
+    double sums[GLOBAL_PLANES];
+    (void)worker;
+    kernels_current()->elementwise[p->compute].plane_sums(planes, pixels,
+                                                          run->from + first * pixels * size, sums);
+    loops[p->compute].means(planes, sums, p->row_sizes[0] * p->column_sizes[0],
+                            run->to + first * size);
+}
+
+static void global_gradient_task(void *context, size_t task, size_t worker)
+{
+    const struct global_run *run = context;
+    const struct avg_pool2d *p = run->pool;
+    const size_t pixels = p->in.h * p->in.w, first = task * GLOBAL_PLANES,
+                 planes = smaller(p->planes - first, GLOBAL_PLANES),
+                 size = compute_size(p->compute);
+    (void)worker;
+    loops[p->compute].fill(planes, pixels, run->from + first * size,
+                           p->row_sizes[0] * p->column_sizes[0], run->to + first * pixels * size);
+}
+
+static int run_global(const struct avg_pool2d *p, const void *from, void *to, pool_task task)
+{
+    struct global_run run = {p, from, to};
+    pool_run(size_parts(p->planes, GLOBAL_PLANES),
+             thread_count_for(p->planes, p->in.h * p->in.w, GRAIN_SUMS), task, &run, p->token);
+    return 0;
+}
+
 int avg_pool2d(const struct avg_pool2d *pool, const void *input, void *output)
 {
+    if (is_global(pool)) {
+        return run_global(pool, input, output, global_task);
+    }
     const size_t size = compute_size(pool->compute);
     struct planes_run run = {.pool = pool,
                              .loop = loops[pool->compute].pool,
@@ -78,6 +138,9 @@ int avg_pool2d(const struct avg_pool2d *pool, const void *input, void *output)
 
 int avg_pool2d_gradient(const struct avg_pool2d *pool, const void *gradient, void *output)
 {
+    if (is_global(pool)) {
+        return run_global(pool, gradient, output, global_gradient_task);
+    }
     const size_t size = compute_size(pool->compute);
     struct planes_run run = {.pool = pool,
                              .loop = loops[pool->compute].spread,

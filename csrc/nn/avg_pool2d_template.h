@@ -53,5 +53,26 @@ static void NAME(spread)(const struct avg_pool2d *p, const void *gradient_void, 
     }
 }
 
+static void NAME(means)(size_t planes, const double *sums, double size, void *out_void)
+{
+    ELEMENT *out = out_void;
+    for (size_t i = 0; i < planes; i++) {
+        out[i] = (ELEMENT)(sums[i] / size);
+    }
+}
+
+static void NAME(fill)(size_t planes, size_t n, const void *gradient_void, double size,
+                       void *out_void)
+{
+    const ELEMENT *gradient = gradient_void;
+    ELEMENT *out = out_void;
+    for (size_t i = 0; i < planes && !cancel_poll_here(); i++, out += n) {
+        const ELEMENT share = (ELEMENT)((double)gradient[i] / size);
+        for (size_t k = 0; k < n; k++) {
+            out[k] = share;
+        }
+    }
+}
+
 #undef ELEMENT
 #undef NAME

@@ -2,24 +2,11 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "kernels/kernels.h"
 
-enum { LANES = 8, COST = 4 }; /* partial sums; multiplications that one element costs */
-
-#define ELEMENT float
-#define NAME(loop) loop##_f32
-#include "nn/batch_norm_template.h"
-
-#define ELEMENT double
-#define NAME(loop) loop##_f64
-#include "nn/batch_norm_template.h"
-
-static const struct batch_norm_loops {
-    void (*add_sums)(size_t n, const void *x, const void *y, double centre, double (*sums)[LANES]);
-    void (*affine)(size_t n, const void *x, const void *y, double centre, const double *factors,
-                   void *output);
-} loops[COMPUTE_TYPES] = {
-    [COMPUTE_F32] = {add_sums_f32, affine_f32},
-    [COMPUTE_F64] = {add_sums_f64, affine_f64},
+enum {
+    COST = 4,         /* multiplications that one element costs */
+    TASK_CHANNELS = 8 /* most channels of a task */
 };
 
 struct channels_run {
@@ -40,34 +27,50 @@ static const void *at_or_null(const void *array, size_t offset)
     return array == NULL ? NULL : (const char *)array + offset;
 }
 
-static void sums_task(void *context, size_t channel, size_t worker)
+/* Channels of a task, so that images of few pixels are read along long runs of memory. */
+static size_t channels_of_task(const struct channels *call)
+{
+    enum { PIXELS = 2048 };
+    return larger(smaller(PIXELS / larger(call->pixels, 1), TASK_CHANNELS), 1);
+}
+
+static void sums_task(void *context, size_t task, size_t worker)
 {
     const struct channels_run *run = context;
     const struct channels *call = run->call;
-    double lanes[2][LANES] = {{0.0}};
+    const size_t most = channels_of_task(call), first = task * most,
+                 count = smaller(most, call->channels - first);
+    double parts[TASK_CHANNELS][2][CHANNEL_SUMS] = {{{0.0}}};
     for (size_t i = 0; i < call->images && !cancel_poll(call->token, worker); i++) {
-        const size_t offset = offset_of(call, i, channel);
-        loops[call->compute].add_sums(call->pixels, at_or_null(call->x, offset),
-                                      at_or_null(call->y, offset), call->centre[channel], lanes);
-    }
-    for (size_t k = 0; k < 2; k++) {
-        double sum = 0.0;
-        for (size_t j = 0; j < LANES; j++) {
-            sum += lanes[k][j];
+        for (size_t c = 0; c < count; c++) {
+            const size_t offset = offset_of(call, i, first + c);
+            kernels_current()->elementwise[call->compute].channel_sums(
+                call->pixels, at_or_null(call->x, offset), at_or_null(call->y, offset),
+                call->centre[first + c], parts[c]);
         }
-        run->sums[channel][k] = sum;
+    }
+    for (size_t i = 0; i < 2 * count; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < CHANNEL_SUMS; j++) {
+            sum += parts[i / 2][i % 2][j];
+        }
+        run->sums[first + i / 2][i % 2] = sum;
     }
 }
 
-static void affine_task(void *context, size_t channel, size_t worker)
+static void affine_task(void *context, size_t task, size_t worker)
 {
     const struct channels_run *run = context;
     const struct channels *call = run->call;
+    const size_t most = channels_of_task(call), first = task * most,
+                 count = smaller(most, call->channels - first);
     for (size_t i = 0; i < call->images && !cancel_poll(call->token, worker); i++) {
-        const size_t offset = offset_of(call, i, channel);
-        loops[call->compute].affine(call->pixels, at_or_null(call->x, offset),
-                                    at_or_null(call->y, offset), call->centre[channel],
-                                    run->factors[channel], run->output + offset);
+        for (size_t c = first; c < first + count; c++) {
+            const size_t offset = offset_of(call, i, c);
+            kernels_current()->elementwise[call->compute].channel_affine(
+                call->pixels, at_or_null(call->x, offset), at_or_null(call->y, offset),
+                call->centre[c], run->factors[c], run->output + offset);
+        }
     }
 }
 
@@ -77,7 +80,7 @@ static void run_channels(struct channels_run *run, pool_task task)
     const size_t elements = size_product_or_max(call->images, call->pixels);
     const int threads =
         thread_count_for(call->channels, size_product_or_max(elements, COST), GRAIN_SUMS);
-    pool_run(call->channels, threads, task, run, call->token);
+    pool_run(size_parts(call->channels, channels_of_task(call)), threads, task, run, call->token);
 }
 
 void channel_sums(const struct channels *call, double (*sums)[2])

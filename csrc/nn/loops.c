@@ -50,7 +50,6 @@ static size_t windows_between_polls(const struct max_pool2d *p)
         .repeat_ends = repeat_ends_##type, \
         .every = every_##type, \
         .widen_positions = widen_positions_##type, \
-        .first_maximum = first_maximum_##type, \
         .max_pool = max_pool_##type, \
     }
 

@@ -42,10 +42,6 @@ struct layer_loops {
     /* to[i] = positions[i], which are as wide as an element */
     void (*widen_positions)(size_t n, const void *positions, int64_t *to);
 
-    /* Returns the position of the maximum of n > 0 elements: the first of several equal ones, or
-     * the last NaN. */
-    size_t (*first_maximum)(size_t n, const void *elements);
-
     /* Pools one plane. indices may be NULL. */
     void (*max_pool)(const struct max_pool2d *pool, const void *in, void *out, int64_t *indices);
 };

@@ -176,41 +176,6 @@ static void NAME(widen_positions)(size_t n, const void *positions_void, int64_t 
     }
 }
 
-static size_t NAME(first_maximum)(size_t n, const void *elements_void)
-{
-    enum { LANES = 16 };
-    const ELEMENT *elements = elements_void;
-    ELEMENT maxima[LANES], maximum = elements[0];
-    int nans[LANES] = {0}, nan = 0;
-    size_t i = 0;
-    for (size_t j = 0; j < LANES; j++) {
-        maxima[j] = elements[0];
-    }
-    for (; i + LANES <= n; i += LANES) {
-        for (size_t j = 0; j < LANES; j++) {
-            const ELEMENT value = elements[i + j];
-            maxima[j] = value > maxima[j] ? value : maxima[j];
-            nans[j] |= value != value;
-        }
-    }
-    for (size_t j = 0; j < LANES; j++) {
-        maximum = maxima[j] > maximum ? maxima[j] : maximum;
-        nan |= nans[j];
-    }
-    for (; i < n; i++) {
-        maximum = elements[i] > maximum ? elements[i] : maximum;
-        nan |= elements[i] != elements[i];
-    }
-    if (nan) {
-        for (i = n; !isnan(elements[--i]);) {
-        }
-        return i;
-    }
-    for (i = 0; elements[i] != maximum; i++) {
-    }
-    return i;
-}
-
 static void NAME(max_pool)(const struct max_pool2d *p, const void *in_void, void *out_void,
                            int64_t *indices)
 {

@@ -207,7 +207,8 @@ static void pool_whole_rows(const struct max_pool2d *p, const char *in, char *ou
     const size_t size = compute_size(p->compute), n = p->kernel.h * p->in.w;
     for (size_t y = 0; y < p->out.h; y++) {
         const size_t first = y * p->stride.h * p->in.w,
-                     at = first + layer_loops[p->compute].first_maximum(n, in + first * size);
+                     at = first + kernels_current()->elementwise[p->compute].first_maximum(
+                                      n, in + first * size);
         memcpy(out + y * size, in + at * size, size);
         if (indices != NULL) {
             indices[y] = (int64_t)at;

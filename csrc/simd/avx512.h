@@ -74,6 +74,9 @@ static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 /* If either operand is NaN, max returns the second one: vf_relu(NaN) is NaN. */
 static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
@@ -81,9 +84,11 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
 }
+/* Compressed in a register: compressing stores take ten times as long. */
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
-    _mm512_mask_compressstoreu_ps(p, 0x5555, vf_max_propagating_nan(a, _mm512_permute_ps(a, 0xb1)));
+    const __m512 maxima = vf_max_propagating_nan(a, _mm512_permute_ps(a, 0xb1));
+    _mm256_storeu_ps(p, _mm512_castps512_ps256(_mm512_maskz_compress_ps(0x5555, maxima)));
 }
 static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
 {
@@ -264,7 +269,8 @@ static inline vd vd_max_propagating_nan(vd a, vd b)
 }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
-    _mm512_mask_compressstoreu_pd(p, 0x55, vd_max_propagating_nan(a, _mm512_permute_pd(a, 0x55)));
+    const __m512d maxima = vd_max_propagating_nan(a, _mm512_permute_pd(a, 0x55));
+    _mm256_storeu_pd(p, _mm512_castpd512_pd256(_mm512_maskz_compress_pd(0x55, maxima)));
 }
 static inline vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
 static inline vd vd_round(vd a)

@@ -79,6 +79,9 @@ static inline float fma_f32(float a, float b, float c) { return a * b + c; }
 static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
 static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
+static inline vf vf_sub(vf a, vf b) { EACH_F(a.lane[i] - b.lane[i]); }
+static inline vf vf_abs(vf a) { EACH_F(fabsf(a.lane[i])); }
+static inline vf vf_div(vf a, vf b) { EACH_F(a.lane[i] / b.lane[i]); }
 /* *_max and *_min return NaN where b is NaN. Where only a is NaN, they may return a or b. */
 static inline vf vf_max(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
 static inline vf vf_min(vf a, vf b) { EACH_F(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
@@ -122,7 +125,8 @@ static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
 
 /*
  * vf_scale and vd_scale compute a * 2^n, rounded once, and NaN where a is NaN. n is an integer of
- * magnitude up to 252, or 2044 in vd_scale. The magnitude of a is 0 or between 0.5 and 2.
+ * magnitude up to 252, or 2044 in vd_scale. The magnitude of a is 0 or between 0.125 and 16, or, if
+ * n is -1, 0 or 1, anything up to 16.
  *
  * 2^n itself can leave the range of the type, so a is multiplied by two factors of about 2^(n/2).
  * power_f32 makes such a factor without converting n to an integer. It adds a constant so large

@@ -49,6 +49,14 @@ static void check_floats(void)
               b[0], c[0]);
         vf_store(out, vf_mul(va, vb));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
+        vf_store(out, vf_sub(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] - b[i]), "lane %d", i);
+        vf_store(out, vf_div(va, vb));
+        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
+        vf_store(out, vf_abs(va));
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK(same_double(out[i], fabsf(a[i])) && (isnan(a[i]) || !signbit(out[i])),
+                  "lane %d: %g", i, a[i]);
         vf_store(out, vf_min(va, vb));
         for (int i = 0; i < VF_LANES; i++)
             CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fminf(a[i], b[i]), "lane %d", i);

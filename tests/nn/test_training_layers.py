@@ -155,6 +155,7 @@ def test_gelu_keeps_its_precision_for_negative_numbers():
     phi = 9.865876450376981e-10  # of -6, by the tables
     np.testing.assert_allclose(nn.gelu(np.float64(-6)), -6 * phi, rtol=1e-14)
     np.testing.assert_allclose(nn.gelu(np.float32(-6)), -6 * phi, rtol=1e-7)
+    np.testing.assert_allclose(nn.gelu(np.float32(-6), "tanh"), nn.gelu(np.float64(-6), "tanh"), rtol=6e-8)
 
 
 def test_batch_norm_of_other_ranks_and_without_statistics():

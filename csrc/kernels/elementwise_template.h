@@ -1,0 +1,330 @@
+/*
+ * Kernels of layers over contiguous elements, for one type. The contracts are in
+ * elementwise_kernels.h. Parameters, undefined at the end:
+ *
+ *   LAYER, LAYER_TYPE           name of the type in identifiers; C type
+ *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
+ *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
+ *   WIDE_LOAD, WIDE_STORE       load elements as vd, store vd as elements
+ *   EXP_DEGREE                  degree of the series of e^x in gelu_tanh
+ *   TAIL_DEGREE                 the same in gelu
+ *   TAIL_LIMIT, TAIL_CENTRE     T and k of the normal distribution's tail, see below
+ *   TAIL_SPLITTER               1.5 * 2^m, which rounds t to a multiple of 2^-8 or 2^-20
+ *   TAIL_TERMS, TAIL_FACTORS    number of its coefficients, and their list, highest power first
+ *
+ * The tail. With t = |x| and Phi the normal distribution function, Phi(-t) = e^(-t^2 / 2) R(t). R
+ * falls from 1/2 like 0.4 / t, so R(t) (t + k) changes little, and is a polynomial in
+ * q = (t - k) / (t + k), which lies between -1 and 1. The coefficients interpolate it at the
+ * Chebyshev nodes for t in [0, T]. Their relative error is 2^-29 (float: k = 3, T = 15) and 2^-58
+ * (double: k = 7, T = 39). Beyond T the tail is less than half the smallest subnormal number.
+ * GELU is max(x, 0) - t Phi(-t), which loses no digits for negative x, where 1 + erf cancels. It is
+ * computed in the type itself, gelu_tanh in double.
+ *
+ * Errors, in units in the last place of normal results: gelu 6 (float) and 10 (double); gelu_tanh
+ * 0.52 (float) and 6 + 8 |u| (double), because e^(-2 u) multiplies the rounding error of u.
+ * Derivatives have the same errors, but relative to the larger of their two terms, which cancel
+ * near x = -0.75.
+ */
+#define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
+
+/*
+ * t Phi(-t), or, with `derivative`, Phi(-t) - t phi(t), where phi is the density. t is |x|.
+ *
+ * t^2 is rounded, which would change e^(-t^2 / 2) by hundreds of units. So t is split into h, whose
+ * few bits have an exact square, and the rest: t^2 = h^2 + (t - h) (t + h).
+ */
+INLINE LAYER_VECTOR NAME(normal_tail)(LAYER_VECTOR t, const bool derivative)
+{
+    static const LAYER_TYPE factors[TAIL_TERMS] = TAIL_FACTORS;
+    const LAYER_VECTOR splitter = LAYER_OP(set1)(TAIL_SPLITTER), half = LAYER_OP(set1)(-0.5f),
+                       centre = LAYER_OP(set1)(TAIL_CENTRE);
+    t = LAYER_OP(min)(LAYER_OP(set1)(TAIL_LIMIT), t);
+    const LAYER_VECTOR h = LAYER_OP(sub)(LAYER_OP(add)(t, splitter), splitter),
+                       high = LAYER_OP(mul)(half, LAYER_OP(mul)(h, h)),
+                       rest = LAYER_OP(mul)(LAYER_OP(sub)(t, h), LAYER_OP(add)(t, h)),
+                       n = LAYER_OP(exp_exponent)(high),
+                       r = LAYER_OP(fma)(half, rest, LAYER_OP(exp_rest)(high, n)),
+                       e = LAYER_OP(exp_series)(r, TAIL_DEGREE),
+                       w = LAYER_OP(div)(LAYER_OP(set1)(1), LAYER_OP(add)(t, centre)),
+                       q = LAYER_OP(mul)(LAYER_OP(sub)(t, centre), w);
+    LAYER_VECTOR ratio = LAYER_OP(set1)(factors[0]);
+    _Pragma("GCC unroll 32") for (int i = 1; i < TAIL_TERMS; i++)
+    {
+        ratio = LAYER_OP(fma)(ratio, q, LAYER_OP(set1)(factors[i]));
+    }
+    const LAYER_VECTOR slope =
+        LAYER_OP(set1)((LAYER_TYPE)-0x1.9884533d43651p-2); /* -1 / sqrt(2 pi) */
+    const LAYER_VECTOR tail = derivative ? LAYER_OP(fma)(slope, t, LAYER_OP(mul)(w, ratio))
+                                         : LAYER_OP(mul)(LAYER_OP(mul)(t, w), ratio);
+    return LAYER_OP(scale)(LAYER_OP(mul)(e, tail), n);
+}
+
+/* 0 times x is NaN where x is infinite, and torch's result is NaN there. */
+INLINE LAYER_VECTOR NAME(gelu_of)(LAYER_VECTOR x)
+{
+    const LAYER_VECTOR tail = NAME(normal_tail)(LAYER_OP(abs)(x), false), zero = LAYER_OP(set1)(0);
+    return LAYER_OP(fma)(zero, LAYER_OP(min)(zero, x), LAYER_OP(sub)(LAYER_OP(relu)(x), tail));
+}
+
+/* With v = Phi(-t) - t phi(t): v where x < 0, else 1 - v. `above` is 0 or 1 accordingly. Where |x|
+ * is below 2^-100 it lies between; there v is 1/2, and so is the result. */
+INLINE LAYER_VECTOR NAME(gelu_derivative)(LAYER_VECTOR x)
+{
+    const LAYER_VECTOR tail = NAME(normal_tail)(LAYER_OP(abs)(x), true), one = LAYER_OP(set1)(1),
+                       above = LAYER_OP(min)(
+                           one, LAYER_OP(relu)(LAYER_OP(fma)(x, LAYER_OP(set1)(0x1p100f),
+                                                             LAYER_OP(set1)(0.5f)))),
+                       sign = LAYER_OP(fma)(LAYER_OP(set1)(2), above, LAYER_OP(set1)(-1)),
+                       result = LAYER_OP(sub)(above, LAYER_OP(mul)(sign, tail));
+    return LAYER_OP(fma)(LAYER_OP(set1)(0), x, result);
+}
+
+/* e^x, which is 0 or infinity beyond the range of double */
+INLINE vd NAME(exp)(vd x)
+{
+    x = vd_max(vd_set1(-746.0), vd_min(vd_set1(710.0), x));
+    const vd n = vd_exp_exponent(x);
+    return vd_scale(vd_exp_series(vd_exp_rest(x, n), EXP_DEGREE), n);
+}
+
+/* -2 u = -2 sqrt(2 / pi) (x + 0.044715 x^3) */
+INLINE vd NAME(tanh_exponent)(vd x)
+{
+    const vd slope = vd_set1(-1.5957691216057308), cubic = vd_set1(-0.07135481627260025);
+    return vd_mul(x, vd_fma(cubic, vd_mul(x, x), slope));
+}
+
+/* x (1 + tanh(u)) / 2 = x / (1 + e^(-2 u)) */
+INLINE vd NAME(gelu_tanh_of)(vd x)
+{
+    return vd_div(x, vd_add(vd_set1(1.0), NAME(exp)(NAME(tanh_exponent)(x))));
+}
+
+/* With e = e^(-2 |u|) and s = 1 / (1 + e), or e / (1 + e) where x < 0: s + 2 u' x e / (1 + e)^2.
+ * Beyond 30, e is 0. */
+INLINE vd NAME(gelu_tanh_derivative)(vd x)
+{
+    const vd one = vd_set1(1.0), limit = vd_set1(30.0), t = vd_min(limit, vd_abs(x)),
+             e = NAME(exp)(NAME(tanh_exponent)(t)), q = vd_div(one, vd_add(one, e)),
+             step = vd_min(one, vd_relu(vd_fma(x, vd_set1(0x1p100), vd_set1(0.5)))),
+             sign = vd_fma(vd_set1(2.0), step, vd_set1(-1.0)),
+             logistic = vd_mul(vd_fma(vd_sub(one, step), e, step), q),
+             slope =
+                 vd_fma(vd_set1(0.21406444881780073), vd_mul(t, t), vd_set1(1.5957691216057308)),
+             rest = vd_mul(vd_mul(vd_mul(sign, t), slope), vd_mul(vd_mul(e, q), q));
+    return vd_fma(vd_set1(0.0), x, vd_add(logistic, rest));
+}
+
+/* Applies a function to n elements, in vectors of `lanes`. The last ones are calculated in a
+ * vector, too. */
+#define ACTIVATION(name, lanes, load, store, mul) \
+    INLINE void NAME(name##_vector)(const LAYER_TYPE *x, const LAYER_TYPE *dy, LAYER_TYPE *out) \
+    { \
+        store(out, dy == NULL ? NAME(name##_of)(load(x)) \
+                              : mul(load(dy), NAME(name##_derivative)(load(x)))); \
+    } \
+    static void NAME(name)(size_t n, double slope, const void *input, const void *gradient, \
+                           void *output) \
+    { \
+        const LAYER_TYPE *x = input, *dy = gradient; \
+        LAYER_TYPE *out = output, last[lanes] = {0}, last_dy[lanes] = {0}; \
+        size_t i = 0; \
+        (void)slope; \
+        if (dy == NULL) { \
+            for (; i + lanes <= n; i += lanes) { \
+                NAME(name##_vector)(x + i, NULL, out + i); \
+            } \
+        } else { \
+            for (; i + lanes <= n; i += lanes) { \
+                NAME(name##_vector)(x + i, dy + i, out + i); \
+            } \
+        } \
+        if (i < n) { \
+            const size_t bytes = (n - i) * sizeof *x; \
+            memcpy(last, x + i, bytes); \
+            if (dy != NULL) { \
+                memcpy(last_dy, dy + i, bytes); \
+            } \
+            NAME(name##_vector)(last, dy == NULL ? NULL : last_dy, last); \
+            memcpy(out + i, last, bytes); \
+        } \
+    }
+ACTIVATION(gelu, LAYER_LANES, LAYER_OP(load), LAYER_OP(store), LAYER_OP(mul))
+ACTIVATION(gelu_tanh, VD_LANES, WIDE_LOAD, WIDE_STORE, vd_mul)
+#undef ACTIVATION
+
+static void NAME(leaky_relu)(size_t n, double slope_double, const void *input, const void *gradient,
+                             void *output)
+{
+    const LAYER_TYPE *x = input, *dy = gradient == NULL ? input : gradient,
+                     slope = (LAYER_TYPE)slope_double;
+    LAYER_TYPE *out = output;
+    for (size_t i = 0; i < n; i++) { /* a factor, not a branch, so that compilers vectorize it */
+        const LAYER_TYPE factor = x[i] > 0 ? 1 : slope;
+        out[i] = dy[i] * factor;
+    }
+}
+
+static void NAME(channel_sums)(size_t n, const void *x_void, const void *y_void, double centre,
+                               double (*sums)[CHANNEL_SUMS])
+{
+    enum { VECTORS = CHANNEL_SUMS / VD_LANES };
+    const LAYER_TYPE *x = x_void, *y = y_void;
+    const vd middle = vd_set1(centre);
+    vd ys[VECTORS], products[VECTORS];
+    size_t i = 0;
+    for (int k = 0; k < VECTORS; k++) {
+        ys[k] = vd_load(sums[0] + k * VD_LANES);
+        products[k] = vd_load(sums[1] + k * VD_LANES);
+    }
+    for (; i + CHANNEL_SUMS <= n; i += CHANNEL_SUMS) {
+        _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; k++)
+        {
+            const size_t at = i + (size_t)(k * VD_LANES);
+            const vd v = vd_sub(WIDE_LOAD(x + at), middle), w = y == NULL ? v : WIDE_LOAD(y + at);
+            ys[k] = vd_add(ys[k], w);
+            products[k] = vd_fma(v, w, products[k]);
+        }
+    }
+    for (int k = 0; k < VECTORS; k++) {
+        vd_store(sums[0] + k * VD_LANES, ys[k]);
+        vd_store(sums[1] + k * VD_LANES, products[k]);
+    }
+    for (size_t k = 0; i < n; i++, k++) {
+        const double v = (double)x[i] - centre, w = y == NULL ? v : (double)y[i];
+        sums[0][k] += w;
+        sums[1][k] = fma_f64(v, w, sums[1][k]);
+    }
+}
+
+/* Compilers vectorize both loops. */
+static void NAME(channel_affine)(size_t n, const void *x_void, const void *y_void, double centre,
+                                 const double *factors, void *output_void)
+{
+    const LAYER_TYPE *restrict x = x_void, *restrict y = y_void;
+    LAYER_TYPE *restrict output = output_void;
+    const double a = factors[0], b = factors[1], c = factors[2];
+    if (y == NULL) {
+        for (size_t i = 0; i < n; i++) {
+            output[i] = (LAYER_TYPE)(((double)x[i] - centre) * a + c);
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        output[i] = (LAYER_TYPE)(((double)x[i] - centre) * a + (double)y[i] * b + c);
+    }
+}
+
+/* The sum of the lanes is that of the first n / VD_LANES vectors of a plane. */
+INLINE vd NAME(plane_lanes)(const LAYER_TYPE *x, size_t n)
+{
+    vd sums[4] = {vd_set1(0.0), vd_set1(0.0), vd_set1(0.0), vd_set1(0.0)};
+    size_t i = 0;
+    for (; i + 4 * VD_LANES <= n; i += 4 * VD_LANES) {
+        _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)
+        {
+            sums[k] = vd_add(sums[k], WIDE_LOAD(x + i + (size_t)(k * VD_LANES)));
+        }
+    }
+    for (; i + VD_LANES <= n; i += VD_LANES) {
+        sums[0] = vd_add(sums[0], WIDE_LOAD(x + i));
+    }
+    return vd_add(vd_add(sums[0], sums[1]), vd_add(sums[2], sums[3]));
+}
+
+static void NAME(plane_sums)(size_t planes, size_t n, const void *x_void, double *sums)
+{
+    const LAYER_TYPE *x = x_void;
+    for (size_t first = 0; first < planes; first += VD_LANES) {
+        const size_t left = planes - first, count = left < VD_LANES ? left : VD_LANES;
+        vd lanes[VD_LANES];
+        double totals[VD_LANES];
+        for (size_t k = 0; k < VD_LANES; k++) {
+            lanes[k] = k < count ? NAME(plane_lanes)(x + (first + k) * n, n) : vd_set1(0.0);
+        }
+        vd_store(totals, vd_row_sums(lanes));
+        for (size_t k = 0; k < count; k++) {
+            for (size_t i = n / VD_LANES * VD_LANES; i < n; i++) {
+                totals[k] += (double)x[(first + k) * n + i];
+            }
+            sums[first + k] = totals[k];
+        }
+    }
+}
+
+/* Is one of n elements equal to the value? Compilers vectorize the loop, for a constant n. */
+INLINE bool NAME(has_element)(const LAYER_TYPE *elements, const size_t n, LAYER_TYPE value)
+{
+    int found = 0;
+    for (size_t k = 0; k < n; k++) {
+        found |= elements[k] == value;
+    }
+    return found != 0;
+}
+
+static size_t NAME(first_maximum)(size_t n, const void *elements_void)
+{
+    enum { STEP = 4 * LAYER_LANES, BLOCK = 64 };
+    const LAYER_TYPE *elements = elements_void;
+    LAYER_TYPE maximum = elements[0], lanes[LAYER_LANES];
+    size_t i = 0;
+    if (n >= LAYER_LANES) {
+        LAYER_VECTOR maxima[4];
+        for (int k = 0; k < 4; k++) { /* the last vector may overlap others */
+            maxima[k] = LAYER_OP(load)(elements + n - LAYER_LANES);
+        }
+        for (; i + STEP <= n; i += STEP) {
+            _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)
+            {
+                const LAYER_VECTOR v = LAYER_OP(load)(elements + i + (size_t)(k * LAYER_LANES));
+                maxima[k] = LAYER_OP(max_propagating_nan)(maxima[k], v);
+            }
+        }
+        for (; i + LAYER_LANES <= n; i += LAYER_LANES) {
+            maxima[0] = LAYER_OP(max_propagating_nan)(maxima[0], LAYER_OP(load)(elements + i));
+        }
+        maxima[0] = LAYER_OP(max_propagating_nan)(maxima[0], maxima[1]);
+        maxima[2] = LAYER_OP(max_propagating_nan)(maxima[2], maxima[3]);
+        LAYER_OP(store)(lanes, LAYER_OP(max_propagating_nan)(maxima[0], maxima[2]));
+        for (size_t half = LAYER_LANES / 2; half > 0; half /= 2) {
+            for (size_t k = 0; k < half; k++) {
+                const LAYER_TYPE a = lanes[k], b = lanes[k + half];
+                lanes[k] = (b > a) | (b != b) ? b : a;
+            }
+        }
+        maximum = lanes[0];
+        i = n;
+    }
+    for (; i < n; i++) {
+        maximum = elements[i] > maximum || elements[i] != elements[i] ? elements[i] : maximum;
+    }
+    if (maximum != maximum) {
+        for (i = n; elements[i - 1] == elements[i - 1]; i--) {
+        }
+        return i - 1;
+    }
+    for (i = 0; i + BLOCK <= n && !NAME(has_element)(elements + i, BLOCK, maximum); i += BLOCK) {
+    }
+    for (; i + 16 <= n && !NAME(has_element)(elements + i, 16, maximum); i += 16) {
+    }
+    while (elements[i] != maximum) {
+        i++;
+    }
+    return i;
+}
+
+#undef NAME
+#undef LAYER
+#undef LAYER_TYPE
+#undef LAYER_VECTOR
+#undef LAYER_LANES
+#undef LAYER_OP
+#undef WIDE_LOAD
+#undef WIDE_STORE
+#undef EXP_DEGREE
+#undef TAIL_DEGREE
+#undef TAIL_SPLITTER
+#undef TAIL_LIMIT
+#undef TAIL_CENTRE
+#undef TAIL_TERMS
+#undef TAIL_FACTORS
