@@ -3,8 +3,9 @@
     python -m benchmarks.convolutions          every shape; ends with 1 if a choice is more than 10 % off the best
     python -m benchmarks.convolutions 3x3 1x1  shapes with these kernels
 
-For each shape, all algorithms that fit it and the one that cossim chooses run in turn, on one thread. A time is the
-least CPU time of several rounds, because other processes disturb medians.
+Each shape runs all algorithms that fit it in turn with the one that cossim chooses, on one thread. Times are the least
+CPU time of several rounds, because other processes disturb medians. A shape whose choice seems slow is measured again,
+up to twice: an algorithm that does not fit runs the choice, so noise alone can make it the fastest.
 """
 
 import sys
@@ -16,7 +17,7 @@ import cossim
 from cossim import _core, nn
 
 ALGORITHMS = ("direct", "filter_lanes", "pointwise", "winograd", "winograd3")
-SLACK, SECONDS = 1.1, 0.3
+SLACK, SECONDS, REPEATS = 1.1, 0.3, 2
 
 # (images, channels, height, width), (filters, channels of a group, kernel height, kernel width), options
 SHAPES = [
@@ -85,7 +86,12 @@ def measure(x_shape, weight_shape, options):
     def call():
         return nn.conv2d(x, weight, **options)
 
-    times = _fastest({"": call, **{name: _forced(name, call) for name in ALGORITHMS}})
+    calls = {"": call, **{name: _forced(name, call) for name in ALGORITHMS}}
+    times = _fastest(calls)
+    for _ in range(REPEATS):
+        if times[""] > SLACK * min(times.values()):
+            again = _fastest(calls)
+            times = {name: min(t, again[name]) for name, t in times.items()}
     return times, times.pop("")
 
 

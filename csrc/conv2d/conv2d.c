@@ -233,17 +233,20 @@ static const struct conv2d_algorithm *least_cost(struct conv2d_plan *p, bool exa
 
 /*
  * Chooses the algorithm. Whether sums have the bits of conv2d_direct must not depend on the number
- * of images, so that choice is made for a small one.
+ * of images, nor on pooling, so that choice is made for a small number and without pooling.
  */
 static void choose_algorithm(struct conv2d_plan *p)
 {
     enum { TYPICAL_IMAGES = 2 };
+    const bool pool = p->conv.pool;
     const struct conv2d_algorithm *a = atomic_load_explicit(&forced, memory_order_relaxed);
     if (a != NULL) {
         use_kernels(p, a);
     }
     if (a == NULL || (a->fits != NULL && !a->fits(p))) {
+        p->conv.pool = false;
         a = least_cost(p, false, TYPICAL_IMAGES);
+        p->conv.pool = pool;
         a = a->exact ? least_cost(p, true, p->conv.images) : a;
     }
     use_kernels(p, a);
@@ -252,11 +255,11 @@ static void choose_algorithm(struct conv2d_plan *p)
 
 bool conv2d_pools(const struct conv2d *c)
 {
-    struct conv2d whole = *c;
+    struct conv2d pooled = *c;
     struct conv2d_plan p;
-    whole.pool = false;
+    pooled.pool = true;
     if ((c->out.w & ~(size_t)1) < conv2d_row_kernels(c)->layers[c->compute].lanes ||
-        !begin_plan(&p, &whole) || !conv2d_may_fit(c)) {
+        !begin_plan(&p, &pooled) || !conv2d_may_fit(c)) {
         return false;
     }
     plan_channels(&p);

@@ -12,8 +12,9 @@
 #include "conv2d/conv2d_pixels.h"
 
 enum {
-    BLOCK_PIXELS = 192,    /* output pixels of a block: the weights are read once for each block */
-    COPY_BYTES = 384 << 10 /* limit of a block's copied images */
+    BLOCK_PIXELS = 192,     /* output pixels of a block: the weights are read once for each block */
+    COPY_BYTES = 384 << 10, /* limit of a block's copied images */
+    PREFETCH_BYTES = 256    /* results of shorter runs of pixels are not prefetched */
 };
 
 struct filter_lanes {
@@ -23,7 +24,7 @@ struct filter_lanes {
     char *filters; /* [groups][blocks of filters][steps][lanes of a block] */
     char *bias;    /* [groups][lanes of all blocks], or NULL */
     ptrdiff_t *step_at, *pixel_at;
-    size_t sums; /* offset in scratch memory, after the copy */
+    size_t sums, row; /* offsets in scratch memory, after the copy: results, and a row of pooling */
 };
 
 const void *conv2d_filter_lanes_filters(const void *state)
@@ -66,11 +67,6 @@ static size_t copy_bytes(const struct conv2d_plan *p, size_t rows)
                         : 0;
 }
 
-static bool filter_lanes_fits(const struct conv2d_plan *p)
-{
-    return !p->conv.pool;
-}
-
 static double filter_lanes_cost(const struct conv2d_plan *p, size_t images)
 {
     const struct conv2d *c = &p->conv;
@@ -79,11 +75,13 @@ static double filter_lanes_cost(const struct conv2d_plan *p, size_t images)
                  copy = is_copied(p)
                             ? conv2d_cost_copy((double)(p->channels * c->in.h), (double)c->in.w)
                             : 0;
-    /* Results are transposed, and weights are packed once a call. Many weights do not fit the
+    /* Results are transposed, and weights are packed once a call. Many of them do not fit the
      * cache. */
-    const double weights = (double)vectors * lanes * conv2d_cost_terms(p),
-                 store = (double)(pixels * vectors) * lanes * 0.8,
-                 pack = weights * (weights > 1e6 ? 8.0 : 4.0) / (double)images;
+    const double results = (double)(pixels * vectors) * lanes,
+                 weights = (double)vectors * lanes * conv2d_cost_terms(p),
+                 store = results * (results * (double)p->size > 1e6 ? 4.0 : 3.0) *
+                         (c->pool ? 0.5 : 1.0),
+                 pack = weights * (weights > 1e6 ? 12.0 : 4.0) / (double)images;
     /* Strided pixels of distant channels are read in place, from more pages than the TLB holds. */
     const bool distant = !is_copied(p) && c->in.h * c->in.w * p->size >= 4096 && p->channels > 48;
     return conv2d_cost_terms(p) * conv2d_cost_pixels(p, pixels, vectors) * (distant ? 1.5 : 1.0) +
@@ -97,10 +95,12 @@ static void filter_lanes_layout(struct conv2d_plan *p)
     while (rows > 1 && copy_bytes(p, rows) > COPY_BYTES) {
         rows = (rows + 1) / 2;
     }
+    const size_t computed = conv2d_computed(c).h, by = conv2d_pool_size(c);
+    rows = larger(smaller(rows, computed) / by * by, by); /* whole windows */
     p->row_block = rows;
     p->image_block = 1;
-    if (rows == c->out.h) {
-        const size_t images = BLOCK_PIXELS / (c->out.h * c->out.w),
+    if (rows == computed) {
+        const size_t images = BLOCK_PIXELS / (rows * c->out.w),
                      fit = COPY_BYTES / larger(copy_bytes(p, rows), 1);
         p->image_block = larger(smaller(smaller(images, fit), c->images), 1);
     }
@@ -156,6 +156,8 @@ static void *filter_lanes_plan(const struct conv2d_plan *p, size_t *scratch)
                 p->size);
     parts.sums =
         scratch_add(scratch, size_product_or_max(pixels, p->kernels->vectors * p->lanes), p->size);
+    parts.row =
+        scratch_add(scratch, c->pool ? 2 * c->out.w * p->kernels->vectors * p->lanes : 0, p->size);
     char *to = parts.filters;
     for (size_t g = 0; g < c->groups; g++) {
         for (size_t b = 0; b < conv2d_filter_blocks(p); b++) {
@@ -195,7 +197,8 @@ static void filter_lanes_run(const struct conv2d_plan *p, const void *state,
     const struct conv2d *c = &p->conv;
     const size_t taps = c->kernel.h * c->kernel.w, steps = p->channels * taps,
                  lanes = conv2d_filter_vectors(p) * p->lanes, group = b->filter / p->filters,
-                 pixels = b->rows * c->out.w;
+                 pixels = b->rows * c->out.w, map = conv2d_map_size(c),
+                 stored = c->pool ? b->rows / 2 * (c->out.w / 2) : pixels;
     const char *input =
         s->copied ? copied_input(p, s, b) : b->input + b->row * c->stride.h * c->in.w * p->size;
     char *sums = b->scratch + s->sums;
@@ -219,13 +222,21 @@ static void filter_lanes_run(const struct conv2d_plan *p, const void *state,
                 .bias = last && s->bias != NULL ? s->bias + at : NULL,
                 .sums = sums,
                 .sums_step = width,
+                .prefetch = b->output + block.first * map * p->size,
+                .prefetch_rows = last && stored * p->size >= PREFETCH_BYTES ? block.count : 0,
+                .prefetch_step = map,
+                .prefetch_bytes = stored * p->size,
             };
             p->kernels->pixels(&call);
         }
         for (size_t image = 0; image < b->images; image++) {
-            conv2d_store_pixels(p, sums + image * pixels * width * p->size, block, pixels,
-                                b->output + (image * c->out_channels + block.first) *
-                                                conv2d_map_size(c) * p->size);
+            char *results = sums + image * pixels * width * p->size;
+            if (c->pool) {
+                conv2d_pool_sums(p, results, b->rows, width, b->scratch + s->row);
+            }
+            conv2d_store_pixels(p, results, block, stored,
+                                b->output +
+                                    (image * c->out_channels + block.first) * map * p->size);
         }
     }
 }
@@ -234,7 +245,7 @@ const struct conv2d_algorithm conv2d_filter_lanes = {
     .name = "filter_lanes",
     .rows_together = 1,
     .exact = true,
-    .fits = filter_lanes_fits,
+    .pools = true,
     .cost = filter_lanes_cost,
     .layout = filter_lanes_layout,
     .plan = filter_lanes_plan,

@@ -71,6 +71,22 @@ void conv2d_store_pixels(const struct conv2d_plan *p, const void *sums, struct f
     }
 }
 
+void conv2d_pool_sums(const struct conv2d_plan *p, void *sums, size_t rows, size_t width, void *row)
+{
+    const size_t columns = p->conv.out.w / 2, pixel = width * p->size, line = p->conv.out.w * pixel,
+                 half = columns * pixel;
+    for (size_t y = 0; y < rows / 2; y++) {
+        for (size_t i = 0; i < 2 * columns; i++) {
+            const char *left =
+                (const char *)sums + (2 * y + i / columns) * line + i % columns * 2 * pixel;
+            p->kernels->max_pairs((char *)row + i * pixel, NULL, left, NULL, left + pixel, NULL,
+                                  width);
+        }
+        p->kernels->max_pairs((char *)sums + y * half, NULL, row, NULL, (char *)row + half, NULL,
+                              columns * width);
+    }
+}
+
 void conv2d_copy_padded(const struct conv2d *c, const char *planes, size_t channels, size_t first,
                         size_t rows, size_t pitch, char *to)
 {

@@ -37,6 +37,12 @@ void conv2d_pack_bias(const struct conv2d_plan *plan, void *to);
 void conv2d_store_pixels(const struct conv2d_plan *plan, const void *sums,
                          struct filter_block block, size_t pixels, void *out);
 
+/* Max pooling with 2 x 2 windows, in place: sums (rows, out.w, width) become (rows / 2, out.w / 2,
+ * width). rows is even, and width is the lanes of a block. `row` holds 2 * (out.w / 2) * width
+ * elements. */
+void conv2d_pool_sums(const struct conv2d_plan *plan, void *sums, size_t rows, size_t width,
+                      void *row);
+
 /* Copies rows [first, first + rows) of the padded images of `channels` channels, whose rows are
  * `pitch` elements long. */
 void conv2d_copy_padded(const struct conv2d *conv, const char *planes, size_t channels,

@@ -103,6 +103,8 @@ static void pack_pixels(const struct conv2d_plan *p, const struct pointwise *s,
 static void multiply_panel(const struct conv2d_plan *p, const struct pointwise *s,
                            const struct conv2d_block *b, size_t first, size_t count, size_t vectors)
 {
+    const size_t end = b->row * p->conv.out.w + first + count,
+                 next = smaller(conv2d_map_size(&p->conv) - end, count);
     const size_t width = vectors * p->lanes, map = conv2d_map_size(&p->conv);
     const bool whole = count == width;
     char *sums = whole ? b->output + first * p->size : b->scratch + s->sums;
@@ -123,6 +125,10 @@ static void multiply_panel(const struct conv2d_plan *p, const struct pointwise *
             .pixel_bias = last ? b->bias : NULL,
             .sums = sums,
             .sums_step = whole ? map : width,
+            .prefetch = b->output + (first + count) * p->size, /* results of the next panel */
+            .prefetch_rows = last && next > 0 ? p->filters : 0,
+            .prefetch_step = map,
+            .prefetch_bytes = next * p->size,
         };
         p->kernels->pixels(&call);
     }

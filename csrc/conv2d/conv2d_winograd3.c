@@ -27,9 +27,9 @@ struct winograd3 {
     float *filters;    /* [groups][blocks of filters][16][channels][lanes of a block] */
     const float *bias; /* [groups][lanes of all blocks], or NULL */
     ptrdiff_t *channel_at, *tile_at;
-    /* A worker's scratch memory: copied rows of one channel, the transformed input, products, and
-     * sums. Offsets in bytes. */
-    size_t inputs, products, sums;
+    /* A worker's scratch memory: copied rows of one channel, the transformed input, products,
+     * sums and a row of pooling. Offsets in bytes. */
+    size_t inputs, products, sums, row;
     size_t input_step; /* elements from one of the 16 sums of the input to the next */
 };
 
@@ -41,8 +41,8 @@ static size_t tiles_of(size_t pixels)
 static bool winograd3_fits(const struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    return c->compute == COMPUTE_F32 && !c->pool && c->kernel.h == 3 && c->kernel.w == 3 &&
-           c->stride.h == 1 && c->stride.w == 1 && c->dilation.h == 1 && c->dilation.w == 1 &&
+    return c->compute == COMPUTE_F32 && c->kernel.h == 3 && c->kernel.w == 3 && c->stride.h == 1 &&
+           c->stride.w == 1 && c->dilation.h == 1 && c->dilation.w == 1 &&
            tiles_of(c->out.h) * tiles_of(c->out.w) >= MIN_TILES;
 }
 
@@ -66,7 +66,7 @@ static void winograd3_layout(struct conv2d_plan *p)
                  fit = INPUT_BYTES / (WINOGRAD3_PRODUCTS * sizeof(float)) / larger(p->channels, 1),
                  tiles = larger(smaller(fit, BLOCK_TILES), MIN_BLOCK_TILES);
     const size_t row_block = smaller(size_parts(tiles, columns), rows);
-    p->row_block = smaller(2 * row_block, c->out.h);
+    p->row_block = smaller(2 * row_block, conv2d_computed(c).h);
     p->image_block = 1;
 }
 
@@ -120,6 +120,7 @@ static void *winograd3_plan(const struct conv2d_plan *p, size_t *scratch)
     parts.products =
         scratch_add(&own, PRODUCT_TILES * most_lanes, WINOGRAD3_PRODUCTS * sizeof(float));
     parts.sums = scratch_add(&own, p->row_block * c->out.w * most_lanes, sizeof(float));
+    parts.row = scratch_add(&own, c->pool ? 2 * c->out.w * most_lanes : 0, sizeof(float));
     *scratch = larger(*scratch, own);
     float *to = parts.filters;
     const float *packed = conv2d_filter_lanes_filters(parts.exact);
@@ -210,14 +211,19 @@ static void winograd3_run(const struct conv2d_plan *p, const void *state,
                           const struct conv2d_block *b)
 {
     const struct winograd3 *s = state;
+    const struct conv2d *c = &p->conv;
     float *sums = (float *)(b->scratch + s->sums);
     bool finite = true;
     transform_input(p, s, b);
     for (size_t i = 0; i < conv2d_filter_blocks(p); i++) {
         const struct filter_block block = conv2d_filter_block(p, i);
         finite &= compute_filters(p, s, b, block, sums);
-        conv2d_store_pixels(p, sums, block, b->rows * p->conv.out.w,
-                            b->output + block.first * conv2d_map_size(&p->conv) * p->size);
+        if (c->pool) {
+            conv2d_pool_sums(p, sums, b->rows, block.vectors * p->lanes, b->scratch + s->row);
+        }
+        conv2d_store_pixels(p, sums, block,
+                            c->pool ? b->rows / 2 * (c->out.w / 2) : b->rows * c->out.w,
+                            b->output + block.first * conv2d_map_size(c) * p->size);
     }
     if (!finite) {
         conv2d_filter_lanes.run(p, s->exact, b);
@@ -227,6 +233,7 @@ static void winograd3_run(const struct conv2d_plan *p, const void *state,
 const struct conv2d_algorithm conv2d_winograd3 = {
     .name = "winograd3",
     .rows_together = 2,
+    .pools = true,
     .fits = winograd3_fits,
     .cost = winograd3_cost,
     .layout = winograd3_layout,

@@ -114,6 +114,18 @@ PIXELS_EACH_SIZE(PIXELS_TILE)
 
 enum { NAME(MOST_PIXELS) = 12 };
 
+/* Prefetches rows [first, end) of c->prefetch. */
+INLINE void NAME(prefetch_rows)(const struct pixels *c, size_t first, size_t end)
+{
+    enum { LINE = 64 };
+    for (size_t r = first; r < end; r++) {
+        const char *row = (const char *)c->prefetch + r * c->prefetch_step * sizeof(PIXELS_TYPE);
+        for (size_t at = 0; at < c->prefetch_bytes; at += LINE) {
+            __builtin_prefetch(row + at, 1);
+        }
+    }
+}
+
 static void NAME(pixels)(const struct pixels *c)
 {
 #define PIXELS_ENTRY(p, v) [v - 1][p - 1] = NAME(pixels_##p##_##v),
@@ -125,6 +137,7 @@ static void NAME(pixels)(const struct pixels *c)
     /* Tiles are as even as possible: 7 pixels are divided into 4 and 3, not 6 and 1. */
     for (size_t i = 0; i < tiles; i++) {
         const size_t first = i * c->pixels / tiles, end = (i + 1) * c->pixels / tiles;
+        NAME(prefetch_rows)(c, i * c->prefetch_rows / tiles, (i + 1) * c->prefetch_rows / tiles);
         by_size[c->vectors - 1][end - first - 1](c, first);
     }
 }

@@ -107,7 +107,7 @@ enum code_path {
     WINOGRAD_ROW_BLOCKS,
     WINOGRAD_CHANNEL_BLOCKS,
     WINOGRAD_ODD_HEIGHT,
-    FILTER_LANES, /* the paths from here on never pool */
+    FILTER_LANES,
     FILTER_LANES_IMAGES,
     FILTER_LANES_ROW_BLOCKS,
     FILTER_LANES_CHANNEL_BLOCKS,
@@ -196,7 +196,7 @@ static bool same_bits(const void *a, const void *b, size_t n, int f64)
 /* The algorithms to force. NULL lets conv2d choose, and so does an algorithm that does not fit. */
 static const char *const algorithms[] = {NULL,        "direct",   "filter_lanes",
                                          "pointwise", "winograd", "winograd3"};
-enum { DIRECT = 1, WINOGRAD_OF_FIVE = 4, ALGORITHMS = 6 };
+enum { DIRECT = 1, WITH_LANES = 2, WINOGRAD_OF_FIVE = 4, WINOGRAD_OF_THREE = 5, ALGORITHMS = 6 };
 
 static void check_conv2d(struct conv2d c, enum kind kind, const char *algorithm)
 {
@@ -520,6 +520,10 @@ static void check_convolutions(void)
             c.pool = variant / 2 == DIRECT || variant / 2 == WINOGRAD_OF_FIVE;
             c.pool = c.pool && conv2d_pools(&c);
             check_conv2d(c, any_kind(), algorithms[variant / 2]);
+            if (variant / 2 == WITH_LANES || variant / 2 == WINOGRAD_OF_THREE) {
+                c.pool = conv2d_pools(&c);
+                check_conv2d(c, any_kind(), algorithms[variant / 2]);
+            }
             c.pool = false;
             if (variant / 2 == DIRECT) {
                 check_weights(c, any_kind(), c.compute == COMPUTE_F64);
@@ -544,7 +548,8 @@ static void check_convolutions(void)
     for (size_t i = 0; i < CODE_PATHS; i++) {
         /* conv2d_pools is false for narrow outputs. */
         const bool never_pools = i == NARROW || i == NARROW_ROW_BLOCKS ||
-                                 i == NARROW_CHANNEL_BLOCKS || i >= FILTER_LANES;
+                                 i == NARROW_CHANNEL_BLOCKS || i == POINTWISE ||
+                                 i == POINTWISE_ROW_BLOCKS || i == POINTWISE_CHANNEL_BLOCKS;
         CHECK(path_counts[i][0] > 0 && (never_pools || path_counts[i][1] > 0),
               "%s: no shape takes code path %zu: %zu and %zu", isa, i, path_counts[i][0],
               path_counts[i][1]);
