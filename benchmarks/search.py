@@ -25,7 +25,7 @@ def _unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-# ---- rivals: functions of queries and k that return indices into a corpus of normalised rows ----
+# ---- rivals: functions of queries and k that return indices into a corpus of normalized rows ----
 
 
 def _faiss_index(faiss, unit):
