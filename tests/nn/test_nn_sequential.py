@@ -13,7 +13,7 @@ from public_inputs import LAYOUTS
 from test_nn_module_gradients import TORCH, both_dtypes, in_dtype
 
 import cossim
-from cossim import nn, simclr
+from cossim import _core, nn, simclr
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 RELATIVE = {np.float32: 1e-5, np.float64: 1e-12}
@@ -315,3 +315,19 @@ def test_layers_that_do_not_fit_together_are_refused(rng):
 
     with pytest.raises(KeyError, match="of the function itself"):
         nn.Sequential(nn.Conv2d(2, 4, 3), fails)(x)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "filter_lanes", "winograd3", None])
+def test_pooling_fused_into_each_algorithm_has_the_bits_of_a_separate_layer(algorithm):
+    rng = np.random.default_rng(7)
+    _core._conv2d_force(algorithm)
+    try:
+        for channels, filters, size in ((3, 20, (17, 40)), (40, 70, (24, 33)), (5, 4, (3, 90))):
+            net = nn.Sequential(nn.Conv2d(channels, filters, 3, padding=1, rng=0), nn.ReLU(), nn.MaxPool2d(2))
+            for dtype in (np.float32, np.float64):
+                ours, x = in_dtype(net, dtype), normal(rng, (1, channels, *size), dtype)
+                for value in (0.0, np.nan, np.inf):
+                    x[0, 0, 1, 2] = value
+                    np.testing.assert_array_equal(ours(x), one_by_one(ours, x), err_msg=str((size, dtype, value)))
+    finally:
+        _core._conv2d_force(None)
