@@ -47,6 +47,11 @@ if os.environ.get("COSSIM_WERROR"):
     compile_args += ["-Werror"]
 
 
+def in_order_of_compilation(paths):
+    """Puts the tables of kernels first. They take three quarters of the time, and that in plain C alone takes 40 %."""
+    return sorted(paths, key=lambda path: ("isa_generic" not in path, "isa_" not in path, path))
+
+
 class ParallelBuild(build_ext):
     """Compiles the C files in parallel."""
 
@@ -90,7 +95,7 @@ setup(
     ext_modules=[
         Extension(
             "cossim._core",
-            sources=sorted(glob("csrc/*/*.c")),
+            sources=in_order_of_compilation(glob("csrc/*/*.c")),
             depends=sorted(glob("csrc/*/*.h")),
             include_dirs=["csrc", numpy.get_include()],
             define_macros=macros,
