@@ -33,8 +33,8 @@ static inline double eps_scaled(double eps, int exponent)
 }
 
 /*
- * Returns a lower bound for computed squares of norms: eps does not clamp the norm if its computed
- * square is at least this bound. relative_error is the largest relative error of the computed
+ * Returns a bound for computed squares of norms. If the computed square of a norm reaches the
+ * bound, eps does not clamp the norm. relative_error is the largest relative error of the computed
  * square. The bound is above 0 even if eps is 0, so the square of a zero row is always below it.
  */
 static inline double eps_unclamped_square(double eps, double relative_error)

@@ -34,7 +34,7 @@ struct grad_weight_run {
     size_t vectors; /* vectors of one filter's gradients in a batch */
     bool by_rows;   /* add_rows computes the sums */
     ptrdiff_t *image_at, *gradient_at, *ones_at, *row_at;
-    char *ones; /* a row of ones: the dot product with it is a sum */
+    char *ones; /* a row of ones: a dot product with it sums the other row */
     char *sums; /* [blocks][out_channels][entries] */
     char *scratch;
     /* Bytes. A worker's scratch memory holds the copied images, then the copied gradients. */

@@ -44,8 +44,8 @@
 
 /*
  * The next functions compute the sums of one row. If `polls` is set, they poll the cancellation
- * token every POLL_ELEMENTS elements, or after each chain of 8-bit integers. Short rows are not
- * polled, because a poll takes a few nanoseconds.
+ * token every POLL_ELEMENTS elements, or after each chain of 8-bit integers. Short rows do not
+ * poll, because a poll takes a few nanoseconds.
  */
 
 /* Loads the next VD_LANES elements of a row. If only n < VD_LANES are left, pads them with zeros,

@@ -47,10 +47,11 @@ struct lanes_stage {
 struct lanes_plan {
     enum compute_type compute;
     const struct lanes_kernels *kernels;
-    size_t size, lanes;   /* bytes of an element; elements of a vector */
-    size_t images;        /* of the call */
-    size_t vectors;       /* vectors that hold one pixel of all images */
-    size_t count, mapped; /* stages; those that read images, which come before the flat ones */
+    size_t size, lanes; /* bytes of an element; elements of a vector */
+    size_t images;      /* of the call */
+    size_t vectors;     /* vectors that hold one pixel of all images */
+    /* number of stages; number of stages that read images, which come before the flat stages */
+    size_t count, mapped;
     struct lanes_stage stages[MOST_LAYERS];
     size_t multiplications; /* for one image; SIZE_MAX on overflow */
     void *tables;

@@ -125,9 +125,9 @@ struct run {
 };
 
 /*
- * `bits` marks queries of the panel that begins at `query`. Returns the bits without the queries
- * whose score with row r of the chunk is below their threshold because an equal row has already
- * scored below it.
+ * `bits` marks queries of the panel that begins at `query`. Returns `bits` without the queries
+ * whose score with row r of the chunk is known to be below their threshold. It is known if a row
+ * with the same bytes has been scored.
  */
 static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                           size_t first, size_t r, size_t query, uint32_t bits, struct run *run)

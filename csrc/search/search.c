@@ -185,7 +185,7 @@ static int search_pieces(const struct search *s, const uint64_t *rows)
     return status;
 }
 
-/* The bitmap of the candidates of some queries. */
+/* A bitmap of all rows that are a candidate of any query of a block. */
 struct marks {
     uint64_t *words;
     size_t total; /* number of candidates, added up over the queries */

@@ -298,7 +298,8 @@ static void add_column(struct collected *c, const struct score_tile *tile, size_
             c->entries[n].index += 2 * (tile->first_candidate + tile->numbers[r] - first - r);
         }
     }
-    if (tile->without_self && own <= last) { /* tile->query + column may be below first */
+    /* `own` has wrapped if tile->query + column is below first */
+    if (tile->without_self && own <= last) {
         size_t kept = c->count;
         for (size_t n = kept; n < count; n++) {
             c->entries[kept] = c->entries[n];
