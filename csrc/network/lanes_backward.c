@@ -116,9 +116,9 @@ static void plan_map(struct conv_grad *g, const struct lanes_stage *s)
         g->input ? smaller(l->stride.h, s->in.size.h) * smaller(l->stride.w, s->in.size.w) : 0;
 }
 
-/* Along one axis, tap k of output pixel q + offset reads input pixel q * stride + residue, where
- * offset = (residue - k * dilation) / stride. Lists the taps whose offset is a whole number, and
- * these offsets. Returns the number of taps. */
+/* Along one axis, tap k of output pixel q + offset reads pixel q * stride + residue of the padded
+ * input, where offset = (residue - k * dilation) / stride. Lists the taps whose offset is a whole
+ * number, and these offsets. Returns the number of taps. */
 static size_t taps_of(size_t residue, size_t kernel, size_t stride, size_t dilation, size_t *taps,
                       ptrdiff_t *offsets)
 {
