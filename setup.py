@@ -47,8 +47,15 @@ if os.environ.get("COSSIM_WERROR"):
     compile_args += ["-Werror"]
 
 
+# On x86 only processors from before 2013 run the kernels in plain C. At -O2 they take 0.3 MB less, and are compiled in
+# less time.
+smaller_args = (
+    ["-O2"] if platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get("COSSIM_DEBUG") else []
+)
+
+
 def in_order_of_compilation(paths):
-    """Puts the tables of kernels first. They take three quarters of the time, and that in plain C alone takes 40 %."""
+    """Puts the tables of kernels first. They take three quarters of the time, and the one in plain C takes longest."""
     return sorted(paths, key=lambda path: ("isa_generic" not in path, "isa_" not in path, path))
 
 
@@ -63,9 +70,13 @@ class ParallelBuild(build_ext):
     def build_extension(self, extension):
         compile_in_turn = self.compiler.compile
 
+        def compile_one(source, *args, extra_postargs, **kwargs):
+            flags = [*extra_postargs, *(smaller_args if "isa_generic" in source else ())]
+            return compile_in_turn([source], *args, extra_postargs=flags, **kwargs)
+
         def compile_all(sources, *args, **kwargs):
             with ThreadPoolExecutor(os.cpu_count()) as executor:
-                objects = executor.map(lambda source: compile_in_turn([source], *args, **kwargs), sources)
+                objects = executor.map(lambda source: compile_one(source, *args, **kwargs), sources)
                 return [name for names in objects for name in names]
 
         self.compiler.compile = compile_all
