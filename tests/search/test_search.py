@@ -475,7 +475,7 @@ def test_the_core_refuses_rows_beyond_the_results(rng):
 
 
 def test_a_collector_of_pairs_serves_one_call_at_a_time():
-    """A call runs without the GIL: other threads and its progress callback can pass the collector meanwhile."""
+    """A call runs without the GIL, so other threads and its progress callback can pass the same collector to a call."""
     x = np.random.default_rng(0).standard_normal((1000, 64), np.float32)
     found = _core.pairs_begin(1000, 1000, threshold=0.3, max_pairs=10**6, double=False)
     refused = []
