@@ -10,7 +10,7 @@ from cossim import _core, _errors
 from cossim._arguments import plain_text
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.arguments import layer_arrays, layer_gradient, real_argument
-from cossim.nn.module import Module, without_parameters
+from cossim.nn.module import FunctionLayer, Module, without_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,7 +264,7 @@ def dropout_vjp(
     return y[()], pullback
 
 
-class LeakyReLU(Module):
+class LeakyReLU(FunctionLayer):
     """leaky_relu with a stored slope, as in torch.nn.LeakyReLU without inplace.
 
     Parameters
@@ -285,26 +285,19 @@ class LeakyReLU(Module):
 
     negative_slope: float
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
+    _functions = leaky_relu, leaky_relu_vjp
 
     def __init__(self, negative_slope: Number = 0.01) -> None:
         self.negative_slope = real_argument("LeakyReLU", "negative_slope", negative_slope)
 
-    def forward(self, x: Array) -> NDArray[Any]:
-        """leaky_relu of x: same as layer(x). x has any shape."""
-        return leaky_relu(x, self.negative_slope)
-
-    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        y, pullback = leaky_relu_vjp(x, self.negative_slope)
-        return y, without_parameters(pullback)
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.negative_slope,)
 
     def _arguments_repr(self) -> str:
         return f"negative_slope={self.negative_slope}"
 
 
-class GELU(Module):
+class GELU(FunctionLayer):
     """gelu with a stored formula, as in torch.nn.GELU.
 
     Parameters
@@ -326,20 +319,13 @@ class GELU(Module):
 
     approximate: Literal["none", "tanh"]
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
+    _functions = gelu, gelu_vjp
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         self.approximate = approximate
 
-    def forward(self, x: Array) -> NDArray[Any]:
-        """gelu of x: same as layer(x). x has any shape."""
-        return gelu(x, self.approximate)
-
-    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        y, pullback = gelu_vjp(x, self.approximate)
-        return y, without_parameters(pullback)
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.approximate,)
 
     def _arguments_repr(self) -> str:
         return f"approximate={self.approximate!r}"

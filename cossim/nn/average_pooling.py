@@ -14,14 +14,14 @@ import numpy as np
 from cossim import _core, _errors
 from cossim._arguments import integer_argument, integer_text
 from cossim.nn.arguments import layer_gradient
-from cossim.nn.module import Module, without_parameters
+from cossim.nn.module import FunctionLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from cossim._typing import Array, Pair, Pullback
+    from cossim._typing import Array, Pair
 
     _OutputSize: TypeAlias = SupportsIndex | None | tuple[SupportsIndex | None, SupportsIndex | None] | list[int | None]
 
@@ -255,7 +255,7 @@ def adaptive_avg_pool2d_vjp(x: Array, output_size: _OutputSize) -> tuple[NDArray
     return _pooled_vjp("adaptive_avg_pool2d_vjp", *_adaptive_windows("adaptive_avg_pool2d_vjp", x, output_size))
 
 
-class AvgPool2d(Module):
+class AvgPool2d(FunctionLayer):
     """avg_pool2d with stored arguments, as in torch.nn.AvgPool2d.
 
     Parameters
@@ -282,9 +282,7 @@ class AvgPool2d(Module):
     count_include_pad: bool
     divisor_override: SupportsIndex | None
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
+    _functions = avg_pool2d, avg_pool2d_vjp
 
     def __init__(
         self,
@@ -306,19 +304,11 @@ class AvgPool2d(Module):
         windows = self.kernel_size, self.stride, self.padding, self.ceil_mode
         return *windows, self.count_include_pad, self.divisor_override
 
-    def forward(self, x: Array) -> NDArray[Any]:
-        """avg_pool2d of x: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
-        return avg_pool2d(x, *self._arguments())
-
-    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        y, pullback = avg_pool2d_vjp(x, *self._arguments())
-        return y, without_parameters(pullback)
-
     def _arguments_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AdaptiveAvgPool2d(Module):
+class AdaptiveAvgPool2d(FunctionLayer):
     """adaptive_avg_pool2d with a stored size, as in torch.nn.AdaptiveAvgPool2d.
 
     Parameters
@@ -340,20 +330,13 @@ class AdaptiveAvgPool2d(Module):
 
     output_size: _OutputSize
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
+    _functions = adaptive_avg_pool2d, adaptive_avg_pool2d_vjp
 
     def __init__(self, output_size: _OutputSize) -> None:
         self.output_size = output_size
 
-    def forward(self, x: Array) -> NDArray[Any]:
-        """adaptive_avg_pool2d of x: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
-        return adaptive_avg_pool2d(x, self.output_size)
-
-    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        y, pullback = adaptive_avg_pool2d_vjp(x, self.output_size)
-        return y, without_parameters(pullback)
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.output_size,)
 
     def _arguments_repr(self) -> str:
         return f"output_size={self.output_size}"

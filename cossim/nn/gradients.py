@@ -34,7 +34,7 @@ def conv2d_arguments(x, weight, bias, stride, padding, dilation, groups):
 
 
 def _conv2d_pullback(arguments, size, dy, input_gradient, indices=None):
-    """Returns (dx, dweight, dbias) of a convolution to feature maps (..., O, *size). size is not read without indices.
+    """Returns (dx, dweight, dbias) of a convolution to feature maps (..., O, *size).
 
     Without indices, dy is the gradient of the feature maps. With indices, dy is the gradient of the pooled maps: each
     value belongs to the pixel at its index, and all other pixels have gradient 0.
@@ -145,12 +145,13 @@ def _conv2d_vjp(arguments, relu=False, pool=False):
     if pool:
         y, indices, size = _core.conv2d_pooled(arguments, relu=relu)
     else:
-        y, indices, size = _core.conv2d(arguments, relu=relu), None, None
+        y, indices = _core.conv2d(arguments, relu=relu), None
+        size = y.shape[-2:]
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
         if pool and not relu:  # dense: sums in the order of the layers one by one
-            return _conv2d_pullback(arguments, None, _unpool(indices, dy, (*dy.shape[:-2], *size)), input_gradient)
+            return _conv2d_pullback(arguments, size, _unpool(indices, dy, (*dy.shape[:-2], *size)), input_gradient)
         return _conv2d_pullback(arguments, size, _relu_gradient(y, dy) if relu else dy, input_gradient, indices)
 
     return y, pullback

@@ -11,10 +11,12 @@ from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.weights import read_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from cossim._typing import Pullback, Weights
+    from cossim._typing import Array, Pullback, Weights
 
 
 def without_parameters(pullback):
@@ -220,3 +222,27 @@ class Module:
         if not children:
             return f"{type(self).__name__}({self._arguments_repr()})"
         return f"{type(self).__name__}(\n  " + "\n  ".join(children) + "\n)"
+
+
+class FunctionLayer(Module):
+    """Base class of the layers that are a function of x and of stored arguments, without parameters."""
+
+    _functions: ClassVar[tuple[Callable[..., Any], Callable[..., Any]]]  # the function, and its vjp
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Array) -> NDArray[Any]: ...
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """The arguments of the function after x."""
+        return ()
+
+    def forward(self, x: Array) -> NDArray[Any]:
+        """The function of x and of the layer's arguments: same as layer(x)."""
+        function, _ = self._functions
+        return function(x, *self._arguments())
+
+    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
+        _, function_vjp = self._functions
+        y, pullback = function_vjp(x, *self._arguments())
+        return y, without_parameters(pullback)

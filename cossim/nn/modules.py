@@ -13,7 +13,7 @@ from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim.nn import functional, gradients
 from cossim.nn.arguments import dtype_argument
-from cossim.nn.module import Module, without_parameters
+from cossim.nn.module import FunctionLayer, Module, without_parameters
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -269,7 +269,7 @@ class MaxPool2d(Module):
         )
 
 
-class ReLU(Module):
+class ReLU(FunctionLayer):
     """max(x, 0) of each element, as in torch.nn.ReLU without inplace.
 
     Examples
@@ -279,17 +279,7 @@ class ReLU(Module):
     array([0., 2.])
     """
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
-
-    def forward(self, x: Array) -> NDArray[Any]:
-        """relu of x: same as layer(x). x has any shape."""
-        return functional.relu(x)
-
-    def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        y, pullback = gradients.relu_vjp(x)
-        return y, without_parameters(pullback)
+    _functions = functional.relu, gradients.relu_vjp
 
 
 class Flatten(Module):

@@ -308,7 +308,7 @@ class Options(NamedTuple):
 class BlockwiseSearch:
     """A search of the rows of x in the rows of y, block by block, within a memory bound."""
 
-    def __init__(self, x: Rows, y: Rows | None, options: Options) -> None:
+    def __init__(self, x, y, options):
         self.function, self.eps, memory, self.report, self.binary, self.filter, self.codes = options
         in_memory = x.in_memory and (y is None or y.in_memory)
         rows = len(x if y is None else y)
@@ -345,7 +345,9 @@ class BlockwiseSearch:
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
         sides = corpus, queries, j, i, self.within
-        return Request(self.function, *sides, self.eps, report, self.binary, *self.codes, self.filter)
+        codes, scales, rotated = self.codes
+        options = self.binary, codes, scales, rotated, self.filter
+        return Request(self.function, *sides, self.eps, report, *options)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.
