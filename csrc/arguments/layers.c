@@ -1,28 +1,34 @@
 #include "arguments/layers.h"
 
+#include <limits.h>
 #include <stdarg.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "arguments/args.h"
 
 /* ---- arrays ---- */
 
+/* Returns the arrays as a dict by name, or NULL with an error set. */
+static PyObject *by_name(const struct layer_arrays *a)
+{
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0; i < a->count; i++) {
+        if (dict == NULL || PyDict_SetItemString(dict, a->names[i], (PyObject *)a->arrays[i]) < 0) {
+            Py_XDECREF(dict);
+            return NULL;
+        }
+    }
+    return dict;
+}
+
 /* Returns described(x=..., weight=...) of cossim/_errors.py, or NULL with an error set. */
 static PyObject *described(const struct layer_arrays *a)
 {
-    PyObject *arrays = PyDict_New(), *none = PyTuple_New(0), *text = NULL;
-    bool filled = arrays != NULL && none != NULL;
-    for (size_t i = 0; i < a->count; i++) {
-        filled = filled && PyDict_SetItemString(arrays, a->names[i], (PyObject *)a->arrays[i]) == 0;
-    }
-    PyObject *module = filled ? PyImport_ImportModule("cossim._errors") : NULL;
-    PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, "described");
-    if (function != NULL) {
-        text = PyObject_Call(function, none, arrays);
-    }
+    PyObject *arrays = by_name(a), *none = arrays == NULL ? NULL : PyTuple_New(0);
+    PyObject *function = none == NULL ? NULL : error_text("described");
+    PyObject *text = function == NULL ? NULL : PyObject_Call(function, none, arrays);
     Py_XDECREF(arrays);
     Py_XDECREF(none);
-    Py_XDECREF(module);
     Py_XDECREF(function);
     return text;
 }
@@ -70,27 +76,38 @@ static int make_floats(struct layer_arrays *a)
     return 0;
 }
 
+/* Converts all objects before it reads the memory of any. */
+static int convert(struct layer_arrays *a, size_t count, const char *const *names,
+                   PyObject *const *objects, struct array_argument *arguments)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (array_argument(a->function, names[i], objects[i], &arguments[i]) < 0) {
+            return -1;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        PyObject *view =
+            array_reread(a->function, &arguments[i]) < 0 ? NULL : view_for_numpy(&arguments[i]);
+        if (view == NULL) {
+            return -1;
+        }
+        a->names[i] = names[i];
+        a->arrays[i] = (PyArrayObject *)view;
+        a->count = i + 1;
+    }
+    return make_floats(a);
+}
+
 int layer_arrays_open(struct layer_arrays *a, const char *function, size_t count,
                       const char *const *names, PyObject *const *objects)
 {
     struct array_argument arguments[LAYER_ARRAYS] = {{0}};
-    int status = 0;
     *a = (struct layer_arrays){.function = function};
-    for (size_t i = 0; i < count && status == 0; i++) {
-        status = array_argument(function, names[i], objects[i], &arguments[i]);
-    }
-    for (size_t i = 0; i < count && status == 0; i++) {
-        PyObject *view =
-            array_reread(function, &arguments[i]) < 0 ? NULL : view_for_numpy(&arguments[i]);
-        a->names[i] = names[i];
-        a->arrays[i] = (PyArrayObject *)view;
-        a->count = i + 1;
-        status = view == NULL ? -1 : 0;
-    }
+    const int status = convert(a, count, names, objects, arguments);
     for (size_t i = 0; i < count; i++) {
         array_release(&arguments[i]);
     }
-    return status < 0 ? -1 : make_floats(a);
+    return status;
 }
 
 void layer_arrays_close(struct layer_arrays *a)
@@ -119,10 +136,22 @@ static int size_error(const char *template, const char *function, const char *na
     return -1;
 }
 
+/* Reads the first two integers of a tuple. */
+static int read_two(const char *function, const char *name, PyObject *tuple, Py_ssize_t sizes[2])
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple) && i < 2; i++) {
+        if (integer_argument_of(function, name, "INTEGER_OR_PAIR", PyTuple_GET_ITEM(tuple, i),
+                                &sizes[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 int pair_argument(const char *function, const char *name, PyObject *object, Py_ssize_t least,
                   struct extent2 *pair)
 {
-    Py_ssize_t sizes[2];
+    Py_ssize_t sizes[2] = {0, 0};
     const bool several = PyTuple_Check(object) || PyList_Check(object);
     /* A copy: the __index__ of an element may change a list. */
     PyObject *elements = several ? PySequence_Tuple(object) : PyTuple_Pack(1, object);
@@ -130,11 +159,7 @@ int pair_argument(const char *function, const char *name, PyObject *object, Py_s
         return -1;
     }
     const Py_ssize_t count = PyTuple_GET_SIZE(elements);
-    int status = 0;
-    for (Py_ssize_t i = 0; i < count && i < 2 && status == 0; i++) {
-        status = integer_argument_of(function, name, "INTEGER_OR_PAIR",
-                                     PyTuple_GET_ITEM(elements, i), &sizes[i]);
-    }
+    const int status = read_two(function, name, elements, sizes);
     Py_DECREF(elements);
     if (status < 0) {
         return -1;

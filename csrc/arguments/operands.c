@@ -153,14 +153,13 @@ int is_lazy(PyObject *object)
     return lazy;
 }
 
-PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *args,
-                      Py_ssize_t nargs, PyObject *kwnames)
+PyObject *call_found(PyObject *module, const char *finder, const char *function,
+                     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *lazy = PyObject_CallMethod(module, "dask_function", "s", function), *result = NULL;
-    if (lazy != NULL) {
-        result = PyObject_Vectorcall(lazy, args, (size_t)nargs, kwnames);
-    }
-    Py_XDECREF(lazy);
+    PyObject *found = PyObject_CallMethod(module, finder, "s", function);
+    PyObject *result =
+        found == NULL ? NULL : PyObject_Vectorcall(found, args, (size_t)nargs, kwnames);
+    Py_XDECREF(found);
     return result;
 }
 
@@ -256,11 +255,10 @@ static PyArrayObject *own_memory(PyArrayObject *array)
 static PyArrayObject *as_array(const char *function, const char *name, PyObject *object);
 
 /* as_array, for the functions of cossim/_columns.py. */
-static PyObject *as_array_for_columns(PyObject *self, PyObject *args)
+static PyObject *as_array_for_columns(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function, *name;
     PyObject *object;
-    (void)self;
     return PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object)
                ? (PyObject *)as_array(function, name, object)
                : NULL;

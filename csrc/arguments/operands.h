@@ -10,10 +10,10 @@
 /* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
 
-/* Calls the function for Dask arrays that module.dask_function returns for this name.
- * cossim.search.functions sets dask_function: the core imports no module that imports it. */
-PyObject *call_lazily(PyObject *module, const char *function, PyObject *const *args,
-                      Py_ssize_t nargs, PyObject *kwnames);
+/* Calls the function that module.FINDER returns for this name. cossim.search.functions sets the two
+ * finders, dask_function and sparse_function: the core imports no module that imports it. */
+PyObject *call_found(PyObject *module, const char *finder, const char *function,
+                     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
 /* An array argument. Release it with array_release. */
 struct array_argument {

@@ -70,24 +70,21 @@ static PyObject *convert_all(PyObject *args, const char *format, bool rows)
     return views;
 }
 
-static PyObject *as_arrays(PyObject *self, PyObject *args)
+static PyObject *as_arrays(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    (void)self;
     return convert_all(args, "sO!O!:as_arrays", false);
 }
 
-static PyObject *as_rows(PyObject *self, PyObject *args)
+static PyObject *as_rows(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    (void)self;
     return convert_all(args, "sO!O!:as_rows", true);
 }
 
-static PyObject *as_array(PyObject *self, PyObject *args)
+static PyObject *as_array(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function, *name;
     PyObject *object;
     struct array_argument argument;
-    (void)self;
     if (!PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object) ||
         array_argument(function, name, object, &argument) < 0) {
         return NULL;
@@ -97,12 +94,11 @@ static PyObject *as_array(PyObject *self, PyObject *args)
     return view;
 }
 
-static PyObject *check_bits(PyObject *self, PyObject *args)
+static PyObject *check_bits(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function, *name;
     PyObject *object;
     struct array_argument argument;
-    (void)self;
     if (!PyArg_ParseTuple(args, "ssO:check_bits", &function, &name, &object) ||
         array_argument(function, name, object, &argument) < 0) {
         return NULL;

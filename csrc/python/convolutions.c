@@ -11,12 +11,11 @@
 #include "python/layer_results.h"
 #include "python/without_gil.h"
 
-static PyObject *core_conv2d_options(PyObject *self, PyObject *args)
+static PyObject *core_conv2d_options(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function;
     PyObject *stride, *padding, *dilation, *groups;
     struct conv2d_options o;
-    (void)self;
     if (!PyArg_ParseTuple(args, "sOOOO:conv2d_options", &function, &stride, &padding, &dilation,
                           &groups) ||
         conv2d_options_read(&o, function, stride, padding, dilation, groups) < 0) {
@@ -69,10 +68,9 @@ static int parse_conv2d(struct conv2d_arguments *a, PyObject *args, PyObject *kw
     return 0;
 }
 
-static PyObject *core_conv2d(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *core_conv2d(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     struct conv2d_arguments a;
-    (void)self;
     if (parse_conv2d(&a, args, kwargs) < 0) {
         return NULL;
     }
@@ -97,10 +95,9 @@ static void raise_pool_is_empty(const struct conv2d_arguments *a, struct extent2
     }
 }
 
-static PyObject *core_conv2d_pooled(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *core_conv2d_pooled(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     struct conv2d_arguments a;
-    (void)self;
     if (parse_conv2d(&a, args, kwargs) < 0) {
         return NULL;
     }
@@ -136,10 +133,9 @@ static PyObject *core_conv2d_pooled(PyObject *self, PyObject *args, PyObject *kw
 }
 
 /* Returns (zeros before, zeros after) of the images, each (height, width). */
-static PyObject *core_conv2d_padding(PyObject *self, PyObject *arguments)
+static PyObject *core_conv2d_padding(PyObject *Py_UNUSED(self), PyObject *arguments)
 {
     struct conv2d_arguments a;
-    (void)self;
     if (conv2d_arguments_open(&a, arguments) < 0) {
         return NULL;
     }
@@ -147,14 +143,13 @@ static PyObject *core_conv2d_padding(PyObject *self, PyObject *arguments)
     return Py_BuildValue("NN", size_tuple(a.conv.padding), size_tuple(a.after));
 }
 
-static PyObject *core_conv2d_grad_input(PyObject *self, PyObject *args)
+static PyObject *core_conv2d_grad_input(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct conv2d_arguments a;
     PyObject *tuple;
     PyArrayObject *maps, *dx = NULL;
     npy_intp shape[4];
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OO:conv2d_grad_input", &tuple, &maps) ||
         conv2d_arguments_open(&a, tuple) < 0) {
         return NULL;
@@ -212,12 +207,11 @@ static int run_grad_weight(struct conv2d *conv, PyArrayObject *maps, PyArrayObje
                                              : conv2d_grad_weight_sparse(&some_pixels));
 }
 
-static PyObject *core_conv2d_grad_weight(PyObject *self, PyObject *args)
+static PyObject *core_conv2d_grad_weight(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct conv2d_arguments a;
     PyObject *tuple;
     PyArrayObject *maps, *indices, *weight = NULL, *bias = NULL;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OOO:conv2d_grad_weight", &tuple, &maps, &indices) ||
         conv2d_arguments_open(&a, tuple) < 0) {
         return NULL;
@@ -238,9 +232,8 @@ static PyObject *core_conv2d_grad_weight(PyObject *self, PyObject *args)
 }
 
 /* Forces the algorithm of all convolutions that it fits, or none. */
-static PyObject *core_conv2d_force(PyObject *self, PyObject *name)
+static PyObject *core_conv2d_force(PyObject *Py_UNUSED(self), PyObject *name)
 {
-    (void)self;
     const char *text = name == Py_None ? NULL : PyUnicode_AsUTF8(name);
     if (text == NULL && name != Py_None) {
         return NULL;

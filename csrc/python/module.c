@@ -26,9 +26,8 @@ __attribute__((visibility("default"))) void cossim_set_num_threads(int n)
     pool_set_threads(n);
 }
 
-static PyObject *get_num_threads(PyObject *self, PyObject *unused)
+static PyObject *get_num_threads(PyObject *Py_UNUSED(self), PyObject *unused)
 {
-    (void)self;
     (void)unused;
     return PyLong_FromLong(pool_get_threads());
 }
@@ -51,9 +50,8 @@ static int thread_count(const char *function, PyObject *n)
     return (int)value;
 }
 
-static PyObject *set_num_threads(PyObject *self, PyObject *n)
+static PyObject *set_num_threads(PyObject *Py_UNUSED(self), PyObject *n)
 {
-    (void)self;
     const int count = thread_count("set_num_threads", n);
     if (count == 0) {
         return NULL;
@@ -69,9 +67,8 @@ static void free_threads_block(PyObject *capsule)
     pool_block_free(PyCapsule_GetPointer(capsule, THREADS_BLOCK));
 }
 
-static PyObject *begin_threads(PyObject *self, PyObject *n)
+static PyObject *begin_threads(PyObject *Py_UNUSED(self), PyObject *n)
 {
-    (void)self;
     const int count = thread_count("threads", n);
     struct pool_block *block = count == 0 ? NULL : pool_block_begin(count);
     if (block == NULL) {
@@ -84,9 +81,8 @@ static PyObject *begin_threads(PyObject *self, PyObject *n)
     return capsule;
 }
 
-static PyObject *end_threads(PyObject *self, PyObject *capsule)
+static PyObject *end_threads(PyObject *Py_UNUSED(self), PyObject *capsule)
 {
-    (void)self;
     struct pool_block *block = PyCapsule_GetPointer(capsule, THREADS_BLOCK);
     if (block == NULL) {
         return NULL;
@@ -117,9 +113,8 @@ static PyObject *available_names(void)
     return names;
 }
 
-static PyObject *config(PyObject *self, PyObject *unused)
+static PyObject *config(PyObject *Py_UNUSED(self), PyObject *unused)
 {
-    (void)self;
     (void)unused;
     const struct kernels *kernels = kernels_current();
     PyObject *names = available_names();
@@ -132,9 +127,8 @@ static PyObject *config(PyObject *self, PyObject *unused)
                          pool_get_threads());
 }
 
-static PyObject *enter_fp_mode(PyObject *self, PyObject *unused)
+static PyObject *enter_fp_mode(PyObject *Py_UNUSED(self), PyObject *unused)
 {
-    (void)self;
     (void)unused;
     const fp_mode caller = fp_mode_enter();
     PyObject *mode = PyBytes_FromStringAndSize((const char *)&caller, sizeof caller);
@@ -144,10 +138,9 @@ static PyObject *enter_fp_mode(PyObject *self, PyObject *unused)
     return mode;
 }
 
-static PyObject *leave_fp_mode(PyObject *self, PyObject *mode)
+static PyObject *leave_fp_mode(PyObject *Py_UNUSED(self), PyObject *mode)
 {
     fp_mode caller;
-    (void)self;
     if (!PyBytes_Check(mode) || PyBytes_GET_SIZE(mode) != sizeof caller) {
         PyErr_SetString(PyExc_TypeError, FP_MODE);
         return NULL;
@@ -157,16 +150,14 @@ static PyObject *leave_fp_mode(PyObject *self, PyObject *mode)
     Py_RETURN_NONE;
 }
 
-static PyObject *live_blocks(PyObject *self, PyObject *unused)
+static PyObject *live_blocks(PyObject *Py_UNUSED(self), PyObject *unused)
 {
-    (void)self;
     (void)unused;
     return PyLong_FromSize_t(scratch_live());
 }
 
-static PyObject *fail_allocation(PyObject *self, PyObject *n)
+static PyObject *fail_allocation(PyObject *Py_UNUSED(self), PyObject *n)
 {
-    (void)self;
     const long value = PyLong_AsLong(n);
     return value == -1 && PyErr_Occurred() ? NULL : PyLong_FromLong(scratch_fail_after(value));
 }

@@ -346,10 +346,9 @@ static PyObject *run_known(PyObject *classes, PyObject *layers, Py_ssize_t start
     return result;
 }
 
-static PyObject *network_run_layers(PyObject *self, PyObject *args)
+static PyObject *network_run_layers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *classes, *run_alone, *layer_names, *layers, *x;
-    (void)self;
     if (!PyArg_ParseTuple(args, "O!OO!O!O:run_layers", &PyTuple_Type, &classes, &run_alone,
                           &PyTuple_Type, &layer_names, &PyTuple_Type, &layers, &x)) {
         return NULL;
@@ -377,11 +376,10 @@ static PyObject *network_run_layers(PyObject *self, PyObject *args)
     return x;
 }
 
-static PyObject *network_fused_layers(PyObject *self, PyObject *args)
+static PyObject *network_fused_layers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *classes, *layers;
     struct layer read[MOST_FUSED];
-    (void)self;
     if (!PyArg_ParseTuple(args, "O!O!:fused_layers", &PyTuple_Type, &classes, &PyTuple_Type,
                           &layers)) {
         return NULL;
@@ -449,11 +447,10 @@ static PyObject *run_forward(struct tape *t, PyArrayObject *x)
     return (PyObject *)out;
 }
 
-static PyObject *network_forward_layers(PyObject *self, PyObject *args)
+static PyObject *network_forward_layers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *classes, *layers, *object, *capsule = NULL;
     struct array_argument x = {0};
-    (void)self;
     if (!PyArg_ParseTuple(args, "O!O!O:forward_layers", &PyTuple_Type, &classes, &PyTuple_Type,
                           &layers, &object)) {
         return NULL;
@@ -515,12 +512,11 @@ static PyObject *gradient_arrays(const struct tape *t, struct lanes_gradients *g
     return list;
 }
 
-static PyObject *network_backward_layers(PyObject *self, PyObject *args)
+static PyObject *network_backward_layers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *capsule, *input = NULL;
     PyArrayObject *dy;
     int input_wanted;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OO!p:backward_layers", &capsule, &PyArray_Type, &dy,
                           &input_wanted)) {
         return NULL;

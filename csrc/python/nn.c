@@ -17,12 +17,11 @@
 #include "python/layer_results.h"
 #include "python/without_gil.h"
 
-static PyObject *nn_layer_arrays(PyObject *self, PyObject *args)
+static PyObject *nn_layer_arrays(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function, *names[LAYER_ARRAYS];
     PyObject *name_tuple, *objects;
     struct layer_arrays a;
-    (void)self;
     if (!PyArg_ParseTuple(args, "sO!O!:layer_arrays", &function, &PyTuple_Type, &name_tuple,
                           &PyTuple_Type, &objects)) {
         return NULL;
@@ -37,25 +36,24 @@ static PyObject *nn_layer_arrays(PyObject *self, PyObject *args)
             return NULL;
         }
     }
-    PyObject *result = NULL;
-    if (layer_arrays_open(&a, function, (size_t)count, names, PySequence_Fast_ITEMS(objects)) ==
-        0) {
-        result = PyTuple_New(count);
-    }
-    for (Py_ssize_t i = 0; i < count && result != NULL; i++) {
-        PyTuple_SET_ITEM(result, i, Py_NewRef((PyObject *)a.arrays[i]));
+    PyObject *const *items = PySequence_Fast_ITEMS(objects);
+    const int status = layer_arrays_open(&a, function, (size_t)count, names, items);
+    PyObject *result = status < 0 ? NULL : PyTuple_New(count);
+    if (result != NULL) {
+        for (Py_ssize_t i = 0; i < count; i++) {
+            PyTuple_SET_ITEM(result, i, Py_NewRef((PyObject *)a.arrays[i]));
+        }
     }
     layer_arrays_close(&a);
     return result;
 }
 
-static PyObject *nn_pair_argument(PyObject *self, PyObject *args)
+static PyObject *nn_pair_argument(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function, *name;
     PyObject *object;
     Py_ssize_t least;
     struct extent2 size;
-    (void)self;
     if (!PyArg_ParseTuple(args, "ssOn:pair_argument", &function, &name, &object, &least) ||
         pair_argument(function, name, object, least, &size) < 0) {
         return NULL;
@@ -63,11 +61,10 @@ static PyObject *nn_pair_argument(PyObject *self, PyObject *args)
     return size_tuple(size);
 }
 
-static PyObject *nn_all_finite(PyObject *self, PyObject *x)
+static PyObject *nn_all_finite(PyObject *Py_UNUSED(self), PyObject *x)
 {
     PyArrayObject *array = (PyArrayObject *)x;
     const int type = float_type(array);
-    (void)self;
     if (type < 0 || !PyArray_ISCARRAY_RO(array)) {
         return misfit();
     }
@@ -78,14 +75,13 @@ static PyObject *nn_all_finite(PyObject *self, PyObject *x)
     return PyBool_FromLong(finite);
 }
 
-static PyObject *nn_linear(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *nn_linear(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "relu", NULL};
     struct linear_arguments a;
     struct without_gil released;
     PyObject *o[3];
     int relu = 0, status = -1;
-    (void)self;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$p:linear", names, &o[0], &o[1], &o[2],
                                      &relu) ||
         linear_arguments_open(&a, o) < 0) {
@@ -109,11 +105,10 @@ static PyObject *nn_linear(PyObject *self, PyObject *args, PyObject *kwargs)
     return finished(out, status);
 }
 
-static PyObject *nn_matmul(PyObject *self, PyObject *args)
+static PyObject *nn_matmul(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *left, *right, *out;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OOO:matmul", &left, &right, &out)) {
         return NULL;
     }
@@ -145,12 +140,11 @@ static PyObject *nn_matmul(PyObject *self, PyObject *args)
     return none_or_error(without_gil_finish(&released, matmul(&call)));
 }
 
-static PyObject *nn_pool_windows(PyObject *self, PyObject *args)
+static PyObject *nn_pool_windows(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function;
     PyObject *windows;
     struct max_pool2d pool;
-    (void)self;
     if (!PyArg_ParseTuple(args, "sO:pool_windows", &function, &windows) ||
         pool_windows_read(&pool, function, windows) < 0) {
         return NULL;
@@ -159,14 +153,13 @@ static PyObject *nn_pool_windows(PyObject *self, PyObject *args)
                          size_tuple(pool.padding), size_tuple(pool.dilation));
 }
 
-static PyObject *nn_pool_images(PyObject *self, PyObject *args)
+static PyObject *nn_pool_images(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function;
     PyObject *x, *windows;
     struct max_pool2d pool;
     struct layer_arrays a;
     int ceil_mode;
-    (void)self;
     if (!PyArg_ParseTuple(args, "sOOp:pool_images", &function, &x, &windows, &ceil_mode) ||
         pool_windows_read(&pool, function, windows) < 0 ||
         pool_images_open(&a, &pool, function, x, ceil_mode) < 0) {
@@ -177,14 +170,13 @@ static PyObject *nn_pool_images(PyObject *self, PyObject *args)
     return result;
 }
 
-static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
+static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *x, *windows;
     struct max_pool2d pool;
     struct layer_arrays a;
     struct without_gil released;
     int ceil_mode, return_indices, status = -1;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OOpp:max_pool2d", &x, &windows, &ceil_mode, &return_indices) ||
         pool_windows_read(&pool, "max_pool2d", windows) < 0 ||
         pool_images_open(&a, &pool, "max_pool2d", x, ceil_mode) < 0) {
@@ -210,11 +202,10 @@ static PyObject *nn_max_pool2d(PyObject *self, PyObject *args)
     return finished_two(both, status);
 }
 
-static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
+static PyObject *nn_max_pool2d_scatter(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *indices, *gradient, *out;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OOO:max_pool2d_scatter", &indices, &gradient, &out)) {
         return NULL;
     }
@@ -235,11 +226,10 @@ static PyObject *nn_max_pool2d_scatter(PyObject *self, PyObject *args)
     return none_or_error(without_gil_end(&released));
 }
 
-static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
+static PyObject *nn_relu_gradient(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *x, *gradient;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OO:relu_gradient", &x, &gradient)) {
         return NULL;
     }
@@ -258,13 +248,12 @@ static PyObject *nn_relu_gradient(PyObject *self, PyObject *args)
     return finished(out, without_gil_end(&released));
 }
 
-static PyObject *nn_relu(PyObject *self, PyObject *x)
+static PyObject *nn_relu(PyObject *Py_UNUSED(self), PyObject *x)
 {
     static const char *const names[] = {"x"};
     struct layer_arrays a;
     struct without_gil released;
     int status = -1;
-    (void)self;
     PyArrayObject *out =
         layer_arrays_open(&a, "relu", 1, names, &x) < 0 ? NULL : new_like(a.arrays[0]);
     if (out != NULL) {
@@ -297,12 +286,11 @@ static bool set_channels(struct channels *call, PyArrayObject *x, PyArrayObject 
     return true;
 }
 
-static PyObject *nn_channel_sums(PyObject *self, PyObject *args)
+static PyObject *nn_channel_sums(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *x, *y, *centre, *sums;
     struct channels call;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OOOO:channel_sums", &x, &y, &centre, &sums)) {
         return NULL;
     }
@@ -318,12 +306,11 @@ static PyObject *nn_channel_sums(PyObject *self, PyObject *args)
     return none_or_error(without_gil_end(&released));
 }
 
-static PyObject *nn_channel_affine(PyObject *self, PyObject *args)
+static PyObject *nn_channel_affine(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *x, *y, *centre, *factors, *out;
     struct channels call;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OOOOO:channel_affine", &x, &y, &centre, &factors, &out)) {
         return NULL;
     }
@@ -358,13 +345,12 @@ static bool are_spans(PyArrayObject *spans, PyArrayObject *sizes, npy_intp windo
 
 /* Pools x (planes, h, w) to out (planes, oh, ow), or with gradient=True spreads x = dy (planes, oh,
  * ow) to out (planes, h, w). */
-static PyObject *nn_avg_pool2d(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *nn_avg_pool2d(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "", "", "", "gradient", NULL};
     PyArrayObject *x, *out, *rows, *row_sizes, *columns, *column_sizes;
     int gradient;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO$p:avg_pool2d", names, &x, &out, &rows,
                                      &row_sizes, &columns, &column_sizes, &gradient)) {
         return NULL;
@@ -398,14 +384,13 @@ static PyObject *nn_avg_pool2d(PyObject *self, PyObject *args, PyObject *kwargs)
     return none_or_error(without_gil_finish(&released, status));
 }
 
-static PyObject *nn_activation(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *nn_activation(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "", "slope", NULL};
     PyArrayObject *x, *gradient, *out;
     const char *name;
     double slope;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOOO$d:activation", names, &name, &x, &gradient,
                                      &out, &slope)) {
         return NULL;

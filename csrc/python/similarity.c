@@ -311,6 +311,16 @@ static int open_operands(const char *function, PyObject *first, struct array_arg
     return second == NULL ? 0 : array_reread(function, y);
 }
 
+/* The finder of the function to call if an operand is a Dask array or sparse rows, else NULL. y may
+ * be NULL. */
+static inline const char *finder_for(PyObject *x, PyObject *y)
+{
+    if (is_lazy(x) || (y != NULL && is_lazy(y))) {
+        return "dask_function";
+    }
+    return is_sparse(x) || (y != NULL && is_sparse(y)) ? "sparse_function" : NULL;
+}
+
 /* The general path of cosine_similarity, cosine_distance and vecdot: two operands and one dim.
  * given is NULL for the default dim. Not inlined, because small calls are 5 % faster without it. */
 static __attribute__((noinline)) PyObject *general_path(struct vector_call *call, PyObject *x1,
@@ -341,11 +351,9 @@ static PyObject *two_operands(PyObject *self, const struct signature *signature,
     if (parse_arguments(signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
-    if (is_lazy(v[X1]) || is_lazy(v[X2])) {
-        return call_lazily(self, signature->function, args, nargs, kwnames);
-    }
-    if (is_sparse(v[X1]) || is_sparse(v[X2])) {
-        return call_sparse(self, signature->function, args, nargs, kwnames);
+    const char *finder = finder_for(v[X1], v[X2]);
+    if (finder != NULL) {
+        return call_found(self, finder, signature->function, args, nargs, kwnames);
     }
     if (op == OP_DOT) { /* vecdot has no eps */
         v[AXIS] = v[OUT];
@@ -424,11 +432,9 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
                          &keepdim) < 0) {
         return NULL;
     }
-    if (is_lazy(v[X])) {
-        return call_lazily(self, signature.function, args, nargs, kwnames);
-    }
-    if (is_sparse(v[X])) {
-        return call_sparse(self, signature.function, args, nargs, kwnames);
+    const char *finder = finder_for(v[X], NULL);
+    if (finder != NULL) {
+        return call_found(self, finder, signature.function, args, nargs, kwnames);
     }
     const int keep = keepdim == NULL ? 0 : PyObject_IsTrue(keepdim);
     call.keepdim = keep > 0;
@@ -454,11 +460,9 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         eps_argument(signature.function, v[EPS], &call.eps) < 0) {
         return NULL;
     }
-    if (is_lazy(v[X])) {
-        return call_lazily(self, signature.function, args, nargs, kwnames);
-    }
-    if (is_sparse(v[X])) {
-        return call_sparse(self, signature.function, args, nargs, kwnames);
+    const char *finder = finder_for(v[X], NULL);
+    if (finder != NULL) {
+        return call_found(self, finder, signature.function, args, nargs, kwnames);
     }
     call.out = v[OUT];
     if (dim != NULL && dims_argument(signature.function, dim, &dims) < 0) {
@@ -538,11 +542,9 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         eps_argument(signature.function, v[EPS], &eps) < 0) {
         return NULL;
     }
-    if (is_lazy(v[X]) || (v[Y] != NULL && is_lazy(v[Y]))) {
-        return call_lazily(self, signature.function, args, nargs, kwnames);
-    }
-    if (is_sparse(v[X]) || (v[Y] != NULL && is_sparse(v[Y]))) {
-        return call_sparse(self, signature.function, args, nargs, kwnames);
+    const char *finder = finder_for(v[X], v[Y]);
+    if (finder != NULL) {
+        return call_found(self, finder, signature.function, args, nargs, kwnames);
     }
     PyObject *other = v[Y] == Py_None ? NULL : v[Y];
     const struct array_argument *right = other == NULL ? NULL : &y;

@@ -34,19 +34,8 @@ int is_sparse_object(PyObject *object)
     return found > 0;
 }
 
-PyObject *call_sparse(PyObject *module, const char *function, PyObject *const *args,
-                      Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *is_sparse_method(PyObject *Py_UNUSED(self), PyObject *object)
 {
-    PyObject *sparse = PyObject_CallMethod(module, "sparse_function", "s", function);
-    PyObject *result =
-        sparse == NULL ? NULL : PyObject_Vectorcall(sparse, args, (size_t)nargs, kwnames);
-    Py_XDECREF(sparse);
-    return result;
-}
-
-static PyObject *is_sparse_method(PyObject *self, PyObject *object)
-{
-    (void)self;
     return PyBool_FromLong(is_sparse(object));
 }
 
@@ -324,11 +313,10 @@ static PyObject *run_pairwise(struct sparse_call *c, PyObject *out)
     return result_finish(&result, status == 0);
 }
 
-static PyObject *pairwise(PyObject *self, PyObject *args)
+static PyObject *pairwise(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct sparse_call c = {.count = 0};
     PyObject *request, *out, *result = NULL;
-    (void)self;
     if (PyArg_ParseTuple(args, "OO:sparse_pairwise", &request, &out) &&
         open_call(&c, request) == 0) {
         result = run_pairwise(&c, out);
@@ -365,13 +353,12 @@ static int run_topk(struct sparse_call *c, PyArrayObject *values, PyArrayObject 
     return run_call(c, compute, compute_topk, &call, pairs_of_call(c, false));
 }
 
-static PyObject *topk(PyObject *self, PyObject *args)
+static PyObject *topk(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct sparse_call c = {.count = 0};
     PyObject *request;
     PyArrayObject *values, *indices;
     int status = -1;
-    (void)self;
     if (PyArg_ParseTuple(args, "OOO:sparse_topk", &request, &values, &indices) &&
         open_call(&c, request) == 0) {
         status = run_topk(&c, values, indices);
@@ -418,14 +405,13 @@ static PyObject *run_pairs(struct sparse_call *c, double threshold, Py_ssize_t m
     return result;
 }
 
-static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "threshold", "max_pairs", NULL};
     struct sparse_call c = {.count = 0};
     double threshold;
     Py_ssize_t max_pairs;
     PyObject *request, *result = NULL;
-    (void)self;
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "O$dn:sparse_pairs", names, &request, &threshold,
                                     &max_pairs) &&
         open_call(&c, request) == 0) {
@@ -457,7 +443,7 @@ static int run_components(struct sparse_call *c, PyArrayObject *parents, double 
     return status;
 }
 
-static PyObject *components(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *components(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "threshold", NULL};
     struct sparse_call c = {.count = 0};
@@ -465,7 +451,6 @@ static PyObject *components(PyObject *self, PyObject *args, PyObject *kwargs)
     PyArrayObject *parents;
     double threshold;
     int status = -1;
-    (void)self;
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:sparse_components", names, &request,
                                     &parents, &threshold) &&
         open_call(&c, request) == 0) {
@@ -531,13 +516,12 @@ static PyObject *run_cosines(struct sparse_call *c, bool distance, PyObject *out
     return result_finish(&result, status == 0);
 }
 
-static PyObject *cosines(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *cosines(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "distance", NULL};
     struct sparse_call c = {.count = 0};
     PyObject *request, *out, *result = NULL;
     int distance;
-    (void)self;
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:sparse_cosines", names, &request, &out,
                                     &distance) &&
         open_call(&c, request) == 0) {
@@ -564,12 +548,11 @@ static int compute_norms(struct sparse_call *c, void *context, struct cancel_tok
     return 0;
 }
 
-static PyObject *norms(PyObject *self, PyObject *args)
+static PyObject *norms(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct sparse_call c = {.count = 0};
     PyObject *request, *found = NULL, *exponents = NULL;
     int status = -1;
-    (void)self;
     if (PyArg_ParseTuple(args, "O:sparse_norms", &request) && open_call(&c, request) == 0) {
         npy_intp shape[1] = {(npy_intp)c.sides[X].source.count};
         found = PyArray_SimpleNew(1, shape, NPY_DOUBLE);

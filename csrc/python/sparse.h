@@ -12,9 +12,4 @@ static inline int is_sparse(PyObject *object)
     return !PyArray_Check(object) && !PyList_CheckExact(object) && is_sparse_object(object);
 }
 
-/* Calls the function for sparse rows that module.sparse_function returns for this name.
- * cossim.search.functions sets sparse_function: the core imports no module that imports it. */
-PyObject *call_sparse(PyObject *module, const char *function, PyObject *const *args,
-                      Py_ssize_t nargs, PyObject *kwnames);
-
 #endif
