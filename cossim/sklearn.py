@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
 from cossim.search.blocks import check_k
 from cossim.search.functions import pairs_above, topk
 from cossim.search.index import Index
+from cossim.search.near_duplicates import own_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,9 +69,22 @@ class _Neighbors(BaseEstimator):
         check_k(type(self).__name__, k, self.n_samples_fit_ - (X is None))
         return topk(self.index_.corpus, None, k, eps=self.eps) if X is None else self.index_.topk(X, k)
 
-    def _graph_of_nearest(self, X, k, mode):
+    def _topk_of_fit(self, k):
+        """Returns _topk of the rows of fit as new rows: each may be its own neighbour. Scores each pair once."""
+        check_k(type(self).__name__, k, self.n_samples_fit_)
+        corpus = self.index_.corpus
+        values, indices = topk(corpus, None, k, eps=self.eps)
+        own, rows = own_scores(corpus, self.eps, values.dtype)[:, None], np.arange(len(corpus))[:, None]
+        # Finite rows score no NaN. The others come first if they are better, or as good with a lower number.
+        first = (values > own) | ((values == own) & (indices < rows))
+        place, columns = first.sum(axis=1, keepdims=True), np.arange(k)
+        source = np.maximum(columns - (columns > place), 0)
+        values, indices = np.take_along_axis(values, source, 1), np.take_along_axis(indices, source, 1)
+        return np.where(columns == place, own, values), np.where(columns == place, rows, indices)
+
+    def _graph_of_nearest(self, X, k, mode, of_fit=False):
         count = self.n_samples_fit_
-        values, indices = self._topk(X, k)
+        values, indices = self._topk_of_fit(k) if of_fit else self._topk(X, k)
         starts = np.arange(0, values.size + 1, k)
         return sparse.csr_matrix((_weights(values.ravel(), mode), indices.ravel(), starts), (len(values), count))
 
@@ -173,6 +187,24 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
         if self.radius is not None:
             return self._graph_within(X, self.radius, self.mode)
         return self._graph_of_nearest(X, self.n_neighbors + (self.mode != "connectivity"), self.mode)
+
+    def fit_transform(self, X: Any, y: None = None) -> Any:
+        """Returns ``fit(X).transform(X)``, with a score for each pair of rows instead of two.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : None
+            Ignored; pipelines pass it.
+
+        Returns
+        -------
+        scipy.sparse.csr_matrix of shape (n_samples, n_samples)
+        """
+        self.fit(X)
+        if self.radius is not None:
+            return self.transform(X)
+        return self._graph_of_nearest(None, self.n_neighbors + (self.mode != "connectivity"), self.mode, of_fit=True)
 
     @property
     def _n_features_out(self):

@@ -222,7 +222,7 @@ def communities(
         i, j, values = BlockwiseSearch(rows, None, Options(name, eps, memory, report)).pairs_above(threshold, max_pairs)
     with fixed_arithmetic():
         # Both directions of each pair, and each row with itself where its own score reaches the threshold.
-        own = np.concatenate([_own_scores(block, eps, values.dtype) for _, block in rows.blocks(BLOCK_ROWS)])
+        own = np.concatenate([own_scores(block, eps, values.dtype) for _, block in rows.blocks(BLOCK_ROWS)])
         alone = np.flatnonzero(own >= values.dtype.type(threshold))
         centre, row = np.concatenate((i, j, alone)), np.concatenate((j, i, alone))
         values = np.concatenate((values, values, own[alone]))
@@ -242,7 +242,7 @@ def communities(
     return sorted(found, key=len, reverse=True)
 
 
-def _own_scores(rows, eps, dtype):
+def own_scores(rows, eps, dtype):
     """Returns the diagonal of pairwise(rows). Where eps replaces norms, cosine_similarity may round otherwise."""
     blocks = (rows[first : first + OWN_ROWS].astype(dtype) for first in range(0, len(rows), OWN_ROWS))
     return np.concatenate([_core.pairwise(block, eps=eps).diagonal() for block in blocks])

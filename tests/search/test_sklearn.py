@@ -96,3 +96,16 @@ def test_an_unknown_mode_is_refused():
 def test_examples_of_the_docstrings_run():
     result = doctest.testmod(cossim.sklearn, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 20 and result.failed == 0
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_fit_transform_is_transform_of_the_rows_of_fit(dtype):
+    x = RNG.standard_normal((300, 9)).astype(dtype)
+    x[5:25] = x[5]  # more equal rows than neighbours
+    x[[40, 41, 60]] = 0
+    x[100:130] = x[:30] * 2
+    for options in ({}, {"mode": "similarity"}, {"mode": "connectivity"}, {"eps": 5.0}, {"radius": 0.2}):
+        for n_neighbors in (1, 4, 12, 298):
+            estimator = CosineNeighborsTransformer(n_neighbors, **options)
+            one, other = estimator.fit_transform(x), estimator.fit(x).transform(x)
+            for name in ("data", "indices", "indptr"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert CosineNeighborsTransformer(0, mode="similarity").fit_transform(x[:1]).toarray().tolist() == [[1.0]]
