@@ -96,6 +96,8 @@ def test_an_unknown_mode_is_refused():
 def test_examples_of_the_docstrings_run():
     result = doctest.testmod(cossim.sklearn, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 20 and result.failed == 0
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_fit_transform_is_transform_of_the_rows_of_fit(dtype):
     x = RNG.standard_normal((300, 9)).astype(dtype)
