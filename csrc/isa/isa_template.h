@@ -510,7 +510,12 @@ extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
      lanes_reduce_##type, \
      lanes_relu_gradient_##type, \
      lanes_unpool_##type, \
-     lanes_max_unpool_##type}
+     lanes_max_unpool_##type, \
+     winograd_filters_##type, \
+     winograd_input_##type, \
+     winograd_output_##type, \
+     winograd_output_gradient_##type, \
+     winograd_input_gradient_##type}
 
 const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = LANES_KERNELS(f32, VF_LANES),

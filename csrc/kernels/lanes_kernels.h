@@ -103,6 +103,54 @@ typedef void lanes_unpool_kernel(void *out, size_t row_step, const void *choices
 typedef void lanes_max_unpool_kernel(void *out, const void *choices, const void *gradient,
                                      const struct lanes_window *window);
 
+/*
+ * Winograd convolution for kernels of five rows with stride 1 (lanes_winograd_template.h). A tile
+ * is four output rows, which come from eight input rows. The transform of a column of a tile is
+ * eight vectors, sum_step elements apart. Steps count elements.
+ */
+enum {
+    LANES_WINOGRAD_SUMS = 8,
+    LANES_WINOGRAD_ROWS = 4, /* output rows of a tile */
+    LANES_WINOGRAD_WIDTH = 8 /* the largest width of a kernel */
+};
+
+/* Filter transform of weight (filters, channels, 5, width), to (8, filters, channels, width), or
+ * with `transposed` to (8, channels, filters, width). */
+typedef void lanes_winograd_filters_kernel(void *out, const void *weight, size_t filters,
+                                           size_t channels, size_t width, bool transposed);
+
+/* Transforms n columns of a tile: of eight rows of the input, or of four rows of the gradient of
+ * the output. */
+typedef void lanes_winograd_transform_kernel(void *sums, size_t sum_step, const void *in,
+                                             size_t row_step, size_t n);
+
+/* Adds the gradient of the input of a tile to rows [first, end) of its eight rows. out points to
+ * row `first`. `check` is as in lanes_winograd_output. */
+typedef void lanes_winograd_input_gradient_kernel(void *out, size_t row_step, size_t first,
+                                                  size_t end, const void *sums, size_t sum_step,
+                                                  size_t n, void *check);
+
+/*
+ * Output transform of n columns of a tile of one filter, and the layers fused into it. bias (one
+ * element, or NULL), relu, pool and choices act as in struct lanes_conv. The first `rows` rows of
+ * the tile are results. With pool, n and rows are even.
+ *
+ * Adds 0 times each result before the bias to the vector `check`. So a lane with a result that is
+ * not finite becomes NaN.
+ */
+struct lanes_winograd_output {
+    const void *sums;
+    size_t sum_step, n, rows;
+    const void *bias;
+    bool relu, pool;
+    void *output;
+    size_t row_step;
+    void *choices; /* or NULL */
+    size_t choice_row_step;
+    void *check;
+};
+typedef void lanes_winograd_output_kernel(const struct lanes_winograd_output *o);
+
 /* Layers across images, for one compute type. */
 struct lanes_kernels {
     size_t lanes; /* images of a vector */
@@ -117,6 +165,11 @@ struct lanes_kernels {
     lanes_relu_gradient_kernel *relu_gradient;
     lanes_unpool_kernel *unpool;
     lanes_max_unpool_kernel *max_unpool;
+    lanes_winograd_filters_kernel *winograd_filters;
+    lanes_winograd_transform_kernel *winograd_input;
+    lanes_winograd_output_kernel *winograd_output;
+    lanes_winograd_transform_kernel *winograd_output_gradient;
+    lanes_winograd_input_gradient_kernel *winograd_input_gradient;
 };
 
 #endif

@@ -489,6 +489,8 @@ static void NAME(lanes_max_unpool)(void *out_void, const void *choices, const vo
     }
 }
 
+#include "kernels/lanes_winograd_template.h"
+
 #undef EACH_ENTRY
 #undef EACH_ROW
 #undef EACH_PIXEL

@@ -1,241 +1,51 @@
-/*
- * The gradients of a network with lanes across images.
- *
- * Stages pass on the gradient of a map without its border. A convolution copies this gradient, or
- * spreads it over the pixels that pooling chose, into a map with a border of zeros. The gradient of
- * the convolution's input is then a convolution of that map. Input pixels of one residue modulo the
- * stride (a phase) meet the same taps.
- */
+/* The gradients of a network with lanes across images. Between two stages lies the gradient of a
+ * map without its border. */
 #include <string.h>
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "network/lanes_conv_grad.h"
 #include "network/lanes_grad.h"
+#include "network/lanes_stages.h"
 
 enum {
-    CALL_PIXELS = 64,   /* output pixels of one kernel call; their gradients stay in L1 */
+    CALL_PIXELS = 64,   /* vectors of images of one kernel call; their gradients stay in L1 */
     CHAIN_STEPS = 256,  /* approximate limit of the terms of a chain */
     BLOCK_VECTORS = 4,  /* vectors that a linear layer multiplies with a weight at a time */
-    MOST_GROUPS = 16,   /* largest number of groups of full vectors; each group has its own sums */
+    MOST_GROUPS = 16,   /* groups of images with a full vector; each has sums of its own */
     LINEAR_FILTERS = 20 /* filters of a linear layer in one task */
-};
-
-/* Input pixels of one residue modulo the stride. */
-struct phase {
-    size_t first, pixels; /* in the tables of pixels */
-    size_t taps_at, taps; /* first entry in the table of taps; taps of a filter */
-    size_t weights_at;    /* first element of its packed weights */
-};
-
-/* Tables and sizes for the gradients of a convolution. */
-struct conv_grad {
-    bool input;           /* the gradient of its input is computed */
-    struct lanes_map map; /* of the gradients of its output, before pooling */
-    /* The offset of each output pixel in that map and in the input. */
-    ptrdiff_t *gradients, *inputs;
-    /* By phase, for each input pixel: its offset in the map and in the gradient of the input. For
-     * each tap: its offset in the map. */
-    struct phase *phases;
-    size_t phase_count;
-    ptrdiff_t *pixels, *outputs, *taps;
-    char *weights; /* packed, [phase][filter's group][channel][filter][tap] */
-    size_t sums;   /* byte position of its sums in a worker's memory; the sums of the bias follow */
-    /* position of its sums among the sums of a group, in elements; the sums of the bias follow */
-    size_t result;
 };
 
 struct backward_call {
     const struct lanes_tape *tape;
     const struct lanes_gradients *gradients;
     struct conv_grad convs[MOST_LAYERS];
-    char *flat[MOST_LAYERS]; /* for flat stages: the gradients of the outputs of all vectors */
+    /* For each convolution: the bytes before its sums in a worker's memory, and the elements before
+     * its sums in those of a group. The sums of its bias follow. */
+    size_t sums_at[MOST_LAYERS], results_at[MOST_LAYERS];
+    ptrdiff_t *feature_taps; /* of flat stages */
+    char *flat[MOST_LAYERS]; /* of flat stages: the gradients of the outputs of all vectors */
     size_t full;             /* vectors without idle lanes */
     size_t group;            /* vectors of a group */
-    /* number of groups, including the incomplete vector, which forms a separate group */
-    size_t groups;
-    size_t parameters; /* elements of the sums of a group */
-    char *results;     /* [groups][parameters] */
+    size_t groups;           /* with the incomplete vector, which is a group of its own */
+    size_t parameters;       /* elements of the sums of a group */
+    char *results;           /* [groups][parameters] */
     char *scratch;
-    size_t worker_scratch, sums, map, between, features; /* bytes */
-    const struct lanes_stage *linear; /* the linear layer whose gradients linear_task sums */
+    size_t worker_scratch, sums, map, between, features, stage; /* bytes */
+    const struct lanes_stage *linear;                           /* of the second job */
     size_t linear_number;
     char *linear_scratch;
     size_t linear_worker;
 };
-
-static size_t vector_bytes(const struct lanes_plan *p)
-{
-    return p->lanes * p->size;
-}
-
-/* Returns the bytes of a map without its border. */
-static size_t dense_bytes(const struct lanes_plan *p, const struct lanes_map *m)
-{
-    return m->channels * m->size.h * m->size.w * vector_bytes(p);
-}
 
 static void add_elements(enum compute_type compute, void *to, const void *from, size_t n)
 {
     kernels_current()->layers[compute].add_rows(to, n, 1, from, n, 1, n);
 }
 
-static bool is_dense(const struct lanes_map *m)
-{
-    return m->plane == m->size.h * m->size.w;
-}
-
 /* ---- the plan ---- */
 
-/* Sizes the map of a convolution's output gradients, with the border that the gradient of its input
- * reads. With pooling, an odd last row or column belongs to the border. */
-static void plan_map(struct conv_grad *g, const struct lanes_stage *s)
-{
-    const struct layer *l = &s->layer;
-    struct lanes_map *m = &g->map;
-    m->channels = l->out;
-    m->size =
-        (struct extent2){s->computed.h / s->unit * s->unit, s->computed.w / s->unit * s->unit};
-    m->before = (struct extent2){0, 0};
-    m->rows = s->computed.h;
-    m->pitch = s->computed.w;
-    if (g->input) {
-        m->before.h = (l->kernel.h - 1) * l->dilation.h / l->stride.h;
-        m->before.w = (l->kernel.w - 1) * l->dilation.w / l->stride.w;
-        m->rows = larger(m->rows, (l->before.h + s->in.size.h - 1) / l->stride.h + 1) + m->before.h;
-        m->pitch =
-            larger(m->pitch, (l->before.w + s->in.size.w - 1) / l->stride.w + 1) + m->before.w;
-    }
-    m->plane = m->rows * m->pitch;
-    /* An odd plane keeps the channels of a copied map from colliding in the cache. */
-    if (s->pool || m->plane > m->size.h * m->size.w) {
-        m->plane |= 1;
-    }
-    m->first = m->before.h * m->pitch + m->before.w;
-    m->total = size_product_or_max(m->plane, m->channels);
-    g->phase_count =
-        g->input ? smaller(l->stride.h, s->in.size.h) * smaller(l->stride.w, s->in.size.w) : 0;
-}
-
-/* Along one axis, tap k of output pixel q + offset reads pixel q * stride + residue of the padded
- * input, where offset = (residue - k * dilation) / stride. Lists the taps whose offset is a whole
- * number, and these offsets. Returns the number of taps. */
-static size_t taps_of(size_t residue, size_t kernel, size_t stride, size_t dilation, size_t *taps,
-                      ptrdiff_t *offsets)
-{
-    size_t count = 0;
-    for (size_t k = 0; k < kernel; k++) {
-        const ptrdiff_t distance = (ptrdiff_t)residue - (ptrdiff_t)(k * dilation);
-        if (distance % (ptrdiff_t)stride == 0) {
-            taps[count] = k;
-            offsets[count++] = distance / (ptrdiff_t)stride;
-        }
-    }
-    return count;
-}
-
-/* Packs the weights of a phase. */
-static void pack_phase(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
-                       const struct phase *phase, const size_t *rows, const size_t *columns,
-                       size_t row_count, size_t column_count)
-{
-    const struct layer *l = &s->layer;
-    const size_t taps = l->kernel.h * l->kernel.w;
-    char *to = g->weights + phase->weights_at * p->size;
-    for (size_t group = 0; group < l->groups; group++) {
-        for (size_t c = 0; c < s->channels; c++) {
-            for (size_t f = 0; f < s->filters; f++) {
-                const size_t filter = group * s->filters + f;
-                const char *from =
-                    (const char *)l->weight + (filter * s->channels + c) * taps * p->size;
-                for (size_t i = 0; i < row_count * column_count; i++, to += p->size) {
-                    const size_t tap =
-                        rows[i / column_count] * l->kernel.w + columns[i % column_count];
-                    memcpy(to, from + tap * p->size, p->size);
-                }
-            }
-        }
-    }
-}
-
-/* The taps of a phase along both axes, with the distances of their output pixels. */
-struct tap_lists {
-    size_t *rows, *columns;
-    ptrdiff_t *row_offsets, *column_offsets;
-};
-
-static void fill_phases(const struct lanes_plan *p, const struct lanes_stage *s,
-                        struct conv_grad *g, const struct tap_lists *lists)
-{
-    const struct layer *l = &s->layer;
-    const struct lanes_map *m = &g->map;
-    const struct extent2 in = s->in.size;
-    size_t pixel = 0, tap = 0, weight = 0;
-    struct phase *phase = g->phases;
-    for (size_t top = 0; top < smaller(l->stride.h, in.h); top++) {
-        for (size_t left = 0; left < smaller(l->stride.w, in.w); left++, phase++) {
-            const size_t rows = taps_of((top + l->before.h) % l->stride.h, l->kernel.h, l->stride.h,
-                                        l->dilation.h, lists->rows, lists->row_offsets),
-                         columns =
-                             taps_of((left + l->before.w) % l->stride.w, l->kernel.w, l->stride.w,
-                                     l->dilation.w, lists->columns, lists->column_offsets);
-            *phase = (struct phase){
-                .first = pixel, .taps_at = tap, .taps = rows * columns, .weights_at = weight};
-            for (size_t y = top; y < in.h; y += l->stride.h) {
-                for (size_t x = left; x < in.w; x += l->stride.w, pixel++) {
-                    g->pixels[pixel] =
-                        (ptrdiff_t)((((y + l->before.h) / l->stride.h + m->before.h) * m->pitch +
-                                     (x + l->before.w) / l->stride.w + m->before.w) *
-                                    p->lanes);
-                    g->outputs[pixel] = (ptrdiff_t)((y * in.w + x) * p->lanes);
-                }
-            }
-            phase->pixels = pixel - phase->first;
-            for (size_t f = 0; f < s->filters; f++) {
-                for (size_t i = 0; i < rows * columns; i++) {
-                    g->taps[tap++] = ((ptrdiff_t)(f * m->plane) +
-                                      lists->row_offsets[i / columns] * (ptrdiff_t)m->pitch +
-                                      lists->column_offsets[i % columns]) *
-                                     (ptrdiff_t)p->lanes;
-                }
-            }
-            pack_phase(p, s, g, phase, lists->rows, lists->columns, rows, columns);
-            weight += l->out * s->channels * phase->taps;
-        }
-    }
-}
-
-static void fill_pixels(const struct lanes_plan *p, const struct lanes_stage *s,
-                        struct conv_grad *g)
-{
-    const struct lanes_map *m = &g->map;
-    size_t n = 0;
-    for (size_t y = 0; y < m->size.h; y++) {
-        for (size_t x = 0; x < m->size.w; x++, n++) {
-            g->gradients[n] = (ptrdiff_t)((m->first + y * m->pitch + x) * p->lanes);
-            g->inputs[n] =
-                (ptrdiff_t)((y * s->layer.stride.h * s->in.pitch + x * s->layer.stride.w) *
-                            p->lanes);
-        }
-    }
-}
-
-/* Takes the tables of a convolution. */
-static void take_tables(const struct lanes_plan *p, const struct lanes_stage *s,
-                        struct conv_grad *g, struct arena *arena)
-{
-    const size_t out = g->map.size.h * g->map.size.w,
-                 in = g->input ? s->in.size.h * s->in.size.w : 0,
-                 taps = g->input ? s->layer.kernel.h * s->layer.kernel.w : 0;
-    g->gradients = arena_take(arena, out, sizeof *g->gradients);
-    g->inputs = arena_take(arena, out, sizeof *g->inputs);
-    g->phases = arena_take(arena, g->phase_count, sizeof *g->phases);
-    g->pixels = arena_take(arena, in, sizeof *g->pixels);
-    g->outputs = arena_take(arena, in, sizeof *g->outputs);
-    g->taps = arena_take(arena, taps * s->filters, sizeof *g->taps);
-    g->weights = arena_take(arena, taps * s->layer.out * s->channels, p->size);
-}
-
-/* Sets all sizes that can be set before memory is allocated. */
+/* Sizes everything that does not need memory. */
 static void plan_sizes(struct backward_call *r)
 {
     const struct lanes_plan *p = &r->tape->plan;
@@ -251,12 +61,13 @@ static void plan_sizes(struct backward_call *r)
             continue;
         }
         g->input = i > 0 || r->gradients->input != NULL;
-        plan_map(g, s);
+        conv_grad_plan(g, s);
+        r->stage = larger(r->stage, conv_grad_scratch(p, s, g));
         r->map = larger(r->map, size_product_or_max(g->map.total, vector_bytes(p)));
         const size_t sums = s->layer.out * s->depth + s->layer.out;
-        g->sums = r->sums;
+        r->sums_at[i] = r->sums;
         r->sums = size_sum_or_max(r->sums, size_product_or_max(sums, vector_bytes(p)));
-        g->result = parameters;
+        r->results_at[i] = parameters;
         parameters += sums;
     }
     r->parameters = parameters;
@@ -265,6 +76,7 @@ static void plan_sizes(struct backward_call *r)
     r->worker_scratch =
         size_sum_or_max(size_sum_or_max(scratch_round(r->sums), scratch_round(r->map)),
                         size_sum_or_max(2 * scratch_round(r->between), scratch_round(r->features)));
+    r->worker_scratch = size_sum_or_max(r->worker_scratch, scratch_round(r->stage));
 }
 
 /* ---- stages ---- */
@@ -281,95 +93,6 @@ static void gate(const struct lanes_plan *p, const struct lanes_map *m, const ch
     for (size_t i = 0; i < m->channels * m->size.h; i++, gradient += m->size.w * vector) {
         const size_t at = i / m->size.h * m->plane + m->first + i % m->size.h * m->pitch;
         p->kernels->relu_gradient(gradient, y + at * vector, gradient, m->size.w);
-    }
-}
-
-/* Writes the gradients of a convolution's output before pooling, with their border, to `map` and
- * returns it. Returns `gradient` itself if the map would hold the same elements. */
-static const char *spread(const struct lanes_plan *p, const struct lanes_stage *s,
-                          const struct conv_grad *g, const char *choices, const char *gradient,
-                          char *map)
-{
-    const struct lanes_map *m = &g->map;
-    const size_t vector = vector_bytes(p), width = s->out.size.w;
-    if (!s->pool && is_dense(m)) {
-        return gradient;
-    }
-    lanes_clear_border(p, m, map);
-    for (size_t c = 0; c < m->channels; c++) {
-        char *rows = map + (c * m->plane + m->first) * vector;
-        for (size_t y = 0; y < s->out.size.h; y++) {
-            const size_t from = ((c * s->out.size.h + y) * width) * vector;
-            if (s->pool) {
-                p->kernels->unpool(rows + 2 * y * m->pitch * vector, m->pitch * p->lanes,
-                                   choices + from, gradient + from, width);
-            } else {
-                memcpy(rows + y * m->pitch * vector, gradient + from, width * vector);
-            }
-        }
-    }
-    return map;
-}
-
-static void filter_gradients(const struct lanes_plan *p, const struct lanes_stage *s,
-                             const struct conv_grad *g, const char *input, const char *map,
-                             bool add, char *sums)
-{
-    const size_t vector = vector_bytes(p), pixels = g->map.size.h * g->map.size.w;
-    for (size_t group = 0; group < s->layer.groups; group++) {
-        const size_t filter = group * s->filters;
-        struct lanes_products d = {
-            .gradient = map + filter * g->map.plane * vector,
-            .map_step = g->map.plane * p->lanes,
-            .input = input + group * s->channels * s->in.plane * vector,
-            .entry_offsets = s->taps,
-            .filters = s->filters,
-            .entries = s->depth,
-            .sums = sums + filter * s->depth * vector,
-        };
-        for (size_t i = 0; i < pixels && !cancel_poll_here(); i += CALL_PIXELS) {
-            d.gradient_offsets = g->gradients + i;
-            d.input_offsets = g->inputs + i;
-            d.pixels = smaller(pixels - i, CALL_PIXELS);
-            d.add = add || i > 0;
-            p->kernels->products(&d);
-        }
-    }
-}
-
-static void input_gradient(const struct lanes_plan *p, const struct lanes_stage *s,
-                           const struct conv_grad *g, const char *map, char *output)
-{
-    const size_t vector = vector_bytes(p), pixels = s->in.size.h * s->in.size.w;
-    for (size_t group = 0; group < s->layer.groups; group++) {
-        for (size_t i = 0; i < g->phase_count; i++) {
-            const struct phase *phase = &g->phases[i];
-            const size_t depth = s->filters * phase->taps,
-                         most = larger(CHAIN_STEPS / larger(phase->taps, 1), 1);
-            const char *weights =
-                g->weights + (phase->weights_at + group * s->channels * depth) * p->size;
-            /* The maps of a chain's filters stay in the L1 cache for the pixels of a call. */
-            for (size_t at = 0; at < phase->pixels && !cancel_poll_here(); at += CALL_PIXELS) {
-                for (size_t f = 0; f == 0 || f < s->filters; f += most) {
-                    const size_t steps = smaller(s->filters - f, most) * phase->taps;
-                    const struct lanes_conv c = {
-                        .weight = weights + f * phase->taps * p->size,
-                        .filter_step = depth,
-                        .depth_step = 1,
-                        .input = map + group * s->filters * g->map.plane * vector,
-                        .pixel_offsets = g->pixels + phase->first + at,
-                        .tap_offsets = g->taps + phase->taps_at + f * phase->taps,
-                        .depth = steps,
-                        .chain = larger(steps, 1),
-                        .add = f > 0,
-                        .output = output + group * s->channels * pixels * vector,
-                        .map_step = pixels * p->lanes,
-                        .output_offsets = g->outputs + phase->first + at,
-                    };
-                    p->kernels->conv(&c, s->channels, smaller(phase->pixels - at, CALL_PIXELS));
-                }
-            }
-        }
     }
 }
 
@@ -391,8 +114,8 @@ static void pool_gradient(const struct lanes_plan *p, const struct lanes_stage *
     }
 }
 
-/* Computes the gradients of the parameters and of the input of a convolution. `gradient` is the
- * gradient of its output and is overwritten. The gradient of the input goes to `output`. */
+/* The gradients of the parameters and of the input of a convolution. gradient is that of its
+ * output and is changed; the gradient of the input goes to `output`. */
 static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bool add,
                            char *gradient, char *output, char *scratch)
 {
@@ -401,7 +124,8 @@ static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bo
     const struct lanes_stage *s = &p->stages[i];
     const struct conv_grad *g = &r->convs[i];
     const size_t vector = vector_bytes(p), out = s->out.size.h * s->out.size.w;
-    char *sums = scratch + g->sums, *bias = sums + s->layer.out * s->depth * vector;
+    char *sums = scratch + r->sums_at[i], *bias = sums + s->layer.out * s->depth * vector,
+         *stage_scratch = scratch + r->worker_scratch - scratch_round(r->stage);
     if (s->relu) {
         gate(p, &s->out, t->maps[i + 1] + v * lanes_bytes(p, &s->out), gradient);
     }
@@ -410,10 +134,11 @@ static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bo
     }
     const char *choices =
         t->choices[i] == NULL ? NULL : t->choices[i] + v * dense_bytes(p, &s->out);
-    const char *map = spread(p, s, g, choices, gradient, scratch + scratch_round(r->sums));
-    filter_gradients(p, s, g, t->maps[i] + v * lanes_bytes(p, &s->in), map, add, sums);
+    const char *map =
+        conv_grad_spread(p, s, g, choices, gradient, scratch + scratch_round(r->sums));
+    conv_grad_weight(p, s, g, t->maps[i] + v * lanes_bytes(p, &s->in), map, add, sums);
     if (g->input) {
-        input_gradient(p, s, g, map, output);
+        conv_grad_input(p, s, g, map, output, stage_scratch);
     }
 }
 
@@ -444,8 +169,8 @@ static void mapped_gradients(const struct backward_call *r, size_t v, bool add, 
     }
 }
 
-/* Computes the gradients of the flat stages for vectors [first, first + vectors). The gradient of
- * the first stage's input goes to `features`. */
+/* Gradients of the flat stages for vectors [first, first + vectors). That of the input of the first
+ * one goes to `features`. */
 static void flat_gradients(const struct backward_call *r, size_t first, size_t vectors,
                            char *features)
 {
@@ -475,7 +200,7 @@ static void flat_gradients(const struct backward_call *r, size_t first, size_t v
             .depth_step = s->depth,
             .input = gradient,
             .pixel_offsets = inputs,
-            .tap_offsets = r->convs[i].taps,
+            .tap_offsets = r->feature_taps,
             .depth = s->filters,
             .chain = CHAIN_STEPS,
             .output = to,
@@ -521,13 +246,13 @@ static void group_task(void *context, size_t task, size_t worker)
     for (size_t i = 0; i < p->mapped; i++) {
         const struct lanes_stage *s = &p->stages[i];
         if (s->layer.kind == LAYER_CONV2D) {
-            p->kernels->reduce(r->results + (task * r->parameters + r->convs[i].result) * p->size,
-                               scratch + r->convs[i].sums, images, s->layer.out * (s->depth + 1));
+            p->kernels->reduce(r->results + (task * r->parameters + r->results_at[i]) * p->size,
+                               scratch + r->sums_at[i], images, s->layer.out * (s->depth + 1));
         }
     }
 }
 
-/* Computes the gradients of the parameters of a linear layer: sums over all vectors of images. */
+/* The gradients of the parameters of a linear layer: sums over all vectors of images. */
 static void linear_task(void *context, size_t task, size_t worker)
 {
     const struct backward_call *r = context;
@@ -625,7 +350,7 @@ static void add_groups(const struct backward_call *r)
     for (size_t i = 0; i < p->mapped; i++) {
         const struct lanes_stage *s = &p->stages[i];
         if (s->layer.kind == LAYER_CONV2D) {
-            const char *sums = r->results + r->convs[i].result * p->size;
+            const char *sums = r->results + r->results_at[i] * p->size;
             const size_t weights = s->layer.out * s->depth * p->size;
             memcpy(r->gradients->weights[s->number], sums, weights);
             if (r->gradients->biases[s->number] != NULL) {
@@ -655,20 +380,18 @@ int lanes_backward(const struct lanes_tape *tape, const struct lanes_gradients *
     threads = (int)smaller((size_t)threads, r.groups);
     struct arena arena = {.block = NULL};
     struct tap_lists lists = {NULL, NULL, NULL, NULL};
-    ptrdiff_t *feature_taps = NULL;
     while (arena_pass(&arena)) {
         lists.rows = arena_take(&arena, side, sizeof *lists.rows);
         lists.columns = arena_take(&arena, side, sizeof *lists.columns);
         lists.row_offsets = arena_take(&arena, side, sizeof *lists.row_offsets);
         lists.column_offsets = arena_take(&arena, side, sizeof *lists.column_offsets);
-        feature_taps = arena_take(&arena, features, sizeof *feature_taps);
+        r.feature_taps = arena_take(&arena, features, sizeof *r.feature_taps);
         for (size_t i = 0; i < p->count; i++) {
             const struct lanes_stage *s = &p->stages[i];
             if (s->layer.kind == LAYER_CONV2D) {
-                take_tables(p, s, &r.convs[i], &arena);
+                conv_grad_take(p, s, &r.convs[i], &arena);
             } else if (i >= p->mapped) {
                 r.flat[i] = arena_take(&arena, p->vectors, lanes_bytes(p, &s->out));
-                r.convs[i].taps = feature_taps;
             }
         }
         r.results = arena_take(&arena, size_product_or_max(r.groups, r.parameters), p->size);
@@ -678,14 +401,11 @@ int lanes_backward(const struct lanes_tape *tape, const struct lanes_gradients *
         return -1;
     }
     for (size_t f = 0; f < features; f++) {
-        feature_taps[f] = (ptrdiff_t)(f * p->lanes);
+        r.feature_taps[f] = (ptrdiff_t)(f * p->lanes);
     }
     for (size_t i = 0; i < p->mapped; i++) {
         if (p->stages[i].layer.kind == LAYER_CONV2D) {
-            fill_pixels(p, &p->stages[i], &r.convs[i]);
-            if (r.convs[i].input) {
-                fill_phases(p, &p->stages[i], &r.convs[i], &lists);
-            }
+            conv_grad_fill(p, &p->stages[i], &r.convs[i], &lists);
         }
     }
     pool_run(r.groups, threads, group_task, &r, token);

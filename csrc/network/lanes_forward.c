@@ -2,6 +2,7 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "network/lanes_grad.h"
+#include "network/lanes_stages.h"
 
 /* Vectors of a task. Linear layers multiply each weight with all of them. */
 enum { BLOCK_VECTORS = 4 };
@@ -11,6 +12,8 @@ struct forward_call {
     const void *input;
     void *output;
     size_t block;
+    char *scratch;
+    size_t worker_scratch; /* bytes */
 };
 
 static void block_task(void *context, size_t task, size_t worker)
@@ -19,23 +22,24 @@ static void block_task(void *context, size_t task, size_t worker)
     const struct lanes_tape *t = r->tape;
     const struct lanes_plan *p = &t->plan;
     const size_t first = task * r->block, end = smaller(p->vectors, first + r->block);
-    (void)worker;
+    char *scratch = r->scratch + worker * r->worker_scratch;
     for (size_t v = first; v < end; v++) {
         lanes_gather(p, lanes_input(p), v, r->input,
                      t->maps[0] + v * lanes_bytes(p, lanes_input(p)));
         for (size_t i = 0; i < p->mapped; i++) {
             const struct lanes_stage *s = &p->stages[i];
             const size_t chosen = s->out.channels * s->out.size.h * s->out.size.w;
-            lanes_run_stage(
-                p, s, 1, t->maps[i] + v * lanes_bytes(p, &s->in),
-                t->maps[i + 1] + v * lanes_bytes(p, &s->out),
-                t->choices[i] == NULL ? NULL : t->choices[i] + v * chosen * p->lanes * p->size);
+            lanes_run_stage(p, s, 1, t->maps[i] + v * lanes_bytes(p, &s->in),
+                            t->maps[i + 1] + v * lanes_bytes(p, &s->out),
+                            t->choices[i] == NULL ? NULL
+                                                  : t->choices[i] + v * chosen * p->lanes * p->size,
+                            scratch);
         }
     }
     for (size_t i = p->mapped; i < p->count; i++) {
         const struct lanes_stage *s = &p->stages[i];
         lanes_run_stage(p, s, end - first, t->maps[i] + first * lanes_bytes(p, &s->in),
-                        t->maps[i + 1] + first * lanes_bytes(p, &s->out), NULL);
+                        t->maps[i + 1] + first * lanes_bytes(p, &s->out), NULL, scratch);
     }
     for (size_t v = first; v < end; v++) {
         const struct lanes_map *out = lanes_output(p);
@@ -73,7 +77,13 @@ int lanes_forward(struct lanes_tape *t, enum compute_type compute, const struct 
     struct forward_call r = {.tape = t, .input = input, .output = output};
     r.block = threads == 1 ? BLOCK_VECTORS : p->vectors / (2 * (size_t)threads);
     r.block = larger(smaller(r.block, BLOCK_VECTORS), 1);
+    r.worker_scratch = lanes_stage_scratch(p);
+    r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.worker_scratch));
+    if (r.scratch == NULL) {
+        return -1;
+    }
     pool_run(size_parts(p->vectors, r.block), threads, block_task, &r, token);
+    scratch_free(r.scratch);
     return 0;
 }
 

@@ -1,9 +1,8 @@
-/* Layers with lanes across images: plans stages, transposes images and runs a stage. */
+/* Layers with lanes across images: plans stages and transposes images. */
 #include "network/lanes_plan.h"
 
 #include <string.h>
 
-#include "base/cancel.h"
 #include "base/scratch.h"
 
 enum {
@@ -31,9 +30,13 @@ static struct lanes_map map_of(const struct shape *s)
     return map;
 }
 
-/* Sizes the border of the map that a convolution reads. */
-static void add_border(struct lanes_map *map, const struct layer *l, struct extent2 out)
+/* Sizes the border of the map that a convolution reads. Winograd reads whole tiles. */
+static void add_border(struct lanes_stage *s)
 {
+    const struct layer *l = &s->layer;
+    struct lanes_map *map = &s->in;
+    const struct extent2 out = {larger(s->computed.h, LANES_WINOGRAD_ROWS * s->winograd.tiles),
+                                s->computed.w};
     const size_t rows = (out.h - 1) * l->stride.h + (l->kernel.h - 1) * l->dilation.h + 1,
                  columns = (out.w - 1) * l->stride.w + (l->kernel.w - 1) * l->dilation.w + 1;
     map->before = l->before;
@@ -74,6 +77,40 @@ static void plan_sums(struct lanes_stage *s)
     s->unit_block = size_parts(s->units, calls);
 }
 
+/*
+ * Plans Winograd's algorithm for a convolution if it is faster. The costs are multiply-adds, and
+ * operations that take about as long: the input transform of a column of one channel, the output
+ * transform of a column of one filter. The sizes of the layer alone decide, so all images of all
+ * batches are computed in the same way.
+ */
+static void plan_winograd(const struct lanes_plan *p, struct lanes_stage *s)
+{
+    enum { INPUT_COST = 60, OUTPUT_COST = 60, TRANSFORM_BYTES = 512 << 10 };
+    const struct layer *l = &s->layer;
+    const size_t height = s->computed.h / s->unit * s->unit,
+                 width = s->computed.w / s->unit * s->unit,
+                 tiles = size_parts(height, LANES_WINOGRAD_ROWS),
+                 pitch = width + (l->kernel.w - 1) * l->dilation.w;
+    if (l->kernel.h != 5 || l->kernel.w > LANES_WINOGRAD_WIDTH || l->stride.h != 1 ||
+        l->stride.w != 1 || l->dilation.h != 1 || l->dilation.w != 1 || tiles == 0 || width == 0) {
+        return;
+    }
+    const size_t most = larger(s->channels, s->filters);
+    if (size_product_or_max(most, size_product_or_max(pitch, p->lanes * p->size)) >
+        TRANSFORM_BYTES / LANES_WINOGRAD_SUMS) {
+        return;
+    }
+    const double products = (double)s->channels * (double)s->filters * (double)l->kernel.w,
+                 direct = 5.0 * products * (double)height * (double)width,
+                 column = LANES_WINOGRAD_SUMS * products * (double)width +
+                          INPUT_COST * (double)s->channels * (double)pitch +
+                          OUTPUT_COST * (double)s->filters * (double)width;
+    if (1.2 * column * (double)tiles < direct) {
+        s->winograd.tiles = tiles;
+        s->winograd.width = width;
+    }
+}
+
 /* Makes stages of the layers. Returns false if a map is too large. */
 static bool make_stages(struct lanes_plan *p, const struct layer *layers, size_t count,
                         struct shape shape)
@@ -99,15 +136,16 @@ static bool make_stages(struct lanes_plan *p, const struct layer *layers, size_t
         if (layers[i].kind == LAYER_FLATTEN) { /* the same vectors in the same order */
             continue;
         }
-        if (layers[i].kind == LAYER_CONV2D) {
-            add_border(&s->in, &s->layer, s->computed);
-        }
         if (layers[i].kind == LAYER_CONV2D || layers[i].kind == LAYER_LINEAR) {
             plan_sums(s);
             p->multiplications = size_sum_or_max(
                 p->multiplications,
                 size_product_or_max(size_product_or_max(s->depth, layers[i].out),
                                     size_product_or_max(s->computed.h, s->computed.w)));
+        }
+        if (layers[i].kind == LAYER_CONV2D) {
+            plan_winograd(p, s);
+            add_border(s);
         }
         s->out = map_of(&shape);
         if (!finish_map(&s->in, p->lanes * p->size)) {
@@ -189,6 +227,43 @@ static void fill_conv(const struct lanes_plan *p, struct lanes_stage *s)
     }
 }
 
+size_t lanes_winograd_elements(const struct lanes_stage *s)
+{
+    return LANES_WINOGRAD_SUMS * s->filters * s->channels * s->layer.kernel.w;
+}
+
+void lanes_winograd_filters(const struct lanes_plan *p, const struct lanes_stage *s, char *out,
+                            bool transposed)
+{
+    for (size_t group = 0; group < s->layer.groups; group++) {
+        p->kernels->winograd_filters(out + group * lanes_winograd_elements(s) * p->size,
+                                     (const char *)s->layer.weight +
+                                         group * s->filters * s->depth * p->size,
+                                     s->filters, s->channels, s->layer.kernel.w, transposed);
+    }
+}
+
+static void take_winograd(const struct lanes_plan *p, struct lanes_stage *s, struct arena *arena)
+{
+    struct lanes_winograd *w = &s->winograd;
+    w->columns = arena_take(arena, w->width, sizeof *w->columns);
+    w->taps = arena_take(arena, s->channels * s->layer.kernel.w, sizeof *w->taps);
+    w->filters = arena_take(arena, s->layer.groups * lanes_winograd_elements(s), p->size);
+}
+
+static void fill_winograd(const struct lanes_plan *p, struct lanes_stage *s)
+{
+    struct lanes_winograd *w = &s->winograd;
+    const size_t width = s->layer.kernel.w;
+    for (size_t x = 0; x < w->width; x++) {
+        w->columns[x] = (ptrdiff_t)(x * p->lanes);
+    }
+    for (size_t i = 0; i < s->channels * width; i++) {
+        w->taps[i] = (ptrdiff_t)((i / width * s->in.pitch + i % width) * p->lanes);
+    }
+    lanes_winograd_filters(p, s, w->filters, false);
+}
+
 int lanes_plan(struct lanes_plan *p, enum compute_type compute, const struct layer *layers,
                size_t count, size_t images, struct shape shape)
 {
@@ -204,6 +279,9 @@ int lanes_plan(struct lanes_plan *p, enum compute_type compute, const struct lay
                 s->pixels = arena_take(&arena, outputs, sizeof *s->pixels);
                 s->outputs = arena_take(&arena, outputs, sizeof *s->outputs);
                 s->choices = arena_take(&arena, outputs, sizeof *s->choices);
+                if (s->winograd.tiles > 0) {
+                    take_winograd(p, s, &arena);
+                }
             } else if (s->layer.kind == LAYER_LINEAR) {
                 s->taps = arena_take(&arena, s->depth, sizeof *s->taps);
             }
@@ -217,6 +295,9 @@ int lanes_plan(struct lanes_plan *p, enum compute_type compute, const struct lay
         struct lanes_stage *s = &p->stages[i];
         if (s->layer.kind == LAYER_CONV2D) {
             fill_conv(p, s);
+            if (s->winograd.tiles > 0) {
+                fill_winograd(p, s);
+            }
         } else if (s->layer.kind == LAYER_LINEAR) {
             for (size_t k = 0; k < s->depth; k++) {
                 s->taps[k] = (ptrdiff_t)(k * p->lanes);
@@ -287,160 +368,4 @@ void lanes_scatter(const struct lanes_plan *p, const struct lanes_map *m, size_t
 {
     p->kernels->scatter((char *)images + v * p->lanes * m->total * p->size, m->total, vectors,
                         lanes_images(p, v), m->total);
-}
-
-static void run_conv2d(const struct lanes_plan *p, const struct lanes_stage *s, const char *input,
-                       char *output, char *choices)
-{
-    const struct layer *l = &s->layer;
-    const size_t vector = p->lanes * p->size, chosen = s->out.size.h * s->out.size.w;
-    struct lanes_conv c = {
-        .filter_step = s->depth,
-        .depth_step = 1,
-        .pixel_offsets = s->pixels,
-        .tap_offsets = s->taps,
-        .depth = s->depth,
-        .chain = s->chain,
-        .relu = s->relu,
-        .pool = s->pool,
-        .map_step = s->out.plane * p->lanes,
-        .output_offsets = s->outputs,
-        .choice_step = chosen * p->lanes,
-        .choice_offsets = s->choices,
-    };
-    lanes_clear_border(p, &s->out, output);
-    for (size_t group = 0; group < l->groups; group++) {
-        const size_t filter = group * s->filters;
-        c.weight = (const char *)l->weight + filter * s->depth * p->size;
-        c.bias = l->bias == NULL ? NULL : (const char *)l->bias + filter * p->size;
-        for (size_t unit = 0, n; unit < s->units && !cancel_poll_here(); unit += n) {
-            n = smaller(s->units - unit, s->unit_block);
-            const size_t in = group * s->channels * s->in.plane +
-                              unit * s->unit * l->stride.h * s->in.pitch,
-                         out = filter * s->out.plane + s->out.first + unit * s->out.pitch,
-                         chosen_at = filter * chosen + unit * s->out.size.w;
-            c.input = input + in * vector;
-            c.output = output + out * vector;
-            c.choices = choices == NULL ? NULL : choices + chosen_at * vector;
-            p->kernels->conv(&c, s->filters, n * s->unit_pixels);
-        }
-    }
-}
-
-/* Each vector of images is a pixel. */
-static void run_linear(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
-                       const char *input, char *output)
-{
-    enum { MOST = 16 };
-    ptrdiff_t inputs[MOST], outputs[MOST];
-    const size_t vector = p->lanes * p->size;
-    for (size_t v = 0; v < MOST; v++) {
-        inputs[v] = (ptrdiff_t)(v * s->in.total * p->lanes);
-        outputs[v] = (ptrdiff_t)(v * s->out.total * p->lanes);
-    }
-    struct lanes_conv c = {
-        .weight = s->layer.weight,
-        .filter_step = s->depth,
-        .depth_step = 1,
-        .pixel_offsets = inputs,
-        .tap_offsets = s->taps,
-        .depth = s->depth,
-        .chain = s->chain,
-        .bias = s->layer.bias,
-        .relu = s->relu,
-        .map_step = p->lanes,
-        .output_offsets = outputs,
-    };
-    for (size_t v = 0; v < vectors && !cancel_poll_here(); v += MOST) {
-        c.input = input + v * s->in.total * vector;
-        c.output = output + v * s->out.total * vector;
-        p->kernels->conv(&c, s->filters, smaller(vectors - v, MOST));
-    }
-}
-
-/* The pixels of window `at` along one axis: from the first one inside the image. */
-static size_t first_inside(size_t at, size_t stride, size_t padding, size_t dilation)
-{
-    const size_t begin = at * stride;
-    return begin >= padding ? 0 : size_parts(padding - begin, dilation);
-}
-
-static size_t last_inside(size_t at, size_t stride, size_t padding, size_t dilation, size_t kernel,
-                          size_t in)
-{
-    const size_t begin = at * stride, end = in + padding;
-    return begin >= end ? 0 : smaller(kernel, size_parts(end - begin, dilation));
-}
-
-size_t lanes_pool_window(const struct lanes_plan *p, const struct lanes_stage *s, size_t y,
-                         size_t x, struct lanes_window *w)
-{
-    const struct layer *l = &s->layer;
-    const struct extent2 in = s->in.size;
-    const size_t top = first_inside(y, l->stride.h, l->before.h, l->dilation.h),
-                 bottom =
-                     last_inside(y, l->stride.h, l->before.h, l->dilation.h, l->kernel.h, in.h),
-                 left = first_inside(x, l->stride.w, l->before.w, l->dilation.w),
-                 right = last_inside(x, l->stride.w, l->before.w, l->dilation.w, l->kernel.w, in.w);
-    w->rows = bottom > top ? bottom - top : 0;
-    w->columns = right > left ? right - left : 0;
-    w->row_step = l->dilation.h * s->in.pitch * p->lanes;
-    w->column_step = l->dilation.w * p->lanes;
-    if (w->rows == 0 || w->columns == 0) {
-        w->rows = 0;
-        return 0;
-    }
-    return (y * l->stride.h + top * l->dilation.h - l->before.h) * s->in.pitch + x * l->stride.w +
-           left * l->dilation.w - l->before.w;
-}
-
-static void run_max_pool2d(const struct lanes_plan *p, const struct lanes_stage *s,
-                           const char *input, char *output, char *choices)
-{
-    const size_t vector = p->lanes * p->size;
-    lanes_clear_border(p, &s->out, output);
-    for (size_t y = 0; y < s->out.size.h && !cancel_poll_here(); y++) {
-        for (size_t x = 0; x < s->out.size.w; x++) {
-            struct lanes_window w;
-            const size_t at = lanes_pool_window(p, s, y, x, &w);
-            for (size_t c = 0; c < s->in.channels; c++) {
-                const size_t to = c * s->out.plane + s->out.first + y * s->out.pitch + x,
-                             chosen = (c * s->out.size.h + y) * s->out.size.w + x;
-                p->kernels->max_pool(output + to * vector,
-                                     choices == NULL ? NULL : choices + chosen * vector,
-                                     input + (c * s->in.plane + s->in.first + at) * vector, &w);
-            }
-        }
-    }
-}
-
-static void run_relu(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
-                     const char *input, char *output)
-{
-    const size_t vector = p->lanes * p->size;
-    if (s->out.plane == s->out.size.h * s->out.size.w) {
-        p->kernels->relu(output, input, vectors * s->out.total);
-        return;
-    }
-    lanes_clear_border(p, &s->out, output);
-    for (size_t i = 0; i < s->out.channels * s->out.size.h; i++) {
-        const size_t c = i / s->out.size.h, y = i % s->out.size.h;
-        p->kernels->relu(output + (c * s->out.plane + s->out.first + y * s->out.pitch) * vector,
-                         input + (c * s->in.plane + s->in.first + y * s->in.pitch) * vector,
-                         s->out.size.w);
-    }
-}
-
-void lanes_run_stage(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
-                     const void *input, void *output, void *choices)
-{
-    if (s->layer.kind == LAYER_CONV2D) {
-        run_conv2d(p, s, input, output, choices);
-    } else if (s->layer.kind == LAYER_LINEAR) {
-        run_linear(p, s, vectors, input, output);
-    } else if (s->layer.kind == LAYER_MAX_POOL2D) {
-        run_max_pool2d(p, s, input, output, choices);
-    } else {
-        run_relu(p, s, vectors, input, output);
-    }
 }

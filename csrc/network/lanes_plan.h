@@ -27,6 +27,16 @@ struct lanes_map {
     size_t first, total; /* first vector that is not in the border; all vectors */
 };
 
+/* Winograd's algorithm for a convolution by kernels of five rows (kernels/lanes_kernels.h). Steps
+ * and offsets count elements. */
+struct lanes_winograd {
+    size_t tiles;       /* of rows; 0: the convolution is computed by its definition */
+    size_t width;       /* columns that are computed */
+    ptrdiff_t *columns; /* the offset of each of them */
+    ptrdiff_t *taps;    /* the offset of each column of each channel's kernel in a transform */
+    char *filters; /* the filter transforms of the groups, each (8, filters, channels, width) */
+};
+
 /* A layer and the layers fused into it. */
 struct lanes_stage {
     struct layer layer;
@@ -42,6 +52,7 @@ struct lanes_stage {
      * unit_pixels pixels; a kernel call computes up to unit_block units. */
     size_t unit, unit_block, units, unit_pixels;
     ptrdiff_t *taps, *pixels, *outputs, *choices;
+    struct lanes_winograd winograd;
 };
 
 struct lanes_plan {
@@ -67,6 +78,13 @@ bool lanes_apply(enum compute_type compute, const struct layer *layers, size_t c
 int lanes_plan(struct lanes_plan *plan, enum compute_type compute, const struct layer *layers,
                size_t count, size_t images, struct shape shape);
 void lanes_plan_free(struct lanes_plan *plan);
+
+/* The filter transforms of a stage with Winograd's algorithm. With `transposed`, those of a group
+ * are (8, channels, filters, width). */
+void lanes_winograd_filters(const struct lanes_plan *plan, const struct lanes_stage *stage,
+                            char *out, bool transposed);
+/* Elements of the filter transforms of a group. */
+size_t lanes_winograd_elements(const struct lanes_stage *stage);
 
 /* The map of the network's input or of its output. */
 const struct lanes_map *lanes_input(const struct lanes_plan *plan);
@@ -94,19 +112,5 @@ void lanes_gather(const struct lanes_plan *plan, const struct lanes_map *map, si
                   const void *images, void *vectors);
 void lanes_scatter(const struct lanes_plan *plan, const struct lanes_map *map, size_t v,
                    const void *vectors, void *images);
-
-/* The pixels of the window of output pixel (y, x) of a pool. Returns the offset of the first one,
- * in vectors from the first pixel of the input. */
-size_t lanes_pool_window(const struct lanes_plan *plan, const struct lanes_stage *stage, size_t y,
-                         size_t x, struct lanes_window *window);
-
-/*
- * Runs a stage on the calling thread. input and output hold `vectors` maps one after another;
- * vectors is 1 for stages that read images. Writes the border of the output. choices may be NULL;
- * otherwise the stage pools, and for each element of the output (without its border) the number of
- * the chosen pixel in its window is written, as an integer of the size of an element.
- */
-void lanes_run_stage(const struct lanes_plan *plan, const struct lanes_stage *stage, size_t vectors,
-                     const void *input, void *output, void *choices);
 
 #endif

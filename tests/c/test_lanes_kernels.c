@@ -1,6 +1,6 @@
 /* Checks the kernels of layers with lanes across images, of every instruction set that this machine
  * supports, against naive references. Arrays are guarded blocks of small integers, so that sums are
- * exact in any order. */
+ * exact in any order, except with Winograd's algorithm. */
 #include <math.h>
 #include <string.h>
 
@@ -278,6 +278,181 @@ static void check_unpool(void)
     guarded_release("lanes_unpool");
 }
 
+/* A tile of a convolution by kernels of five rows. */
+struct tile {
+    size_t width, channels, filters, columns, pitch; /* pitch: columns of the input */
+    const void *weight, *in;                         /* in: (channels, 8, pitch) vectors */
+};
+
+static double weight_at(const struct tile *t, size_t filter, size_t channel, size_t y, size_t x)
+{
+    return get(f64, t->weight, ((filter * t->channels + channel) * 5 + y) * t->width + x);
+}
+
+static void check_near(double got, double expected, double scale, const char *what)
+{
+    const double error = fabs(got - expected), limit = (f64 ? 1e-14 : 4e-6) * scale;
+    CHECK(error <= limit, "%s %s f%d: %a, not %a", isa, what, f64 ? 64 : 32, got, expected);
+}
+
+/* Output (y, x) of a filter by the definition. */
+static double convolved(const struct tile *t, size_t filter, size_t y, size_t x, size_t lane)
+{
+    double sum = 0;
+    for (size_t i = 0; i < t->channels * 5 * t->width; i++) {
+        const size_t c = i / t->width / 5, ky = i / t->width % 5, kx = i % t->width,
+                     at = (c * 8 + y + ky) * t->pitch + x + kx;
+        sum += weight_at(t, filter, c, ky, kx) * get(f64, t->in, at * kernels->lanes + lane);
+    }
+    return sum;
+}
+
+/* One filter's output transform, with and without pooling. sums: (8, columns) vectors. */
+static void check_winograd_output(const struct tile *t, size_t filter, const void *sums)
+{
+    const size_t lanes = kernels->lanes, size = size_of(f64);
+    const bool pool = below(2) == 0, odd = below(4) == 0;
+    const size_t rows = pool ? 2 * (1 + below(2)) : 1 + below(4), side = pool ? 2 : 1,
+                 width = t->columns / side;
+    void *check = guarded_alloc(lanes * size), *bias = numbers(f64, 1, 5),
+         *out = guarded_alloc(rows / side * width * lanes * size),
+         *choices = pool && below(3) > 0 ? guarded_alloc(rows / side * width * lanes * size) : NULL;
+    const double scale = 30 * (double)(t->channels * t->width);
+    memset(check, 0, lanes * size);
+    if (odd) {
+        put(f64, (void *)(uintptr_t)sums, below(8 * t->columns) * lanes, INFINITY);
+    }
+    const struct lanes_winograd_output o = {
+        .sums = sums,
+        .sum_step = t->columns * lanes,
+        .n = t->columns,
+        .rows = rows,
+        .bias = below(2) == 0 ? bias : NULL,
+        .relu = below(2) == 0,
+        .pool = pool,
+        .output = out,
+        .row_step = width * lanes,
+        .choices = choices,
+        .choice_row_step = width * lanes,
+        .check = check,
+    };
+    kernels->winograd_output(&o);
+    for (size_t lane = odd ? 1 : 0; lane < lanes; lane++) {
+        CHECK(get(f64, check, lane) == 0, "%s winograd_output: check of finite results", isa);
+        for (size_t i = 0; i < rows / side * width; i++) {
+            double largest = -INFINITY, values[4];
+            for (size_t v = 0; v < side * side; v++) {
+                values[v] = convolved(t, filter, i / width * side + v / side,
+                                      i % width * side + v % side, lane);
+                values[v] += o.bias == NULL ? 0 : get(f64, bias, 0);
+                largest = fmax(largest, values[v]);
+            }
+            const size_t at = i * lanes + lane;
+            check_near(get(f64, out, at), o.relu ? fmax(largest, 0) : largest, scale,
+                       "winograd_output");
+            if (choices != NULL) {
+                const long long choice = integer(choices, at);
+                CHECK(choice >= 0 && choice < 4, "%s: pixel %lld", isa, choice);
+                check_near(values[choice & 3], largest, scale, "chosen pixel");
+            }
+        }
+    }
+    if (odd && rows == 4) {
+        CHECK(isnan(get(f64, check, 0)), "%s winograd_output: infinity in a sum", isa);
+    }
+}
+
+/* The transforms of a tile of images, its products, and its outputs. */
+static void check_winograd(void)
+{
+    const size_t lanes = kernels->lanes, size = size_of(f64);
+    struct tile t = {.width = 1 + below(LANES_WINOGRAD_WIDTH),
+                     .channels = 1 + below(4),
+                     .filters = 1 + below(9),
+                     .columns = 2 * (1 + below(3))};
+    t.pitch = t.columns + t.width - 1;
+    t.weight = numbers(f64, t.filters * t.channels * 5 * t.width, 3);
+    t.in = numbers(f64, t.channels * 8 * t.pitch * lanes, 3);
+    const size_t kernel_count = t.filters * t.channels, in_step = t.channels * t.pitch * lanes,
+                 out_step = t.columns * lanes;
+    void *weights = guarded_alloc(8 * kernel_count * t.width * size),
+         *transform = guarded_alloc(8 * in_step * size), *sums = guarded_alloc(8 * out_step * size);
+    kernels->winograd_filters(weights, t.weight, t.filters, t.channels, t.width, false);
+    for (size_t c = 0; c < t.channels; c++) {
+        kernels->winograd_input((char *)transform + c * t.pitch * lanes * size, in_step,
+                                (const char *)t.in + c * 8 * t.pitch * lanes * size,
+                                t.pitch * lanes, t.pitch);
+    }
+    const size_t filter = below(t.filters);
+    for (size_t i = 0; i < 8 * out_step; i++) {
+        const size_t f = i / out_step, x = i / lanes % t.columns, lane = i % lanes;
+        double sum = 0;
+        for (size_t k = 0; k < t.channels * t.width; k++) {
+            const size_t c = k / t.width, kx = k % t.width;
+            sum +=
+                get(f64, weights, ((f * kernel_count + filter * t.channels + c) * t.width) + kx) *
+                get(f64, transform, f * in_step + (c * t.pitch + x + kx) * lanes + lane);
+        }
+        put(f64, sums, i, sum);
+    }
+    check_winograd_output(&t, filter, sums);
+    guarded_release("winograd");
+}
+
+/* The gradient of one channel's input, from the gradients of all filters. */
+static void check_winograd_gradient(void)
+{
+    const size_t lanes = kernels->lanes, size = size_of(f64), width = 1 + below(8),
+                 channels = 1 + below(4), filters = 1 + below(9), columns = 1 + below(6),
+                 in = columns + width - 1, step = filters * columns * lanes, first = below(8),
+                 end = first + 1 + below(8 - first), channel = below(channels);
+    const void *weight = numbers(f64, filters * channels * 5 * width, 3),
+               *gradient = numbers(f64, filters * 4 * columns * lanes, 3);
+    void *weights = guarded_alloc(8 * filters * channels * width * size),
+         *transform = guarded_alloc(8 * step * size), *sums = guarded_alloc(8 * in * lanes * size),
+         *out = numbers(f64, (end - first) * in * lanes, 9),
+         *before = guarded_alloc((end - first) * in * lanes * size),
+         *check = guarded_alloc(lanes * size);
+    const struct tile t = {.width = width, .channels = channels, .weight = weight};
+    memset(check, 0, lanes * size);
+    memcpy(before, out, (end - first) * in * lanes * size);
+    kernels->winograd_filters(weights, weight, filters, channels, width, true);
+    for (size_t r = 0; r < filters; r++) {
+        kernels->winograd_output_gradient((char *)transform + r * columns * lanes * size, step,
+                                          (const char *)gradient + r * 4 * columns * lanes * size,
+                                          columns * lanes, columns);
+    }
+    for (size_t i = 0; i < 8 * in * lanes; i++) {
+        const size_t f = i / lanes / in, x = i / lanes % in, lane = i % lanes;
+        double sum = 0;
+        for (size_t k = 0; k < filters * width; k++) {
+            const size_t r = k / width, kx = k % width;
+            if (x >= kx && x - kx < columns) {
+                sum += get(f64, weights, ((f * channels + channel) * filters + r) * width + kx) *
+                       get(f64, transform, f * step + (r * columns + x - kx) * lanes + lane);
+            }
+        }
+        put(f64, sums, i, sum);
+    }
+    kernels->winograd_input_gradient(out, in * lanes, first, end, sums, in * lanes, in, check);
+    for (size_t i = 0; i < (end - first) * in * lanes; i++) {
+        const size_t y = first + i / lanes / in, x = i / lanes % in, lane = i % lanes;
+        double sum = get(f64, before, i);
+        for (size_t k = 0; k < filters * 5 * width; k++) {
+            const size_t r = k / width / 5, ky = k / width % 5, kx = k % width;
+            if (y >= ky && y - ky < 4 && x >= kx && x - kx < columns) {
+                sum += weight_at(&t, r, channel, ky, kx) *
+                       get(f64, gradient, ((r * 4 + y - ky) * columns + x - kx) * lanes + lane);
+            }
+        }
+        check_near(get(f64, out, i), sum, 30 * (double)(filters * width), "input gradient");
+    }
+    for (size_t lane = 0; lane < lanes; lane++) {
+        CHECK(get(f64, check, lane) == 0, "%s input gradient: check of finite results", isa);
+    }
+    guarded_release("winograd_input_gradient");
+}
+
 int main(void)
 {
     size_t count;
@@ -298,6 +473,8 @@ int main(void)
                 check_products();
                 check_pools();
                 check_unpool();
+                check_winograd();
+                check_winograd_gradient();
             }
         }
     }

@@ -31,6 +31,8 @@ NETWORKS = {
     "groups": [conv(4, 24, 5, groups=2, padding=2), RELU, conv(24, 48, 3, groups=4, padding=1), POOL],
     "depthwise": [conv(4, 16, 3), RELU, conv(16, 32, 3, groups=16, padding=1), conv(32, 32, 1), POOL],
     "long sums": [conv(4, 40, 3), RELU, conv(40, 16, 5, padding=1), FLATTEN, ("Linear", (560, 300), {})],
+    "five rows": [conv(4, 20, 5, padding=(2, 3)), RELU, POOL, conv(20, 20, (5, 3), padding=(1, 2)), RELU],
+    "five rows, pool": [conv(4, 16, (5, 1), padding=(4, 0)), RELU, conv(16, 24, 5, padding=1, bias=False), POOL],
     "other pools": [
         conv(4, 32, 3),
         ("MaxPool2d", (3,), {"stride": 2, "padding": 1, "ceil_mode": True}),
@@ -95,6 +97,30 @@ def test_bits_of_an_image_depend_on_it_alone(rng, dtype):
     x[7], x[40] = np.nan, np.inf
     odd = np.isin(np.arange(61), (7, 40))
     np.testing.assert_array_equal(net(x)[~odd], whole[~odd])
+
+
+@both_dtypes
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_winograd_keeps_what_is_not_finite_in_its_image(rng, dtype):
+    """A NaN and an infinity reach the outputs and gradients that they reach in torch, and no other image's bits."""
+    ours, theirs = pair("five rows, pool", rng, dtype)
+    x = normal(rng, (40, *IMAGE), dtype)
+    (whole, pullback), odd = ours.vjp(x), np.isin(np.arange(40), (5, 30))
+    dy = normal(rng, whole.shape, dtype)
+    dx = pullback(dy)[0]
+    x[5, 1, 4, 4], x[30, 2, 3, 7] = np.nan, np.inf
+    dy[30, 3, 1, 2] = np.inf
+    tx = torch.tensor(x, requires_grad=True)
+    y, pullback = ours.vjp(x)
+    ty = theirs(tx)
+    assert_close(y, ty.detach(), RELATIVE[dtype] / 10)
+    np.testing.assert_array_equal(ours(x), y)
+    np.testing.assert_array_equal(y[~odd], whole[~odd])
+    ours_dx, gradients = pullback(dy)
+    np.testing.assert_array_equal(ours_dx[~odd], dx[~odd])
+    expected = torch.autograd.grad(ty, [tx, *theirs.parameters()], torch.from_numpy(dy))
+    for one, their in zip((ours_dx, *gradients.values()), expected, strict=True):
+        np.testing.assert_array_equal(np.isfinite(one), np.isfinite(their.numpy()))
 
 
 @both_dtypes

@@ -1,0 +1,296 @@
+/*
+ * Winograd convolution along the columns of images, for kernels of five rows with stride 1, with
+ * lanes across images, for one type. It is F(4, 5), a Toom-Cook algorithm with the points 0, 1/2,
+ * -1/2, 1, -1, 7/4, -7/4 and infinity: four output rows take 8 products instead of 20.
+ * lanes_template.h includes this file and describes the parameters; the contracts are in
+ * lanes_kernels.h.
+ *
+ * For one column, y = A' (G g * B' d), where d has eight elements, g five and y four. A and B are
+ * exact in binary. In float32 the error is about 8e-7 of the largest result, where the definition
+ * has 3e-7. The gradient of d is B (G g * A y'), where y' is the gradient of y.
+ *
+ * Two dimensions would take 36 products for four pixels instead of 40, and each transformed vector
+ * would meet each filter only once. In one dimension it also meets all columns of a kernel, so that
+ * the products need few loads.
+ */
+#ifndef WINOGRAD_SQUARES
+/* The squares of the points, and what follows from two or three of them. */
+#define WINOGRAD_POINTS {0.5, 1.0, 1.75}
+#define WINOGRAD_SQUARES {0.25, 1.0, 3.0625}
+#define WINOGRAD_SUMS {1.0 + 3.0625, 0.25 + 3.0625, 0.25 + 1.0}     /* of the other two */
+#define WINOGRAD_PRODUCTS {1.0 * 3.0625, 0.25 * 3.0625, 0.25 * 1.0} /* of the other two */
+#define WINOGRAD_S1 (0.25 + 1.0 + 3.0625)
+#define WINOGRAD_S2 (0.25 * 1.0 + 0.25 * 3.0625 + 1.0 * 3.0625)
+#define WINOGRAD_S3 (0.25 * 1.0 * 3.0625)
+/* The factors of the rows of G: the inverse product of the distances to all other points. */
+#define WINOGRAD_FACTORS \
+    {0.5 / (0.25 * (0.25 - 1.0) * (0.25 - 3.0625)), 0.5 / (1.0 * (1.0 - 0.25) * (1.0 - 3.0625)), \
+     0.5 / (3.0625 * (3.0625 - 0.25) * (3.0625 - 1.0))}
+#endif
+
+#define SET(x) LAYER_OP(set1)((LAYER_TYPE)(x))
+#define FMA LAYER_OP(fma)
+#define ADD LAYER_OP(add)
+#define MUL LAYER_OP(mul)
+#define EACH(i, n) _Pragma("GCC unroll 8") for (size_t i = 0; i < (n); i++)
+
+/* G g */
+INLINE void NAME(winograd_g)(LAYER_VECTOR to[8], const LAYER_VECTOR g[5])
+{
+    static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES,
+                        factors[] = WINOGRAD_FACTORS;
+    to[0] = MUL(SET(-1 / WINOGRAD_S3), g[0]);
+    EACH(i, 3)
+    {
+        const LAYER_VECTOR square = SET(squares[i]),
+                           even = FMA(square, FMA(square, g[4], g[2]), g[0]),
+                           odd = MUL(SET(points[i]), FMA(square, g[3], g[1]));
+        to[1 + 2 * i] = MUL(SET(factors[i]), ADD(even, odd));
+        to[2 + 2 * i] = MUL(SET(factors[i]), FMA(SET(-1), odd, even));
+    }
+    to[7] = g[4];
+}
+
+/* B' d */
+INLINE void NAME(winograd_b)(LAYER_VECTOR to[8], const LAYER_VECTOR d[8])
+{
+    static const double points[] = WINOGRAD_POINTS, sums[] = WINOGRAD_SUMS,
+                        products[] = WINOGRAD_PRODUCTS;
+    EACH(i, 2)
+    {
+        to[7 * i] =
+            FMA(SET(-WINOGRAD_S3), d[i],
+                FMA(SET(WINOGRAD_S2), d[2 + i], FMA(SET(-WINOGRAD_S1), d[4 + i], d[6 + i])));
+    }
+    EACH(i, 3)
+    {
+        const LAYER_VECTOR product = SET(products[i]), sum = SET(-sums[i]),
+                           even = FMA(product, d[2], FMA(sum, d[4], d[6])),
+                           odd = FMA(product, d[1], FMA(sum, d[3], d[5]));
+        to[1 + 2 * i] = FMA(SET(points[i]), odd, even);
+        to[2 + 2 * i] = FMA(SET(-points[i]), odd, even);
+    }
+}
+
+/* B m */
+INLINE void NAME(winograd_b_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR m[8])
+{
+    static const double points[] = WINOGRAD_POINTS, sums[] = WINOGRAD_SUMS,
+                        products[] = WINOGRAD_PRODUCTS;
+    to[0] = MUL(SET(-WINOGRAD_S3), m[0]);
+    to[1] = MUL(SET(-WINOGRAD_S3), m[7]);
+    to[2] = MUL(SET(WINOGRAD_S2), m[0]);
+    to[3] = MUL(SET(WINOGRAD_S2), m[7]);
+    to[4] = MUL(SET(-WINOGRAD_S1), m[0]);
+    to[5] = MUL(SET(-WINOGRAD_S1), m[7]);
+    to[6] = m[0];
+    to[7] = m[7];
+    EACH(i, 3)
+    {
+        const LAYER_VECTOR a = m[1 + 2 * i], b = m[2 + 2 * i], even = ADD(a, b),
+                           odd = MUL(SET(points[i]), FMA(SET(-1), b, a));
+        to[2] = FMA(SET(products[i]), even, to[2]);
+        to[4] = FMA(SET(-sums[i]), even, to[4]);
+        to[6] = ADD(to[6], even);
+        to[1] = FMA(SET(products[i]), odd, to[1]);
+        to[3] = FMA(SET(-sums[i]), odd, to[3]);
+        to[5] = ADD(to[5], odd);
+    }
+}
+
+/* A' m */
+INLINE void NAME(winograd_a)(LAYER_VECTOR to[4], const LAYER_VECTOR m[8])
+{
+    static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES;
+    to[0] = m[0];
+    to[1] = to[2] = SET(0);
+    to[3] = m[7];
+    EACH(i, 3)
+    {
+        const LAYER_VECTOR a = m[1 + 2 * i], b = m[2 + 2 * i], even = ADD(a, b),
+                           odd = MUL(SET(points[i]), FMA(SET(-1), b, a));
+        to[0] = ADD(to[0], even);
+        to[1] = ADD(to[1], odd);
+        to[2] = FMA(SET(squares[i]), even, to[2]);
+        to[3] = FMA(SET(squares[i]), odd, to[3]);
+    }
+}
+
+/* A y */
+INLINE void NAME(winograd_a_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR y[4])
+{
+    static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES;
+    to[0] = y[0];
+    EACH(i, 3)
+    {
+        const LAYER_VECTOR square = SET(squares[i]), even = FMA(square, y[2], y[0]),
+                           odd = MUL(SET(points[i]), FMA(square, y[3], y[1]));
+        to[1 + 2 * i] = ADD(even, odd);
+        to[2 + 2 * i] = FMA(SET(-1), odd, even);
+    }
+    to[7] = y[3];
+}
+
+static void NAME(winograd_filters)(void *out_void, const void *weight, size_t filters,
+                                   size_t channels, size_t width, bool transposed)
+{
+    LAYER_TYPE g[5 * LANES_WINOGRAD_WIDTH * LAYER_LANES],
+        sums[8][LANES_WINOGRAD_WIDTH * LAYER_LANES], row[LAYER_LANES][LANES_WINOGRAD_WIDTH];
+    const size_t count = filters * channels;
+    for (size_t k = 0; k < count; k += LAYER_LANES) {
+        const size_t n = count - k < LAYER_LANES ? count - k : LAYER_LANES;
+        NAME(lanes_gather)(g, (const LAYER_TYPE *)weight + k * 5 * width, 5 * width, n, 5 * width);
+        for (size_t x = 0; x < width; x++) {
+            LAYER_VECTOR from[5], to[8];
+            EACH(y, 5)
+            {
+                from[y] = LAYER_OP(load)(g + (y * width + x) * LAYER_LANES);
+            }
+            NAME(winograd_g)(to, from);
+            EACH(f, 8)
+            {
+                LAYER_OP(store)(sums[f] + x * LAYER_LANES, to[f]);
+            }
+        }
+        for (size_t f = 0; f < 8; f++) {
+            LAYER_TYPE *out = (LAYER_TYPE *)out_void + f * count * width;
+            NAME(lanes_scatter)(row, LANES_WINOGRAD_WIDTH, sums[f], n, width);
+            for (size_t i = 0; i < n; i++) {
+                const size_t filter = (k + i) / channels, channel = (k + i) % channels,
+                             at = transposed ? channel * filters + filter : k + i;
+                memcpy(out + at * width, row[i], width * sizeof *out);
+            }
+        }
+    }
+}
+
+static void NAME(winograd_input)(void *sums, size_t sum_step, const void *in_void, size_t row_step,
+                                 size_t n)
+{
+    LAYER_TYPE *out = sums;
+    const LAYER_TYPE *in = in_void;
+    for (size_t i = 0; i < n; i++, in += LAYER_LANES, out += LAYER_LANES) {
+        LAYER_VECTOR d[8], to[8];
+        EACH(y, 8)
+        {
+            d[y] = LAYER_OP(load)(in + y * row_step);
+        }
+        NAME(winograd_b)(to, d);
+        EACH(f, 8)
+        {
+            LAYER_OP(store)(out + f * sum_step, to[f]);
+        }
+    }
+}
+
+static void NAME(winograd_output_gradient)(void *sums, size_t sum_step, const void *in_void,
+                                           size_t row_step, size_t n)
+{
+    LAYER_TYPE *out = sums;
+    const LAYER_TYPE *in = in_void;
+    for (size_t i = 0; i < n; i++, in += LAYER_LANES, out += LAYER_LANES) {
+        LAYER_VECTOR y[4], to[8];
+        EACH(r, 4)
+        {
+            y[r] = LAYER_OP(load)(in + r * row_step);
+        }
+        NAME(winograd_a_transposed)(to, y);
+        EACH(f, 8)
+        {
+            LAYER_OP(store)(out + f * sum_step, to[f]);
+        }
+    }
+}
+
+static void NAME(winograd_input_gradient)(void *out_void, size_t row_step, size_t first, size_t end,
+                                          const void *sums, size_t sum_step, size_t n,
+                                          void *check_void)
+{
+    LAYER_TYPE *out = out_void;
+    const LAYER_TYPE *in = sums;
+    const LAYER_VECTOR zero = SET(0);
+    LAYER_VECTOR check = LAYER_OP(load)(check_void);
+    for (size_t i = 0; i < n; i++, in += LAYER_LANES, out += LAYER_LANES) {
+        LAYER_VECTOR m[8], x[8];
+        EACH(f, 8)
+        {
+            m[f] = LAYER_OP(load)(in + f * sum_step);
+        }
+        NAME(winograd_b_transposed)(x, m);
+        EACH(y, 8)
+        {
+            if (y >= first && y < end) {
+                LAYER_TYPE *at = out + (y - first) * row_step;
+                check = FMA(zero, x[y], check);
+                LAYER_OP(store)(at, ADD(LAYER_OP(load)(at), x[y]));
+            }
+        }
+    }
+    LAYER_OP(store)(check_void, check);
+}
+
+/* The 2 x 2 window whose rows are y and y + 1 of two columns of results, to `out`. */
+INLINE void NAME(winograd_pool)(const struct lanes_winograd_output *o, LAYER_TYPE *out,
+                                LAYER_INTEGER *choices, const LAYER_VECTOR window[4])
+{
+    LAYER_VECTOR largest;
+    if (choices != NULL) {
+        LAYER_TYPE values[4][LAYER_LANES];
+        EACH(v, 4)
+        {
+            LAYER_OP(store)(values[v], window[v]);
+        }
+        NAME(lanes_choose)(out, choices, (const LAYER_TYPE(*)[LAYER_LANES])values);
+        largest = LAYER_OP(load)(out);
+    } else {
+        largest =
+            LAYER_OP(max_propagating_nan)(LAYER_OP(max_propagating_nan)(window[0], window[1]),
+                                          LAYER_OP(max_propagating_nan)(window[2], window[3]));
+    }
+    LAYER_OP(store)(out, o->relu ? LAYER_OP(relu)(largest) : largest);
+}
+
+static void NAME(winograd_output)(const struct lanes_winograd_output *call)
+{
+    const struct lanes_winograd_output o = *call;
+    const LAYER_VECTOR zero = SET(0), bias = SET(o.bias == NULL ? 0 : *(const LAYER_TYPE *)o.bias);
+    const size_t columns = o.pool ? 2 : 1;
+    LAYER_VECTOR check = LAYER_OP(load)(o.check);
+    for (size_t i = 0; i < o.n; i += columns) {
+        LAYER_VECTOR y[2][4];
+        for (size_t x = 0; x < columns; x++) {
+            const LAYER_TYPE *in = (const LAYER_TYPE *)o.sums + (i + x) * LAYER_LANES;
+            LAYER_VECTOR m[8];
+            EACH(f, 8)
+            {
+                m[f] = LAYER_OP(load)(in + f * o.sum_step);
+            }
+            NAME(winograd_a)(y[x], m);
+            EACH(r, 4)
+            {
+                if (r < o.rows) {
+                    check = FMA(zero, y[x][r], check);
+                }
+                y[x][r] = ADD(y[x][r], bias);
+            }
+        }
+        LAYER_TYPE *out = (LAYER_TYPE *)o.output + i / columns * LAYER_LANES;
+        LAYER_INTEGER *choices =
+            o.choices == NULL ? NULL : (LAYER_INTEGER *)o.choices + i / columns * LAYER_LANES;
+        for (size_t r = 0; r < o.rows; r += columns, out += o.row_step) {
+            if (!o.pool) {
+                LAYER_OP(store)(out, o.relu ? LAYER_OP(relu)(y[0][r]) : y[0][r]);
+                continue;
+            }
+            const LAYER_VECTOR window[4] = {y[0][r], y[1][r], y[0][r + 1], y[1][r + 1]};
+            NAME(winograd_pool)(&o, out, choices, window);
+            choices = choices == NULL ? NULL : choices + o.choice_row_step;
+        }
+    }
+    LAYER_OP(store)(o.check, check);
+}
+#undef SET
+#undef FMA
+#undef ADD
+#undef MUL
+#undef EACH

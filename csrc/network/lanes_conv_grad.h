@@ -1,0 +1,81 @@
+#ifndef COSSIM_NETWORK_LANES_CONV_GRAD_H
+#define COSSIM_NETWORK_LANES_CONV_GRAD_H
+
+#include "base/scratch.h"
+#include "network/lanes_plan.h"
+
+/* The gradients of one convolution with lanes across images. */
+
+/* Input pixels of one residue modulo the stride. */
+struct phase {
+    size_t first, pixels; /* in the tables of pixels */
+    size_t taps_at, taps; /* first entry in the table of taps; taps of a filter */
+    size_t weights_at;    /* first element of its packed weights */
+};
+
+/* What the gradients of a convolution need. */
+struct conv_grad {
+    bool input;           /* is the gradient of its input wanted? */
+    struct lanes_map map; /* of the gradients of its output, before pooling */
+    /* The offset of each output pixel in that map and in the input. */
+    ptrdiff_t *gradients, *inputs;
+    /* By phase, for each input pixel: its offset in the map and in the gradient of the input. For
+     * each tap: its offset in the map. */
+    struct phase *phases;
+    size_t phase_count;
+    ptrdiff_t *pixels, *outputs, *taps;
+    char *weights; /* packed, [phase][filter's group][channel][filter][tap] */
+    /* Of Winograd's algorithm, as in struct lanes_winograd_gradients. */
+    ptrdiff_t *columns, *column_taps, *column_outputs;
+    char *filters;
+};
+
+static inline size_t vector_bytes(const struct lanes_plan *p)
+{
+    return p->lanes * p->size;
+}
+
+/* Bytes of a map without its border. */
+static inline size_t dense_bytes(const struct lanes_plan *p, const struct lanes_map *m)
+{
+    return m->channels * m->size.h * m->size.w * vector_bytes(p);
+}
+
+static inline bool is_dense(const struct lanes_map *m)
+{
+    return m->plane == m->size.h * m->size.w;
+}
+
+/* The taps of a phase along both axes, with the distances of their output pixels. Each list is as
+ * long as the longest side of a kernel. */
+struct tap_lists {
+    size_t *rows, *columns;
+    ptrdiff_t *row_offsets, *column_offsets;
+};
+
+/* Sizes everything that does not need memory; g->input is set. Takes the tables, then fills them.
+ */
+void conv_grad_plan(struct conv_grad *g, const struct lanes_stage *s);
+void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
+                    struct arena *arena);
+void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
+                    const struct tap_lists *lists);
+
+/* Writes the gradients of a convolution's output before pooling, with their border, and returns
+ * them. Returns `gradient` if that is what the map would hold. */
+const char *conv_grad_spread(const struct lanes_plan *p, const struct lanes_stage *s,
+                             const struct conv_grad *g, const char *choices, const char *gradient,
+                             char *map);
+
+/* The gradients of the filters, summed in each lane. With `add` they are added to the sums. */
+void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
+                      const struct conv_grad *g, const char *input, const char *map, bool add,
+                      char *sums);
+
+/* The gradient of the input, without a border. scratch has conv_grad_scratch bytes. */
+void conv_grad_input(const struct lanes_plan *p, const struct lanes_stage *s,
+                     const struct conv_grad *g, const char *map, char *output, char *scratch);
+size_t conv_grad_scratch(const struct lanes_plan *p, const struct lanes_stage *s,
+                         const struct conv_grad *g);
+
+#endif
