@@ -114,8 +114,9 @@ enum {
     LANES_WINOGRAD_WIDTH = 8 /* the largest width of a kernel */
 };
 
-/* Filter transform of weight (filters, channels, 5, width), to (8, filters, channels, width), or
- * with `transposed` to (8, channels, filters, width). */
+/* Filter transform of weight (filters, channels, 5, width), to (8, filters, channels, width). The
+ * output transform divides it by its scale. With `transposed` it is divided already, for the
+ * gradient of the input, and goes to (8, channels, filters, width). */
 typedef void lanes_winograd_filters_kernel(void *out, const void *weight, size_t filters,
                                            size_t channels, size_t width, bool transposed);
 

@@ -1,13 +1,14 @@
 /*
  * Winograd convolution along the columns of images, for kernels of five rows with stride 1, with
  * lanes across images, for one type. It is F(4, 5), a Toom-Cook algorithm with the points 0, 1/2,
- * -1/2, 1, -1, 7/4, -7/4 and infinity: four output rows take 8 products instead of 20.
+ * -1/2, 1, -1, 2, -2 and infinity: four output rows take 8 products instead of 20.
  * lanes_template.h includes this file and describes the parameters; the contracts are in
  * lanes_kernels.h.
  *
- * For one column, y = A' (G g * B' d), where d has eight elements, g five and y four. A and B are
- * exact in binary. In float32 the error is about 8e-7 of the largest result, where the definition
- * has 3e-7. The gradient of d is B (G g * A y'), where y' is the gradient of y.
+ * For one column, y = A' (G g * B' d), where d has eight elements, g five and y four. A, B and 45 G
+ * are exact in binary, and the division by 45 is the last operation. So small integers give exact
+ * results, and pooling meets the same ties as by the definition. The gradient of d is
+ * B (G g * A y'), where y' is the gradient of y.
  *
  * Two dimensions would take 36 products for four pixels instead of 40, and each transformed vector
  * would meet each filter only once. In one dimension it also meets all columns of a kernel, so that
@@ -15,17 +16,18 @@
  */
 #ifndef WINOGRAD_SQUARES
 /* The squares of the points, and what follows from two or three of them. */
-#define WINOGRAD_POINTS {0.5, 1.0, 1.75}
-#define WINOGRAD_SQUARES {0.25, 1.0, 3.0625}
-#define WINOGRAD_SUMS {1.0 + 3.0625, 0.25 + 3.0625, 0.25 + 1.0}     /* of the other two */
-#define WINOGRAD_PRODUCTS {1.0 * 3.0625, 0.25 * 3.0625, 0.25 * 1.0} /* of the other two */
-#define WINOGRAD_S1 (0.25 + 1.0 + 3.0625)
-#define WINOGRAD_S2 (0.25 * 1.0 + 0.25 * 3.0625 + 1.0 * 3.0625)
-#define WINOGRAD_S3 (0.25 * 1.0 * 3.0625)
-/* The factors of the rows of G: the inverse product of the distances to all other points. */
-#define WINOGRAD_FACTORS \
-    {0.5 / (0.25 * (0.25 - 1.0) * (0.25 - 3.0625)), 0.5 / (1.0 * (1.0 - 0.25) * (1.0 - 3.0625)), \
-     0.5 / (3.0625 * (3.0625 - 0.25) * (3.0625 - 1.0))}
+#define WINOGRAD_POINTS {0.5, 1.0, 2.0}
+#define WINOGRAD_SQUARES {0.25, 1.0, 4.0}
+#define WINOGRAD_SUMS {5.0, 4.25, 1.25}    /* of the other two */
+#define WINOGRAD_PRODUCTS {4.0, 1.0, 0.25} /* of the other two */
+#define WINOGRAD_S1 5.25
+#define WINOGRAD_S2 5.25
+#define WINOGRAD_S3 1.0
+/* G is kept times this number, so that it is exact in binary too. */
+#define WINOGRAD_SCALE 45.0
+/* The factors of the rows of G: WINOGRAD_SCALE by the product of the distances to all other
+ * points. */
+#define WINOGRAD_FACTORS {32.0, -10.0, 0.5}
 #endif
 
 #define SET(x) LAYER_OP(set1)((LAYER_TYPE)(x))
@@ -39,7 +41,7 @@ INLINE void NAME(winograd_g)(LAYER_VECTOR to[8], const LAYER_VECTOR g[5])
 {
     static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES,
                         factors[] = WINOGRAD_FACTORS;
-    to[0] = MUL(SET(-1 / WINOGRAD_S3), g[0]);
+    to[0] = MUL(SET(-WINOGRAD_SCALE / WINOGRAD_S3), g[0]);
     EACH(i, 3)
     {
         const LAYER_VECTOR square = SET(squares[i]),
@@ -48,7 +50,7 @@ INLINE void NAME(winograd_g)(LAYER_VECTOR to[8], const LAYER_VECTOR g[5])
         to[1 + 2 * i] = MUL(SET(factors[i]), ADD(even, odd));
         to[2 + 2 * i] = MUL(SET(factors[i]), FMA(SET(-1), odd, even));
     }
-    to[7] = g[4];
+    to[7] = MUL(SET(WINOGRAD_SCALE), g[4]);
 }
 
 /* B' d */
@@ -116,6 +118,14 @@ INLINE void NAME(winograd_a)(LAYER_VECTOR to[4], const LAYER_VECTOR m[8])
     }
 }
 
+/* Divides by 45. Dividing the remainder again corrects the quotient, so integer quotients are
+ * exact. */
+INLINE LAYER_VECTOR NAME(winograd_divide)(LAYER_VECTOR a)
+{
+    const LAYER_VECTOR inverse = SET(1 / WINOGRAD_SCALE), first = MUL(a, inverse);
+    return FMA(FMA(SET(-WINOGRAD_SCALE), first, a), inverse, first);
+}
+
 /* A y */
 INLINE void NAME(winograd_a_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR y[4])
 {
@@ -149,7 +159,8 @@ static void NAME(winograd_filters)(void *out_void, const void *weight, size_t fi
             NAME(winograd_g)(to, from);
             EACH(f, 8)
             {
-                LAYER_OP(store)(sums[f] + x * LAYER_LANES, to[f]);
+                LAYER_OP(store)
+                (sums[f] + x * LAYER_LANES, transposed ? NAME(winograd_divide)(to[f]) : to[f]);
             }
         }
         for (size_t f = 0; f < 8; f++) {
@@ -268,6 +279,7 @@ static void NAME(winograd_output)(const struct lanes_winograd_output *call)
             NAME(winograd_a)(y[x], m);
             EACH(r, 4)
             {
+                y[x][r] = NAME(winograd_divide)(y[x][r]);
                 if (r < o.rows) {
                     check = FMA(zero, y[x][r], check);
                 }
