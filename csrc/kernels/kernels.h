@@ -317,11 +317,14 @@ struct sq8_rows {
     size_t count, n;
     struct row_bounds bounds;
     const size_t *numbers; /* row r begins at codes + numbers[r] * step; NULL: + r * step */
+    /* Row r is also kept for bounds that reach thresholds[r]. */
+    const float *thresholds;
 };
 
 /*
  * Compares rows with a panel. Sets bit q of keep[r] to 0 if the bound of row r and query q is below
- * thresholds[q], else to 1. Returns true if any bit is 1. thresholds has SQ8_PANEL elements.
+ * thresholds[q] and below the threshold of the row, else to 1. Returns true if any bit is 1.
+ * thresholds has SQ8_PANEL elements.
  */
 typedef bool sq8_panel_kernel(uint32_t *keep, const struct sq8_rows *rows,
                               const struct sq8_panel *panel, const float *thresholds);

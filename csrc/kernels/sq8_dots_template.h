@@ -223,7 +223,8 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
     _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
     {
         const vf scale = vf_set1(b->scale[at[r]]), norm = vf_set1(b->norm[at[r]]),
-                 residual = vf_set1(b->residual[at[r]]), tail = vf_set1(b->tail[at[r]]);
+                 residual = vf_set1(b->residual[at[r]]), tail = vf_set1(b->tail[at[r]]),
+                 threshold = vf_set1(rows->thresholds[at[r]]);
         uint32_t below = 0;
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
@@ -233,7 +234,7 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
                 vf_fma(norm, vf_load(panel->residual + q), vf_mul(tail, vf_load(panel->tail + q))));
             const vf bound = vf_fma(vf_from_i32(sums[r * vectors + v]),
                                     vf_mul(scale, vf_load(panel->scale + q)), errors);
-            below |= vf_below(bound, vf_load(thresholds + q)) << q;
+            below |= vf_below(bound, vf_min(threshold, vf_load(thresholds + q))) << q;
         }
         keep[r] = ~below;
     }

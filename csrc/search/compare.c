@@ -46,7 +46,7 @@ static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w,
         const float bound =
             (float)(dots[i] + q->offset) * (b->scale[r] * q->scale) +
             (b->residual[r] * q->norm + b->norm[r] * q->residual + b->tail[r] * q->tail);
-        if (!(bound < unit_threshold(p, worker, queries[i]))) {
+        if (!(bound < pair_threshold(p, w, worker, r, queries[i]))) {
             queue_survivor(p, w, worker, first, r, queries[i]);
         }
     }
@@ -297,7 +297,12 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
     const double eps = p->search->eps;
     const float code_max = p->rows_are_codes ? UINT8_MAX : CODE_ZERO - 1,
                 longest = code_max * sqrtf((float)f->depth) * (1.0f + 0x1p-20f);
-    struct sq8_rows chunk = {w->codes, (ptrdiff_t)f->depth, rows, f->depth, w->bounds, NULL};
+    struct sq8_rows chunk = {.codes = w->codes,
+                             .step = (ptrdiff_t)f->depth,
+                             .count = rows,
+                             .n = f->depth,
+                             .bounds = w->bounds,
+                             .thresholds = w->row_thresholds};
     const size_t *numbers = numbers_of_chunk(p->search, first, rows);
     const size_t at = numbers == NULL ? corpus_row(p->search, first) : 0;
     if (p->rows_are_codes) {
@@ -337,8 +342,13 @@ static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilte
     const size_t size = heads->rotation.size,
                  at = numbers == NULL ? corpus_row(p->search, first) : 0;
     bounds_of_heads(heads->scales + at, numbers, rows, size, &w->head_bounds);
-    return (struct sq8_rows){heads->codes + at * size, (ptrdiff_t)size, rows, size,
-                             w->head_bounds,           numbers};
+    return (struct sq8_rows){.codes = heads->codes + at * size,
+                             .step = (ptrdiff_t)size,
+                             .count = rows,
+                             .n = size,
+                             .bounds = w->head_bounds,
+                             .numbers = numbers,
+                             .thresholds = w->row_thresholds};
 }
 
 /* The operands of a comparison: the codes of rows and queries, or their heads. */
@@ -367,7 +377,7 @@ static void find_zero_rows(struct prefilter_worker *w, const struct sq8_rows *ro
 static bool rules_out_zero(const struct prefilter *p, const struct prefilter_worker *w,
                            size_t worker, size_t query)
 {
-    return w->any_zero && exact_threshold(p, worker, query) > 0.0;
+    return w->any_zero && !p->search->mirrored && exact_threshold(p, worker, query) > 0.0;
 }
 
 /* Compares a chunk with the next queries, at most SQ8_QUERIES from `query` on, row by row. */
@@ -413,7 +423,7 @@ static void compare_panel(const struct prefilter *p, struct prefilter_worker *w,
 
 /* Prepares the comparison of a chunk: by its heads, unless heads are paused, else by its codes. */
 static struct comparison comparison_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
-                                             size_t first, size_t rows)
+                                             size_t worker, size_t first, size_t rows)
 {
     struct comparison c = {.queries = &p->coded};
     c.of_heads = p->use_heads && w->head_pause == 0;
@@ -429,7 +439,11 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
         w->head_pause -= w->head_pause > 0;
     }
     find_zero_rows(w, &c.rows);
-    if (p->block.queries > SQ8_QUERIES) {
+    for (size_t r = 0; r < rows && p->search->mirrored; r++) {
+        w->row_thresholds[r] = row_threshold(p, worker, first + r);
+    }
+    /* What is known of a query and the row before says nothing of the row as a query. */
+    if (p->block.queries > SQ8_QUERIES && !p->search->mirrored) {
         find_repeats(p, w, first, &c.rows);
     }
     return c;
@@ -465,7 +479,7 @@ size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, si
     if (gemm_is_cheaper(p, w, rows_done * queries)) {
         return 0;
     }
-    const struct comparison c = comparison_of_chunk(p, w, first, rows);
+    const struct comparison c = comparison_of_chunk(p, w, worker, first, rows);
     /*
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.

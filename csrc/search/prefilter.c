@@ -191,7 +191,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
                              : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t last = scratch_round(queries * sizeof(struct scored));
-    const size_t bounds = 8 * CHUNK * sizeof(float);
+    const size_t bounds = 9 * CHUNK * sizeof(float);
     const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) +
                            CHUNK * sizeof(uint32_t) + bounds + 4 * CHUNK;
@@ -236,6 +236,10 @@ static int plan_scratch(struct prefilter *p, char **memory)
         of_rows += 4 * CHUNK;
         w->head_bounds =
             (struct row_bounds){of_rows, of_rows + CHUNK, of_rows + 2 * CHUNK, of_rows + 3 * CHUNK};
+        w->row_thresholds = of_rows + 4 * CHUNK;
+        for (size_t r = 0; r < CHUNK; r++) {
+            w->row_thresholds[r] = INFINITY;
+        }
         w->keep_panel = (uint32_t *)(at += bounds);
         w->keep = (uint8_t *)(at += CHUNK * sizeof(uint32_t));
         w->measured = w->keep + CHUNK;
@@ -266,7 +270,7 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.code_chunk =
         p.rows_are_codes && s->codes == NULL && block->queries <= SQ8_QUERIES ? SMALL_CHUNK : CHUNK;
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
-    p.coarse_after_codes = p.use_codes && block->queries <= MAX_COARSE_AFTER_CODES;
+    p.coarse_after_codes = p.use_codes && (block->queries <= MAX_COARSE_AFTER_CODES || s->mirrored);
     const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;
     p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);
     const size_t tasks = size_parts(rows, p.task_rows);

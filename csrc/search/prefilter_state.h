@@ -85,6 +85,8 @@ struct prefilter_worker {
     uint32_t *keep_panel;          /* [CHUNK] */
     struct row_bounds bounds;      /* [CHUNK], of the codes */
     struct row_bounds head_bounds; /* [CHUNK] */
+    /* [CHUNK]: thresholds of the rows as queries, in a mirrored search; else infinity */
+    float *row_thresholds;
     /* pairs of the chunk that the heads have not ruled out */
     size_t head_survivors;
     /* pairs compared since the last decision on codes; pairs that passed */
@@ -144,6 +146,21 @@ static inline double exact_threshold(const struct prefilter *p, size_t worker, s
 /* Returns the threshold of a query that is scaled to norm 1. It is lowered by more than underflow
  * can change a score, because the bounds only cover relative errors. */
 float unit_threshold(const struct prefilter *p, size_t worker, size_t query);
+
+/*
+ * The threshold of a corpus row as a query, for scores with queries of norm 1. A query of another
+ * norm is scaled by max(|query|, eps) / |query| >= 1, so this threshold is low enough for it.
+ */
+float row_threshold(const struct prefilter *p, size_t worker, size_t row);
+
+/* A pair is ruled out if it is below the thresholds of both: of its query, and of row r of the
+ * chunk. */
+static inline float pair_threshold(const struct prefilter *p, const struct prefilter_worker *w,
+                                   size_t worker, size_t r, size_t query)
+{
+    const float threshold = unit_threshold(p, worker, query); /* may be NaN */
+    return w->row_thresholds[r] < threshold ? w->row_thresholds[r] : threshold;
+}
 
 /*
  * Computes the coarse dot products of a chunk's rows with `count` queries, their norms |x|, and the

@@ -15,22 +15,35 @@ static float float_at_most(double number)
     return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
 }
 
+/*
+ * A score is a dot product over a product of two norms, each clamped by eps. In double the
+ * score is 0 once that product is above 2^1024. A row that is not scaled has a norm of at most
+ * 2^250 (square_is_near_1), so the lost score is at most 2^250 * 2^250 / 2^1024.
+ */
+static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-520};
+
+/* Rounds a threshold down. Products of subnormal numbers take a hundred times as long, so small
+ * ones become a lower number. */
+static float lowered(double threshold)
+{
+    const float rounded = float_at_most(threshold);
+    return fabsf(rounded) < 0x1p-60f ? -0x1p-60f : rounded;
+}
+
 float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
 {
-    /*
-     * A score is a dot product over a product of two norms, each clamped by eps. In double the
-     * score is 0 once that product is above 2^1024. A row that is not scaled has a norm of at most
-     * 2^250 (square_is_near_1), so the lost score is at most 2^250 * 2^250 / 2^1024.
-     */
-    static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-520};
     const double threshold = exact_threshold(p, worker, query);
     if (isinf(p->threshold_factors[query])) { /* a query of zeros: all its scores are exactly 0 */
         return threshold > 0.0 ? INFINITY : -INFINITY;
     }
-    const float lowered =
-        float_at_most((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
-    /* Products of subnormal numbers take a hundred times as long. A lower threshold is valid. */
-    return fabsf(lowered) < 0x1p-60f ? -0x1p-60f : lowered;
+    return lowered((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
+}
+
+float row_threshold(const struct prefilter *p, size_t worker, size_t row)
+{
+    const double threshold =
+        threshold_at(p->search->result_handler, worker, candidate_number(p->search, row));
+    return threshold > 0.0 ? lowered(threshold - underflow[p->scores.compute]) : -INFINITY;
 }
 
 /*
@@ -117,11 +130,12 @@ void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t f
 
 /* Compares one row with one query, as prefilter_rows() does. */
 static bool coarse_rules_out(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                             size_t row, size_t query)
+                             size_t first, size_t r, size_t query)
 {
     const float *vector = p->unit_queries + query * p->plan.depth;
-    coarse_rows(p, w, row, 1, &vector, 1);
-    return is_below(p, w->dots[0], w->norms[0], w->divisors[0], unit_threshold(p, worker, query));
+    coarse_rows(p, w, first + r, 1, &vector, 1);
+    return is_below(p, w->dots[0], w->norms[0], w->divisors[0],
+                    pair_threshold(p, w, worker, r, query));
 }
 
 /* Computes the exact score of row r of the chunk at `first` and a query. */
@@ -179,8 +193,11 @@ static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_
     if (may_reuse) {
         *last = (struct scored){row, score};
     }
-    add_score(s, worker, query_number(s, p->block.query + query), candidate_number(s, first + r),
-              score);
+    const size_t i = query_number(s, p->block.query + query), j = candidate_number(s, first + r);
+    add_score(s, worker, i, j, score);
+    if (s->mirrored) {
+        add_score(s, worker, j, i, score);
+    }
 }
 
 void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
@@ -188,7 +205,7 @@ void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, 
 {
     for (size_t i = 0; i < w->queued; i++) {
         const size_t row = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
-        if (!p->coarse_after_codes || !coarse_rules_out(p, w, worker, first + row, query)) {
+        if (!p->coarse_after_codes || !coarse_rules_out(p, w, worker, first, row, query)) {
             rescore(p, w, worker, first, row, query);
         }
     }

@@ -14,6 +14,11 @@ enum {
     SINGLE_COST_CODES = 16,
     SINGLE_COST = 40,
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
+    /* The same in a mirrored search. Their vectors are read for each pair that passes the codes, so
+     * they stay in the cache. */
+    MIRRORED_BLOCK = 1024,
+    /* With fewer times the rows that are scored first, thresholds stay low for most of the time. */
+    MIN_MIRRORED_ROWS = 16,
     /*
      * With fewer queries, no rows are scored first: a tile would cost more than the higher
      * thresholds save.
@@ -28,9 +33,11 @@ enum {
  * thresholds, and prefilters the other rows. Without prefilter_pays, scores all rows exactly. */
 static int search_queries(const struct search *s, struct search_block *block, bool prefilter_pays)
 {
-    const size_t rows = block->rows, warm_up_rows = block->queries < MIN_WARM_UP_QUERIES
-                                                        ? 0
-                                                        : smaller(s->warm_up_rows, rows);
+    const size_t rows = block->rows;
+    size_t warm_up_rows = block->queries < MIN_WARM_UP_QUERIES ? 0 : smaller(s->warm_up_rows, rows);
+    if (s->mirrored && block->triangle) { /* pairs of the block's own rows are scored once */
+        warm_up_rows = block->query == 0 ? rows : smaller(warm_up_rows, block->query);
+    }
     block->rows = prefilter_pays ? warm_up_rows : rows;
     const int status = block->rows == 0 ? 0 : score_block(block, s->token);
     const size_t first = block->rows;
@@ -59,15 +66,23 @@ static int search_rows(const struct search *s)
     pair_scores_init(&scores, &call);
     const size_t queries = s->query_rows.size;
     const size_t max_depth = queries <= COARSE_QUERIES ? MAX_FLOAT_DEPTH : SQ8_MAX_DEPTH;
-    const bool prefilter_pays = s->depth.size >= MIN_PREFILTER_DEPTH &&
-                                s->depth.size <= max_depth && !s->mirrored && !s->without_prefilter;
+    const bool prefilter_pays =
+        s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= max_depth &&
+        !s->without_prefilter &&
+        (!s->mirrored ||
+         smaller(s->corpus_rows.size, queries) / MIN_MIRRORED_ROWS >= s->warm_up_rows);
+    size_t block_queries = QUERY_BLOCK;
+    if (s->mirrored && prefilter_pays) { /* of about the same size, a multiple of that of a panel */
+        const size_t even = size_parts(queries, size_parts(queries, MIRRORED_BLOCK));
+        block_queries = size_parts(even, SQ8_PANEL) * SQ8_PANEL;
+    }
     if (scores.symmetric && s->self && !prefilter_pays) {
         return score_block(&block, s->token);
     }
     block.triangle = scores.symmetric && s->self;
     for (block.query = 0; block.query < queries && !cancel_requested(s->token);
-         block.query += QUERY_BLOCK) {
-        block.queries = smaller(QUERY_BLOCK, queries - block.query);
+         block.query += block_queries) {
+        block.queries = smaller(block_queries, queries - block.query);
         block.rows = block.triangle ? block.query + block.queries : s->corpus_rows.size;
         const int status = search_queries(s, &block, prefilter_pays);
         if (status < 0) {

@@ -488,6 +488,9 @@ int topk_search(struct topk *t, const struct search *search_of_block)
      */
     const bool ordered = is_collecting(t) || s.filter != NULL;
     s.mirrored = s.self && !ordered;
+    if (s.mirrored) { /* thresholds rise faster, because a pair is a candidate of both rows */
+        s.warm_up_rows /= 2;
+    }
     /*
      * A block whose rows and queries are the same scores a pair once and adds a candidate for both
      * of its rows, so candidates do not come in ascending order. Only the block of the first rows

@@ -91,6 +91,30 @@ def test_neighbours_of_rows_that_repeat(dtype, kind):
             np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
 
 
+@pytest.mark.parametrize("kind", ["random", "alike", "repeated", "tiny", "not finite"])
+def test_neighbours_by_codes_are_those_of_other_searches(kind):
+    """A large set is compared with itself by codes, each pair once; with a copy, each pair twice."""
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((9000, 16), np.float32)
+    if kind == "alike":
+        x = x[0] + np.float32(0.01) * x
+    elif kind == "repeated":
+        x[2000:7000:3], x[1:9400:5] = x[7], 0
+    elif kind == "tiny":
+        x[::2] *= np.float32(1e-12)
+        x[1::4] *= np.float32(1e-38)
+    elif kind == "not finite":
+        x[5:9000:1000, 3], x[17, 2], x[8000] = np.nan, np.inf, -np.inf
+    k = 2
+    twice = cossim.topk(x, x.copy(), k + 1)
+    others = np.argsort(twice.indices == np.arange(len(x))[:, None], axis=1, kind="stable")[:, :k]
+    for threads in (1, 2):
+        with cossim.threads(threads):
+            found = cossim.topk(x, None, k) if threads == 1 else cossim.Index(x).topk(None, k)
+        np.testing.assert_array_equal(found.indices, np.take_along_axis(twice.indices, others, axis=1))
+        np.testing.assert_array_equal(found.values, np.take_along_axis(twice.values, others, axis=1))
+
+
 def test_scores_of_repeated_rows_are_those_of_single_pairs():
     x = _rows("f4")[1480:1680]
     scores = cossim.pairwise(x)
