@@ -121,7 +121,7 @@ INLINE void NAME(prefetch_rows)(const struct pixels *c, size_t first, size_t end
     for (size_t r = first; r < end; r++) {
         const char *row = (const char *)c->prefetch + r * c->prefetch_step * sizeof(PIXELS_TYPE);
         for (size_t at = 0; at < c->prefetch_bytes; at += LINE) {
-            __builtin_prefetch(row + at, 1);
+            __builtin_prefetch(row + at, 1, 2); /* to L2: L1 holds the weights */
         }
     }
 }
