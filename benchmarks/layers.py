@@ -21,7 +21,7 @@ CONVOLUTIONS = (
     ("28 x 28, as the image", (64, 16, 28, 28), (100, 16, 28, 28), 1, 0),
 )
 POOLED = (32, 64, 56, 56)
-WINDOWS = (2, 3, 5, 9, 13, 56)
+WINDOWS = ((2, 2), (3, 2), (5, 1), (9, 1), (13, 1), (56, 56))  # (window, stride): usual ones, pyramids, the whole image
 FEATURES = (32, 64, 28, 28)
 
 
@@ -63,25 +63,23 @@ def convolutions():
 
 
 def pooling():
-    """Pooling against torch."""
+    """Pooling against torch, in both of its layouts."""
     import torch
 
     functional, nn = torch.nn.functional, cossim.nn
-    x = _floats(POOLED)
-    tx = torch.from_numpy(x)
     calls = {
-        f"max_pool2d of {POOLED}, window {size}": (
-            lambda size=size: nn.max_pool2d(x, size, 1 if size < 56 else None),
-            lambda size=size: functional.max_pool2d(tx, size, 1 if size < 56 else None),
+        f"max_pool2d of {POOLED}, window {size}, stride {stride}": (
+            lambda x, size=size, stride=stride: nn.max_pool2d(x, size, stride),
+            lambda x, size=size, stride=stride: functional.max_pool2d(x, size, stride),
         )
-        for size in WINDOWS
+        for size, stride in WINDOWS
     }
-    calls[f"avg_pool2d of {POOLED}, window 2"] = lambda: nn.avg_pool2d(x, 2), lambda: functional.avg_pool2d(tx, 2)
+    calls[f"avg_pool2d of {POOLED}, window 2"] = lambda x: nn.avg_pool2d(x, 2), lambda x: functional.avg_pool2d(x, 2)
     calls[f"adaptive_avg_pool2d of {POOLED} to 1"] = (
-        lambda: nn.adaptive_avg_pool2d(x, 1),
-        lambda: functional.adaptive_avg_pool2d(tx, 1),
+        lambda x: nn.adaptive_avg_pool2d(x, 1),
+        lambda x: functional.adaptive_avg_pool2d(x, 1),
     )
-    yield from _against_torch(torch, calls, x.nbytes)
+    yield from _against_torch(torch, calls, _floats(POOLED), 1)
 
 
 def pointwise():
@@ -89,34 +87,40 @@ def pointwise():
     import torch
 
     functional, nn = torch.nn.functional, cossim.nn
-    x = _floats(FEATURES)
     means = [_floats(FEATURES[1:2]), np.abs(_floats(FEATURES[1:2])) + 1]
-    tx, torch_means = torch.from_numpy(x), [torch.from_numpy(mean) for mean in means]
-    yield from _against_torch(
-        torch,
-        {
-            f"relu of {FEATURES}": (lambda: nn.relu(x), lambda: functional.relu(tx)),
-            f"leaky_relu of {FEATURES}": (lambda: nn.leaky_relu(x), lambda: functional.leaky_relu(tx)),
-            f"gelu of {FEATURES}": (lambda: nn.gelu(x), lambda: functional.gelu(tx)),
-            f"batch_norm of {FEATURES}": (
-                lambda: nn.batch_norm(x, *means),
-                lambda: functional.batch_norm(tx, *torch_means),
-            ),
-            f"batch_norm of {FEATURES}, training": (
-                lambda: nn.batch_norm(x, None, None, training=True),
-                lambda: functional.batch_norm(tx, None, None, training=True),
-            ),
-        },
-        2 * x.nbytes,
-    )
+    torch_means = [torch.from_numpy(mean) for mean in means]
+    calls = {
+        f"relu of {FEATURES}": (nn.relu, functional.relu),
+        f"leaky_relu of {FEATURES}": (nn.leaky_relu, functional.leaky_relu),
+        f"gelu of {FEATURES}": (nn.gelu, functional.gelu),
+        f"batch_norm of {FEATURES}": (
+            lambda x: nn.batch_norm(x, *means),
+            lambda x: functional.batch_norm(x, *torch_means),
+        ),
+        f"batch_norm of {FEATURES}, training": (
+            lambda x: nn.batch_norm(x, None, None, training=True),
+            lambda x: functional.batch_norm(x, None, None, training=True),
+        ),
+    }
+    yield from _against_torch(torch, calls, _floats(FEATURES), 2)
 
 
-def _against_torch(torch, calls, nbytes):
-    """Yields a case for each title -> (call of cossim, call of torch)."""
+def _against_torch(torch, calls, x, passes):
+    """Yields a case for each title -> (function of cossim, function of torch).
+
+    passes: how many arrays of the size of x are read and written.
+    """
+    tx = torch.from_numpy(x)
+    last = tx.to(memory_format=torch.channels_last)
     for title, (ours, theirs) in calls.items():
-        candidates = {"cossim": ours, "torch": _inference(torch, theirs)}
-        _check(candidates, rtol=1e-4)
-        yield Case(title, candidates, goals=[(["torch"], 0.8)], bytes_read=nbytes)
+        candidates = {
+            "cossim": lambda: ours(x),
+            "torch": _inference(torch, lambda: theirs(tx)),
+            "torch channels_last": _inference(torch, lambda: theirs(last)),
+        }
+        _check(candidates)
+        goals = [(["torch", "torch channels_last"], 0.8)]
+        yield Case(title, candidates, goals=goals, bytes_read=passes * x.nbytes)
 
 
 BENCHES = {bench.__name__: bench for bench in (convolutions, pooling, pointwise)}

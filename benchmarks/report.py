@@ -12,7 +12,7 @@ class Table:
     title: str
     text: str
     # Column -> names of candidates, of which the fastest counts; other candidates have a column of their own. None: a
-    # column for each library, whichever of its functions is compared.
+    # column for each library; its functions may differ from row to row.
     columns: dict | None = field(default_factory=dict)
     plot: str = ""
 
@@ -195,7 +195,7 @@ def _line(result):
 
 
 def _is_row(result):
-    """Says whether a result is a row of the table: a time, beside that of another library or as its case says."""
+    """Says whether a result is a row of the table: it holds times, and names another library or was meant as a row."""
     times = "seconds" in result["candidates"][0]
     return times and (result["in table"] or any(_library(row["name"]) for row in result["candidates"]))
 

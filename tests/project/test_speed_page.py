@@ -60,7 +60,7 @@ def test_a_library_has_one_column_where_its_functions_differ_from_row_to_row():
     assert lines == ["| work | 1 ms | 4 |  |", "| work | 1 ms | 500 |  |", "| work | 1 ms |  | **0.9** |"]
 
 
-def test_rows_are_times_beside_another_library_and_all_else_are_lines():
+def test_rows_compare_times_with_another_library_and_all_other_results_are_lines():
     (result,) = measured("New", "2026-02-01", **{"random rows": 0.5})["results"]
     result["in table"] = False
     assert not report._is_row(result)
