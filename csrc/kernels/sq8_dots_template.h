@@ -168,9 +168,10 @@ static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *squa
 }
 
 /*
- * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries, which is a compile-time constant.
- * Each lane sums for one query, so nothing is added across lanes. Sets keep[i] for row i. If
- * `prefetches`, another constant, prefetches as many bytes as the rows have, from `ahead` on.
+ * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries; `vectors` is a compile-time
+ * constant. Each lane belongs to one query, so nothing is added across lanes. Sets keep[i] for row
+ * at[i]. If `prefetches`, another constant, prefetches as many bytes as the rows have, from `ahead`
+ * on.
  */
 INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
                                               const size_t *at, const struct sq8_panel *panel,

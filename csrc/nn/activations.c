@@ -12,7 +12,7 @@ static activation_kernel *kernel_of(const struct activation_call *call)
                                           : kernels->gelu_tanh;
 }
 
-/* Elements of a task, and the multiplications that one element costs. */
+/* BLOCK: elements of a task. cost: the time of one element, in multiplications. */
 enum { BLOCK = 4096 };
 static const size_t cost[ACTIVATIONS] = {[LEAKY_RELU] = 1, [GELU] = 8, [GELU_TANH] = 8};
 

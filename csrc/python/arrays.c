@@ -6,9 +6,9 @@
 #include "results/filter.h"
 
 /*
- * Converts all objects before it reads the memory of any, because converting one can run user code
- * that changes another. With rows, checks them as check_rows does. Returns a tuple of plain arrays
- * that keep the memory in place, or NULL with an error set.
+ * Converts all objects before it reads the memory of any array, because converting one object can
+ * run user code that changes another. If `rows` is set, checks the arrays as check_rows does.
+ * Returns a tuple of plain arrays that keep the memory in place, or NULL with an error set.
  */
 static PyObject *views_of(const char *function, PyObject *names, PyObject *objects, bool rows,
                           struct array_argument *arguments)

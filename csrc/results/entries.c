@@ -15,7 +15,8 @@ static void insertion_sort(struct entry *entries, size_t n)
     }
 }
 
-/* A position below n. Its choice does not follow any order that entries are likely to have. */
+/* Returns a pseudo-random position below n. Pivots at such positions keep quickselect fast for
+ * every order that entries are likely to have. */
 static size_t some_position(uint64_t *state, size_t n)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX generator */
@@ -30,8 +31,9 @@ static void swap(struct entry *a, struct entry *b)
 }
 
 /*
- * Chooses the median of three entries, and moves the entries before it to the front and itself
- * behind them. Returns its position. The loop has no branch that could be predicted wrongly.
+ * Chooses the median of three entries as the pivot. Moves the entries that come before the pivot to
+ * the front and the pivot behind them. Returns the pivot's position. The loop has no branch that
+ * the processor could mispredict.
  */
 static size_t partition(struct entry *entries, size_t n, uint64_t *state)
 {

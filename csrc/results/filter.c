@@ -72,7 +72,7 @@ size_t bitmap_of_numbers(const int64_t *numbers, size_t count, size_t n, uint64_
     return set;
 }
 
-/* Returns word `word` of a bitmap without the bits outside of [first, end). */
+/* Returns word `word` of a bitmap, with the bits outside of [first, end) cleared. */
 static uint64_t word_within(const uint64_t *bits, size_t word, size_t first, size_t end)
 {
     uint64_t within = bits[word];
@@ -103,7 +103,7 @@ size_t bitmap_numbers(const uint64_t *bits, size_t first, size_t n, size_t *numb
         if (bits[word] == 0) {
             continue;
         }
-        const size_t base = word * WORD - first; /* may wrap; the sum below does not */
+        const size_t base = word * WORD - first; /* may wrap below 0; the sums in the loop do not */
         for (uint64_t within = word_within(bits, word, first, end); within != 0 && count < most;
              within &= within - 1) {
             numbers[count++] = base + (size_t)__builtin_ctzll(within);

@@ -128,7 +128,7 @@ void range_free(struct range_result *r)
 }
 
 /* Turns counts into start positions, for a sorted list of numbers below `size`. On entry,
- * counts[n + 1] tells how often the number n occurs. On return, counts[n] is the position of the
+ * counts[n + 1] says how often the number n occurs. On return, counts[n] is the position of the
  * first n. */
 static void counts_to_starts(size_t *counts, size_t size)
 {

@@ -12,7 +12,8 @@ enum { LANES = 8 };
  */
 static const float MIN_CODED = 0x1p-60f;
 
-/* The queries of a panel after `first`, and the queries that its codes have room for. */
+/* Returns the width of the panel that begins at query `first`: the number of queries for which its
+ * codes have room. */
 static size_t panel_width(size_t queries, size_t first)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;

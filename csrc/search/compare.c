@@ -271,7 +271,7 @@ static size_t multiply_rows(struct prefilter_worker *w, const struct sq8_rows *r
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     const size_t count = smaller(SQ8_QUERIES, queries->queries - query);
     const int8_t *codes[SQ8_QUERIES];
-    for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first */
+    for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first one */
         codes[q] = queries->codes + (query + (q < count ? q : 0)) * queries->step;
     }
     (is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, squares, rows, codes,

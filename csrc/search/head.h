@@ -22,13 +22,13 @@
  *     x.q <= (R x).(R q) + d |x_r| |q_r| + |x_t| |q_t|      (Cauchy-Schwarz)
  *     |x_t|^2 = |x|^2 - |x_r|^2 <= |x|^2 - |R x|^2 / (1 + d)
  *
- * The product of the heads is bounded as that of other codes (quantize.h): residual is the distance
- * of R x from its codes, tail an upper bound of |x_t|. R x is computed as H dot products of floats,
- * each with an error of at most dot_error(D) |r_i| |x|; so its error is at most
- * head_error() |x|, where head_error() = dot_error(D) sqrt(H (1 + d)). Both residuals
- * include it. d |x_r| |q_r| <= 1.1 d (|x'| + residual) is in the residual of the query, and 2^-17
- * in its residual and its tail cover the rounding of the bound and of the exact score, which are in
- * proportion to |x_r| and |x_t|.
+ * The product of the heads is bounded like the product of other codes (quantize.h): residual is the
+ * distance of R x from its codes, and tail is an upper bound of |x_t|. R x is computed as H dot
+ * products of floats, each with an error of at most dot_error(D) |r_i| |x|; so its error is at most
+ * head_error() |x|, where head_error() = dot_error(D) sqrt(H (1 + d)). Both residuals include it. d
+ * |x_r| |q_r| <= 1.1 d (|x'| + residual) is in the residual of the query, and 2^-17 in its residual
+ * and its tail cover the rounding of the bound and of the exact score, which are in proportion to
+ * |x_r| and |x_t|.
  */
 
 /* The largest error of a rotation that the bounds allow for. */

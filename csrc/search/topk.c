@@ -38,7 +38,8 @@ struct collected {
     struct entry *entries;
 };
 
-/* Collected candidates are those of a block of queries, so each pair is scored for each query. */
+/* True if candidates are collected. They belong to one block of queries, so a pair of two queries
+ * is scored twice, once for each query. */
 static bool is_collecting(const struct topk *t)
 {
     return t->k > MAX_SORTED;

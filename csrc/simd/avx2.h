@@ -345,7 +345,8 @@ static inline vi vi_add_squares(vi sums, vc bytes)
     return _mm256_add_epi32(
         sums, _mm256_add_epi32(_mm256_madd_epi16(low, low), _mm256_madd_epi16(high, high)));
 }
-/* The addition is inline assembly, because gcc 12 gives each sum a second register, and spills. */
+/* The addition is inline assembly, because gcc 12 would use two registers for each sum and then
+ * spill registers to the stack. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     __m256i products =

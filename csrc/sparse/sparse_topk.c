@@ -225,10 +225,8 @@ static void score_rows(const struct topk_job *job, struct topk_worker *w,
     }
 }
 
-/*
- * Offers candidates that have no common column with the query. They score 0, or NaN where a norm is
- * NaN or 0. No more than k that score 0 can be among the k best: those of the lowest index.
- */
+/* Adds candidates that share no column with the query. They score 0, or NaN if a norm is NaN or 0.
+ * Of those that score 0, only the k with the lowest indices can be among the k best. */
 static void add_untouched(const struct topk_job *job, struct topk_worker *w,
                           const struct postings_block *block, size_t query)
 {
