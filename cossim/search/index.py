@@ -278,7 +278,7 @@ class Index:
         """
         name = "Index.add"
         if type(rows) is np.ndarray:
-            new = blocks.Rows(*_core.as_rows(name, ("rows",), (rows,)), None)
+            new = blocks.Rows(_core.as_rows(name, ("rows",), (rows,))[0], None)
         else:
             new = rows_of(name, rows=rows)[0].with_array()
         if self.binary:

@@ -247,8 +247,8 @@ def _copy_rows(to, rows, places=None):
         return
     ends = np.flatnonzero(places[1:] != places[:-1] + 1) + 1
     if rows[:1].nbytes * len(places) >= RUN_BYTES * (len(ends) + 1):  # twice as fast as np.take
-        starts, ends = [0, *ends.tolist()], [*ends.tolist(), len(places)]
-        for first, last, place in zip(starts, ends, places[starts].tolist(), strict=True):
+        firsts = [0, *ends.tolist()]
+        for first, last, place in zip(firsts, [*firsts[1:], len(places)], places[firsts].tolist(), strict=True):
             to[first:last] = rows[place : place + last - first]
         return
     if rows.flags.c_contiguous and rows.flags.aligned and rows.dtype == to.dtype:

@@ -14,19 +14,20 @@ from cossim.search.blocks import (
     BlockwiseSearch,
     Options,
     Request,
-    check_corpus,
+    check_elements,
     max_pairs_argument,
     memory_argument,
     rows_of,
     threshold_argument,
 )
+from cossim.search.filters import checked
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
     from numpy.typing import NDArray
 
-    from cossim._typing import Number, Progress, Rows
+    from cossim._typing import Array, Number, Progress, Rows
 
 # deduplicate takes this many rows at a time: it compares them with the rows kept so far, then with each other. All
 # similar pairs of one block are in memory at once.
@@ -54,6 +55,8 @@ def deduplicate(
     x: Rows,
     threshold: Number,
     *,
+    where: Array | None = None,
+    exclude: Array | None = None,
     eps: Number = _core.DEFAULT_EPS,
     memory: SupportsIndex | None = None,
     progress: Progress | None = None,
@@ -70,6 +73,10 @@ def deduplicate(
         Rows are vectors, as for pairs_above.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores.
+    where : array_like of bool (N,) or of int (n,), optional
+        The rows to look at: a mask or row numbers. Other rows are neither kept nor like another.
+    exclude : array_like of int (m,), optional
+        Rows that are left out; -1 stands for none.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     memory : int, optional
@@ -82,14 +89,14 @@ def deduplicate(
     -------
     Deduplicated
         kept: int64, the rows to keep, ascending. like: int64, shape (N,), for each row the first kept row that it is
-        like, or its own number.
+        like, or its own number; -1 for rows that are left out.
 
     Raises
     ------
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], x has no rows, or a file has no rows of vectors.
+        threshold is outside [-1, 1], where or exclude do not fit x, or a file has no rows of vectors.
 
     Examples
     --------
@@ -108,24 +115,30 @@ def deduplicate(
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
     (rows,) = rows_of(name, x=x)
-    check_corpus(name, "x", rows.array)
-    like = np.arange(len(rows), dtype=np.int64)
+    check_elements(name, "x", rows.array)
+    mask, excluded = checked(name, where, exclude, 1, len(rows), True)
+    mask = np.ones(len(rows), bool) if mask is None else np.array(mask.reshape(-1))
+    if excluded is not None:
+        mask[excluded[excluded >= 0]] = False
+    like = np.where(mask, np.arange(len(rows)), -1)
     kept, kept_rows = np.empty(0, np.int64), np.empty((0, rows.array.shape[1]), rows.array.dtype)
     with reporting(progress, name, "rows") as report:
-        for first, block in rows.blocks(BLOCK_ROWS):
+        for first, whole in rows.blocks(BLOCK_ROWS, wanted=lambda first, last: bool(mask[first:last].any())):
+            chosen = np.flatnonzero(mask[first : first + len(whole)])
+            block, numbers = whole if len(chosen) == len(whole) else whole[chosen], first + chosen
             match = np.full(len(block), -1, np.int64)
             if len(kept):
                 request = Request(name, kept_rows[: len(kept)], block, 0, 0, False, eps, None)
                 _core.first_match(request, match, threshold=threshold)
-            like[first : first + len(block)][match >= 0] = kept[match[match >= 0]]
+            like[numbers[match >= 0]] = kept[match[match >= 0]]
             rest = np.flatnonzero(match < 0)
             first_like = _first_like(name, block[rest], threshold, eps)
-            like[first + rest] = first + rest[first_like]
+            like[numbers[rest]] = numbers[rest[first_like]]
             new = rest[first_like == np.arange(len(rest))]
             kept_rows = _with_rows(kept_rows, len(kept), block[new])
-            kept = np.concatenate((kept, first + new))
+            kept = np.concatenate((kept, numbers[new]))
             if report is not None:
-                report(first + len(block), len(rows))
+                report(first + len(whole), len(rows))
     return Deduplicated(kept, like)
 
 
@@ -201,7 +214,7 @@ def communities(
     TypeError
         An argument has the wrong type.
     ValueError
-        threshold is outside [-1, 1], min_size is below 1, x has no rows, or there are more than max_pairs pairs.
+        threshold is outside [-1, 1], min_size is below 1, or there are more than max_pairs pairs.
 
     Examples
     --------
@@ -215,8 +228,10 @@ def communities(
     min_size = size_argument(name, "min_size", min_size, 1)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
     (rows,) = rows_of(name, x=x)
-    check_corpus(name, "x", rows.array)
+    check_elements(name, "x", rows.array)
     count = len(rows)
+    if not count:
+        return []
     min_size = min(min_size, count)
     with reporting(progress, name) as report:
         i, j, values = BlockwiseSearch(rows, None, Options(name, eps, memory, report)).pairs_above(threshold, max_pairs)

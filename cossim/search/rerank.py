@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument, number_argument, size_argument
+from cossim._arguments import eps_argument, length_argument, number_argument, size_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim._progress import reporting
-from cossim.search.blocks import check_corpus, check_k, rows_of, score_dtype
-from cossim.search.functions import topk
+from cossim.search.blocks import BlockwiseSearch, Options, check_elements, rows_of, score_dtype
+from cossim.search.filters import checked, filter_argument
 from cossim.search.index import Index
 from cossim.search.results import TopK
 
@@ -34,6 +34,8 @@ def diverse(
     weight: Number = 0.5,
     fetch: SupportsIndex | None = None,
     *,
+    where: Array | None = None,
+    exclude: Array | None = None,
     eps: Number = _core.DEFAULT_EPS,
 ) -> TopK:
     """Chooses k rows of corpus that are similar to the query but not to each other: maximal marginal relevance.
@@ -53,12 +55,14 @@ def diverse(
         Rows are vectors, as for topk. Rows that are read block by block, such as those of Parquet or HDF5, are read
         into memory.
     k : int
-        From 1 to N, or to fetch.
+        At least 1. Places that no row fills have the index -1 and the value NaN.
     weight : float
         From 0 to 1. 1 is topk; 0 only looks for rows unlike each other.
     fetch : int, optional
         Choose among the fetch rows most similar to the query, which takes fetch similarities for each row chosen
         instead of N. None chooses among all rows.
+    where, exclude : array_like, optional
+        The rows to choose from, and rows that are left out, as for topk.
     eps : float
         The smallest norm to divide by; zero rows score 0.
 
@@ -73,7 +77,7 @@ def diverse(
     TypeError
         An argument has the wrong type.
     ValueError
-        k, weight or fetch is out of range, the corpus is empty, or the rows have different lengths.
+        k, weight or fetch is out of range, the rows have different lengths, or where or exclude do not fit the corpus.
 
     Examples
     --------
@@ -83,24 +87,30 @@ def diverse(
     array([1, 3])
     >>> cossim.diverse(np.array([1.0, 0.1]), corpus, 2, weight=0.55).indices
     array([1, 2])
+    >>> cossim.diverse(np.array([1.0, 0.1]), corpus, 2, where=[2, 3]).indices
+    array([2, 3])
     """
     name = "diverse"
-    k, weight, eps = integer_argument(name, "k", k), number_argument(name, "weight", weight), eps_argument(name, eps)
+    k, weight, eps = length_argument(name, "k", k), number_argument(name, "weight", weight), eps_argument(name, eps)
     if not 0 <= weight <= 1:
         raise ValueError(_errors.WEIGHT.format(function=name, weight=weight))
     vectors = _core.as_array(name, "query", query)
     x, y = rows_of(name, query=np.atleast_2d(vectors), corpus=corpus)
-    check_corpus(name, "corpus", y.array)
+    check_elements(name, "corpus", y.array)
     y = y.with_array()  # because rows are chosen at any place of the corpus
     count = len(y) if fetch is None else min(size_argument(name, "fetch", fetch, 1), len(y))
-    check_k(name, k, count)
-    values, indices = topk(x.array, y.array, count, eps=eps)
-    rows = (y.array[chosen].astype(values.dtype) for chosen in indices)  # scores of 16-bit rows stay float32
+    left = filter_argument(name, where, exclude, len(x), len(y))
+    search = BlockwiseSearch(x, y, Options(name, eps, filter=left))
+    near, numbers = (np.atleast_2d(found) for found in search.topk(count))
+    values, indices = np.full((len(x), k), np.nan, near.dtype), np.full((len(x), k), -1, np.int64)
     with fixed_arithmetic():
-        orders = [_mmr(v, r, k, weight, eps) for v, r in zip(values, rows, strict=True)]
-    order = np.array(orders, np.int64).reshape(len(x), k)
+        for query in range(len(x)):
+            found = np.count_nonzero(numbers[query] >= 0)
+            rows = y.array[numbers[query, :found]].astype(near.dtype)  # scores of 16-bit rows stay float32
+            order = _mmr(near[query, :found], rows, min(k, found), weight, eps)
+            values[query, : len(order)], indices[query, : len(order)] = near[query, order], numbers[query, order]
     shape = (*vectors.shape[:-1], k)
-    return TopK(*(np.take_along_axis(a, order, axis=1).reshape(shape) for a in (values, indices)))
+    return TopK(values.reshape(shape), indices.reshape(shape))
 
 
 def _mmr(relevance, rows, k, weight, eps):
@@ -108,7 +118,7 @@ def _mmr(relevance, rows, k, weight, eps):
     relevance = weight * relevance.astype(np.float64)
     nearest = np.full(len(rows), -np.inf)
     free = np.ones(len(rows), bool)
-    order = [0]
+    order = [0] if k else []
     while len(order) < k:
         free[order[-1]] = False
         similarity = _core.pairwise(rows[order[-1]][None], rows, eps=eps)[0]
@@ -127,6 +137,8 @@ def maxsim(
     offsets: Array | None = None,
     k: None = None,
     *,
+    where: Array | None = None,
+    exclude: Array | None = None,
     eps: Number = _core.DEFAULT_EPS,
     progress: Progress | None = None,
 ) -> NDArray[np.float64]: ...
@@ -137,6 +149,8 @@ def maxsim(
     offsets: Array | None = None,
     *,
     k: SupportsIndex,
+    where: Array | None = None,
+    exclude: Array | None = None,
     eps: Number = _core.DEFAULT_EPS,
     progress: Progress | None = None,
 ) -> TopK: ...
@@ -146,6 +160,8 @@ def maxsim(
     offsets: Array | None = None,
     k: SupportsIndex | None = None,
     *,
+    where: Array | None = None,
+    exclude: Array | None = None,
     eps: Number = _core.DEFAULT_EPS,
     progress: Progress | None = None,
 ) -> NDArray[np.float64] | TopK:
@@ -162,7 +178,11 @@ def maxsim(
     offsets : array_like of N + 1 integers
         Only for documents in one array or an Index: document n has the rows from offsets[n] to offsets[n + 1].
     k : int, optional
-        Return the k best documents, from 1 to N.
+        Return the k best documents. Places that no document fills have the index -1 and the value NaN.
+    where : array_like of bool (N,) or of int (n,), optional
+        The documents to choose from: a mask or numbers. The others score NaN, and are not among the k best.
+    exclude : array_like of int (m,), optional
+        Numbers of documents that are left out; -1 stands for none.
     eps : float
         The smallest norm to divide by, also for the rows of an Index; zero rows score 0.
     progress : bool or callable, optional
@@ -180,8 +200,8 @@ def maxsim(
     TypeError
         An argument has the wrong type.
     ValueError
-        A document has no rows, the rows have different lengths, offsets do not ascend from 0 to the number of rows, or
-        k is out of range.
+        A document has no rows, the rows have different lengths, offsets do not ascend from 0 to the number of rows,
+        k is below 1, or where or exclude do not fit the documents.
 
     Examples
     --------
@@ -218,11 +238,17 @@ def maxsim(
     dtype = score_dtype(query, *parts)  # scores of 16-bit rows stay float32
     query = query.astype(dtype)
     if k is not None:
-        k = integer_argument(name, "k", k)
-        check_k(name, k, len(sizes))
+        k = length_argument(name, "k", k)
+    mask, excluded = checked(name, where, exclude, 1, len(sizes), True)
+    mask = None if mask is None else mask.reshape(-1)
+    if excluded is not None:
+        mask = np.ones(len(sizes), bool) if mask is None else np.array(mask)
+        mask[excluded[excluded >= 0]] = False
     scores = np.empty(len(sizes), np.float64)
     with reporting(progress, name, "documents") as report, fixed_arithmetic():
         for first, last in _groups(ends, max(1, SCORES // max(1, len(query)))):
+            if mask is not None and not mask[first:last].any():
+                continue
             start = ends[first] - sizes[first]
             rows = parts[0][start : ends[last - 1]] if offsets is not None else np.concatenate(parts[first:last])
             similarity = _core.pairwise(query, rows.astype(dtype, copy=False), eps=eps)
@@ -231,11 +257,17 @@ def maxsim(
             scores[first:last] = np.add.accumulate(best, axis=0, dtype=np.float64)[-1]
             if report is not None:
                 report(last, len(sizes))
+    if mask is not None:
+        scores[~mask] = np.nan
     if k is None:
         return scores
     with fixed_arithmetic():
-        order = np.lexsort((np.arange(len(scores)), -scores))[:k]
-    return TopK(scores[order], order)
+        order = np.lexsort((np.arange(len(scores)), -scores))
+        order = order[:k] if mask is None else order[mask[order]][:k]
+    with_all = np.full(k, np.nan), np.full(k, -1, np.int64)
+    for whole, part in zip(with_all, (scores[order], order), strict=True):
+        whole[: len(order)] = part
+    return TopK(*with_all)
 
 
 def _documents(name, documents):

@@ -149,7 +149,6 @@ topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header i
 topk(X, WrongSlices(), 1) -> ValueError: topk(): a slice of corpus must have shape (4, 4), dtype float64, as corpus
     declares: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
-diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, Y, 2**59) -> MemoryError: topk(): there is no memory for a result of shape (6, 576460752303423488): ask for
     fewer neighbours, or in parts
@@ -193,6 +192,7 @@ Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pa
     np.unique(numbers)
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, the array of its rows
 diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
+np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
     topk(x, None, k)
@@ -201,7 +201,9 @@ Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
-deduplicate(Y[:0], 1) -> ValueError: deduplicate(): x has no rows: pass at least one (x: shape (0, 4), dtype float64)
+Index(Y[:0, :0]) -> ValueError: Index(): corpus has no rows: pass at least one (corpus: shape (0, 0), dtype float64)
+pytest.importorskip("cossim.sklearn").CosineNeighbors(9).fit(X).kneighbors() -> ValueError: CosineNeighbors(): k must be
+    at most 5, the number of rows to choose from, not 9
 topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements: pass rows of at
     least one element (corpus: shape (5, 0), dtype float64)
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0

@@ -212,3 +212,57 @@ def test_top_pairs_report_no_more_than_all_pairs():
     cossim.top_pairs(x, 50, progress=lambda done, total: reports.append((done, total)))
     assert reports[-1] == (1500 * 1501 // 2, 1500 * 1501 // 2)
     assert all(done <= total for done, total in reports)
+
+
+# ---- filters, few rows ----
+
+
+def test_deduplicate_among_some_rows():
+    x = np.random.default_rng(0).standard_normal((3000, 3)).astype(np.float32)
+    mask = np.random.default_rng(1).random(3000) < 0.5
+    mask[1024:2048] = False
+    chosen, left = np.flatnonzero(mask), np.flatnonzero(~mask)
+    expected = cossim.deduplicate(x[chosen], 0.95)
+    for filters in ({"where": mask}, {"where": chosen[::-1]}, {"exclude": left}, {"exclude": left[None]}):
+        kept, like = cossim.deduplicate(x, 0.95, **filters)
+        assert kept.tolist() == chosen[expected.kept].tolist()
+        assert like[chosen].tolist() == chosen[expected.like].tolist()
+        assert (like[left] == -1).all()
+
+
+def test_diverse_among_some_rows():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((90, 6)).astype(np.float32)
+    masks = rng.random((3, 90)) < 0.2
+    found = cossim.diverse(x[:3], x, 40, 0.4, where=masks)
+    for query, mask, values, indices in zip(x[:3], masks, *found, strict=True):
+        chosen = np.flatnonzero(mask)
+        expected = cossim.diverse(query, x[chosen], len(chosen), 0.4)
+        assert indices.tolist() == chosen[expected.indices].tolist() + [-1] * (40 - len(chosen))
+        assert np.array_equal(values[: len(chosen)], expected.values) and np.isnan(values[len(chosen) :]).all()
+    assert 7 not in cossim.diverse(x[7], x, 5, exclude=[7]).indices
+
+
+def test_maxsim_among_some_documents():
+    rng = np.random.default_rng(0)
+    query, tokens, offsets = rng.standard_normal((4, 5)), rng.standard_normal((30, 5)), [0, 3, 10, 11, 20, 30]
+    scores = cossim.maxsim(query, tokens, offsets)
+    for filters in ({"where": [0, 3]}, {"where": [True, False, False, True, False]}, {"exclude": [1, 2, 4, -1]}):
+        found = cossim.maxsim(query, tokens, offsets, **filters)
+        assert found[[0, 3]].tolist() == scores[[0, 3]].tolist() and np.isnan(found[[1, 2, 4]]).all()
+        best = cossim.maxsim(query, tokens, offsets, k=3, **filters)
+        assert best.indices.tolist() == [*sorted([0, 3], key=lambda n: -scores[n]), -1]
+        assert best.values[:2].tolist() == sorted(scores[[0, 3]], reverse=True) and np.isnan(best.values[2])
+    for wrong in ({"where": [5]}, {"where": [True]}, {"exclude": [-2]}):
+        with pytest.raises(ValueError, match=r"maxsim\(\).*(where|exclude)"):
+            cossim.maxsim(query, tokens, offsets, **wrong)
+
+
+def test_no_rows_at_all():
+    empty = np.empty((0, 4))
+    assert [a.tolist() for a in cossim.deduplicate(empty, 0.9)] == [[], []]
+    assert cossim.communities(empty, 0.9) == []
+    assert cossim.diverse(np.ones(4), empty, 2).indices.tolist() == [-1, -1]
+    assert cossim.maxsim(np.ones(4), empty, [0]).tolist() == []
+    assert cossim.maxsim(np.ones(4), [], k=2).indices.tolist() == [-1, -1]
+    assert cossim.diverse(np.ones(4), np.eye(4), 6).indices[4:].tolist() == [-1, -1]
