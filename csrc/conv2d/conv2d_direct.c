@@ -140,10 +140,11 @@ static void direct_run(const struct conv2d_plan *p, const void *state, const str
 static double direct_cost(const struct conv2d_plan *p, size_t images)
 {
     (void)images;
+    /* Only strides of 1 and 2 are copied by vectors. */
     const double rows = (double)conv2d_computed(&p->conv).h,
+                 columns = (double)p->conv.in.w * (p->conv.stride.w > 2 ? 7.0 : 1.0),
                  vectors = rows * (double)p->row_vectors,
-                 copy = p->copied ? conv2d_cost_copy((double)(p->channels * p->conv.in.h),
-                                                     (double)p->conv.in.w)
+                 copy = p->copied ? conv2d_cost_copy((double)(p->channels * p->conv.in.h), columns)
                                   : 0;
     return conv2d_cost_outer(p, vectors) * conv2d_cost_terms(p) + copy;
 }

@@ -79,7 +79,7 @@ static double filter_lanes_cost(const struct conv2d_plan *p, size_t images)
      * cache. */
     const double results = (double)(pixels * vectors) * lanes,
                  weights = (double)vectors * lanes * conv2d_cost_terms(p),
-                 store = results * (results * (double)p->size > 1e6 ? 4.0 : 3.0) *
+                 store = results * (results * (double)p->size > 4e6 ? 4.0 : 2.5) *
                          (c->pool ? 0.5 : 1.0),
                  pack = weights * (weights > 1e6 ? 12.0 : 4.0) / (double)images;
     /* Strided pixels of distant channels are read in place, from more pages than the TLB holds. */
