@@ -125,7 +125,8 @@ def readable(state: State) -> State:
     """
     types = {"codes": np.uint8, "scales": np.float32, "heads": np.uint8, "head_scales": np.float32, "numbers": np.int64}
     arrays = {
-        name: np.require(array, types[name], ["C", "A"]) if name in types else array for name, array in state.arrays.items()
+        name: np.require(array, types[name], ["C", "A"]) if name in types else array
+        for name, array in state.arrays.items()
     }
     directions = None if state.directions is None else np.require(state.directions, np.float32, ["C", "A"])
     return state._replace(arrays=arrays, directions=directions)
