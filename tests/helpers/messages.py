@@ -191,8 +191,6 @@ Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 num
 Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pass each number once, such as
     np.unique(numbers)
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, the array of its rows
-diverse(X[0], Y, 6) -> ValueError: diverse(): k must be at most 5, the number of rows to choose from, not 6
-np.asarray(Index(X)) -> TypeError: an Index is not an array: pass its corpus, which has the rows that live
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
     topk(x, None, k)
