@@ -154,6 +154,19 @@ def groups(scores, threshold):
     return labels
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("eps", [0.0, 1e-300, 1e-8])
+def test_norms_with_which_a_sum_of_zero_may_not_score_zero(rng, dtype, eps):
+    """Most pairs share no column; norms are 0, NaN, tiny, huge and usual."""
+    x = csr(rng, 300, 20_000, 0.0005, dtype)
+    x = sp.diags(10.0 ** rng.choice([-150, -20, 0, 0, 0, 18], 300)).dot(x).tocsr().astype(dtype)
+    x.data[rng.integers(0, x.nnz, 2)] = np.nan, np.inf
+    scores, dense = cossim.pairwise(x, eps=eps), cossim.pairwise(x.toarray(), eps=eps)
+    np.testing.assert_allclose(scores, dense, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-14)
+    same([cossim.pairwise(x, x[:], eps=eps)], [scores])
+    same(cossim.topk(x, x[:], 300, eps=eps), reference.best_of(scores, 300, False))
+
+
 def test_the_threshold_itself_is_reached(rng):
     """Scores exactly at the threshold are found: the prefix filter never rules them out."""
     x = csr(rng, 300, 60, 0.08, np.float32)
@@ -168,6 +181,8 @@ def test_many_blocks_of_rows(rng):
     some = rng.integers(0, 20_000, 40)
     found, scores = cossim.topk(x[some], x, 12), cossim.pairwise(x[some], x)
     same(found, reference.best_of(scores, 12, False))
+    for k in (1, 17, 300, 3000):
+        same(cossim.topk(x[some], x, k), reference.best_of(scores, k, False))
     same([cossim.pairwise(x, x[some])], [scores.T])
     same(cossim.pairs_above(x, 0, x[some]), reference.reaching(scores.T, 0, False))
     i, j, values = cossim.pairs_above(x, 0.7)
