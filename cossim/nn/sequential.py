@@ -52,8 +52,9 @@ def _pullback_of_tape(tape, y, names, layers):
 def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple[NDArray[Any], Pullback]:
     """Result and pullback of the layers in order. Fuses the same layers as forward.
 
-    If the batch fills a vector, with an image in each lane, the core runs adjacent layers and their gradients together.
+    The layers that forward runs with an image in each lane go through the core together, and so do their gradients.
     """
+    image_by_image = 0  # number of the next layers that forward runs in one call, image by image
     pullbacks: list[tuple[str | None, Any]] = []  # None: the keys of the gradients already have the layers' names
     while layers:
         name, layer = names[-len(layers)], layers[0]
@@ -61,17 +62,19 @@ def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple
         if getattr(type(layer), "vjp", Module.vjp) is Module.vjp or ("forward" in own and "vjp" not in own):
             message = _errors.NO_VJP.format(layer=type(layer).__name__)
             raise TypeError(_errors.IN_LAYER.format(name=name, error=message))
-        together = _core.forward_layers(NETWORK_LAYERS, layers, x)
-        if together is not None:
-            x, count, tape = together
-            pullbacks.append((None, _pullback_of_tape(tape, x, names[-len(layers) :][:count], layers)))
-            layers = layers[count:]
-            continue
-        count = _core.fused_layers(NETWORK_LAYERS, layers)
+        if image_by_image == 0:
+            y, count, tape = _core.forward_layers(NETWORK_LAYERS, layers, x)
+            if tape is not None:
+                x = y
+                pullbacks.append((None, _pullback_of_tape(tape, x, names[-len(layers) :][:count], layers)))
+                layers = layers[count:]
+                continue
+            image_by_image = count
+        count = _core.fused_layers(NETWORK_LAYERS, layers[:image_by_image])
         fused = {_FUSED[type(following)]: True for following in layers[1:count]}
         x, pullback_of_layer = layer._vjp(x, **fused) if fused else layer.vjp(x)
         pullbacks.append((name, pullback_of_layer))
-        layers = layers[count:]
+        layers, image_by_image = layers[count:], image_by_image - count
     y = np.asarray(x)
 
     def pullback(dy, input_gradient=True):

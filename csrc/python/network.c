@@ -465,6 +465,7 @@ static PyObject *network_forward_layers(PyObject *Py_UNUSED(self), PyObject *arg
     memset(&t->tape, 0, sizeof t->tape);
     PyArrayObject *array = read_layers(classes, layers, 0, object, true, &t->read, &x, &t->count);
     PyObject *y = array == NULL ? NULL : run_forward(t, array);
+    const Py_ssize_t together = (Py_ssize_t)larger(t->count, 1);
     release((PyObject *)array);
     array_release(&x);
     if (y != NULL) {
@@ -475,9 +476,9 @@ static PyObject *network_forward_layers(PyObject *Py_UNUSED(self), PyObject *arg
         release_layers(&t->read);
         scratch_free(t);
         release(y);
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+        return PyErr_Occurred() ? NULL : Py_BuildValue("OnO", Py_None, together, Py_None);
     }
-    return Py_BuildValue("NnN", y, (Py_ssize_t)t->count, capsule);
+    return Py_BuildValue("NnN", y, together, capsule);
 }
 
 /* Makes the arrays of the gradients: a tuple (weight, bias or None) for each layer with parameters.
@@ -560,7 +561,8 @@ PyMethodDef network_methods[] = {
                 "The number of layers, from the first, that one kernel computes together."),
     BY_POSITION("forward_layers", network_forward_layers, "classes, layers, x",
                 "Passes x through the first layers and keeps what their gradients need. Returns\n"
-                "(result, number of layers, tape), or None where the layers go one by one."),
+                "(result, number of layers, tape). Where run_layers goes image by image through\n"
+                "these layers, the result and the tape are None."),
     BY_POSITION("backward_layers", network_backward_layers, "tape, dy, input_gradient",
                 "Returns the gradient of x, or None, and a list of the gradients (weight, bias)\n"
                 "of the layers that have parameters."),

@@ -56,7 +56,7 @@ def pair(name, rng, dtype):
 
 
 def runs_across(net, x):
-    return _core.forward_layers(NETWORK_LAYERS, tuple(net), x) is not None
+    return _core.forward_layers(NETWORK_LAYERS, tuple(net), x)[2] is not None
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -175,6 +175,21 @@ def test_few_images_and_small_networks_go_one_by_one(rng):
     assert not runs_across(nn.Sequential(nn.ReLU()), normal(rng, (64, *IMAGE), np.float32))
     assert not runs_across(nn.Sequential(nn.Linear(9, 9)), normal(rng, (64, 9), np.float32))
     assert not runs_across(nn.Sequential(nn.Conv2d(4, 2, 1)), normal(rng, (64, *IMAGE), np.float32))
+
+
+@both_dtypes
+def test_vjp_goes_the_way_of_the_forward_pass(rng, dtype):
+    """A network goes image by image as a whole, though its last layers alone would go across images."""
+    net, _ = pair("conv, relu, pool", rng, dtype)
+    whole = nn.Sequential(nn.MaxPool2d(3), *net)
+    x = normal(rng, (37, 4, 27, 33), dtype)
+    assert runs_across(net, whole[0](x))
+    assert not runs_across(whole, x)
+    y, pullback = whole.vjp(x)
+    np.testing.assert_array_equal(y, whole(x))
+    one_by_one = net[4](net[3](net[2](net[1](net[0](whole[0](x))))))
+    np.testing.assert_array_equal(y, np.maximum(one_by_one, 0))
+    assert list(pullback(np.ones_like(y))[1]) == list(whole.state_dict())
 
 
 def test_layers_with_their_own_vjp_keep_it(rng):
