@@ -42,6 +42,7 @@ INDEX_EXAMPLES = {
     "search": "cossim index search corpus.index queries.npy -k 10",
 }
 NO_SUCH_FILE = r"^(?P<path>.+): No such file or directory$"
+OTHER_NAMES = {"--k": "-k", "--n": "-k", "--top": "-k", "--top-k": "-k", "--name": "--column", "--output-file": "-o"}
 LOOKED_AT = 20  # files that are opened to find one to suggest
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
@@ -113,6 +114,8 @@ def _existing_file(words, found):
     path = found["path"]
     if path not in words or words[0] not in ("topk", "pairs", "dedupe", "index"):
         return None
+    if words[words.index(path) - 1] in ("--where", "--exclude", "--ids"):  # rows cannot replace these
+        return None
     folder, suffix = os.path.dirname(path), os.path.splitext(path)[1]
     try:
         names = sorted(entry.name for entry in os.scandir(folder or ".") if entry.is_file())
@@ -156,6 +159,22 @@ def _without_corpus(words, found):
     return _replaced(words, found["other"]) if found["other"] in words else None
 
 
+def _search_of_index(words, found):
+    """Searches an index by the command for it."""
+    path = found["path"]
+    if words[0] != "topk" or path not in words or words.index(path) != 2 or not _opens(path):
+        return None
+    return ["index", "search", path, words[1], *words[3:]]
+
+
+def _other_ids(words, found):
+    """Another column of ids, where --ids has the name that is missing: one of nearly this name, or the first."""
+    names = re.findall(r"'(.*?)'", found["names"])
+    name = next(iter(difflib.get_close_matches(found["name"].strip("'\""), names, 1)), names[0] if names else None)
+    given = {words[i + 1] for i, word in enumerate(words[:-1]) if word == "--ids"}
+    return _option(words, "--ids", name) if name and found["name"].strip("'\"") in given else None
+
+
 def _less_groups(words, _):
     fewer = _without(words, {"--max-pairs", "--where", "--exclude"})
     return fewer if fewer != words else _without(words, {"--groups"}, takes_value=False)
@@ -180,9 +199,30 @@ def _wrong_value(words, found):
     return _option(words, name, VALUES[name]) if name in VALUES else None
 
 
+def _number_for_option(words, found):
+    """Gives a missing -k or threshold the last word, if that is a number and no file: pairs corpus.npy 0.9."""
+    option = found["names"].split("/")[0]
+    number = re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", words[-1])
+    return [*words[:-1], option, words[-1]] if option in ("-k", "-t") and number else None
+
+
+def _known_options(words, _):
+    """Replaces options that other tools have by those of cossim."""
+    split = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    return [OTHER_NAMES.get(word, word) for word in split] if not OTHER_NAMES.keys().isdisjoint(split) else None
+
+
+def _files_first(words, found):
+    """Moves a file that follows the options to the other files."""
+    extra = found["extra"]
+    place = 3 if words[0] == "index" else 2
+    return [*words[:place], extra, *words[place:-1]] if words[-1] == extra and os.path.isfile(extra) else None
+
+
 def _unrecognized(words, found):
-    extra = found["extra"].split()
-    return [word for word in words if word not in extra]
+    for extra in found["extra"].split():
+        words = _replaced(words, extra) if extra in words else words
+    return words
 
 
 def _other_command(words, found):
@@ -220,6 +260,7 @@ RUNTIME = (
     (_pattern(_errors.NEGATIVE_EPS), lambda words, _: _without(words, {"--eps"})),
     (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"}, takes_value=False)),
     (_pattern(_errors.ROWS_MANY), lambda words, found: _option(words, "--column", _first(found["names"]))),
+    (_pattern(_errors.ROWS_NO_SUCH), _other_ids),
     (_pattern(_errors.ROWS_NO_SUCH), lambda words, found: _option(words, "--column", _first(found["names"]))),
     (_pattern(_errors.ROWS_UNNAMED), lambda words, _: _without(words, {"--column"})),
     (_pattern(_errors.ROWS_NO_IDS), lambda words, _: _without(words, {"--ids"})),
@@ -233,12 +274,15 @@ RUNTIME = (
     (r"^out of memory$|^Unable to allocate", _less_memory),
     (_pattern(_errors.ROW_LENGTHS), _without_corpus),
     (_pattern(_errors.NO_IMAGES), lambda words, _: _without(words, {"--images"})),
+    (r"^(?P<path>.+?): no known format", _search_of_index),
     (NO_SUCH_FILE, _similar_file),
     (NO_SUCH_FILE, _existing_file),
 )
 # Errors of argparse, exit code 2.
 ARGPARSE = (
     (r"one of the arguments -k .*is required$", lambda words, _: _option(words, "-k", VALUES["-k"])),
+    (r"arguments are required: |^unrecognized arguments: ", _known_options),
+    (r"the following arguments are required: (?P<names>[^,]+)$", _number_for_option),
     (r"the following arguments are required: (?P<names>.+)$", _missing),
     (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
     (r"^argument (-o/)?--output: .* names the same file", _other_output),
@@ -249,6 +293,7 @@ ARGPARSE = (
     (_pattern(_errors.NOT_WITH_GROUPS), _less_groups),
     (r"^argument --max-pairs: not allowed without", lambda words, _: _without(words, {"--max-pairs"})),
     (r"^argument (?P<name>-[\w/-]+): ", _wrong_value),
+    (r"^unrecognized arguments: (?P<extra>.+)$", _files_first),
     (r"^unrecognized arguments: (?P<extra>.+)$", _unrecognized),
     (r"invalid choice: '(?P<text>.*?)'", _other_command),
 )

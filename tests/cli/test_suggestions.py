@@ -6,6 +6,7 @@ import shlex
 import numpy as np
 import pytest
 
+import cossim
 from cossim.__main__ import _parses, main
 from cossim.cli import EXAMPLES, WHAT_FOR, suggestions
 
@@ -19,6 +20,8 @@ def folder(tmp_path, monkeypatch):
     np.savez("both.npz", a=x, b=x)
     np.save("narrow.npy", x[:, :3])
     np.save("none.npy", np.zeros((0, 28, 28)))
+    cossim.Index(x).save("kept.index")
+    (tmp_path / "named.csv").write_text("name,a,b\nfirst,1,2\nsecond,2,4\n")
     (tmp_path / "few.txt").write_text("one\ntwo\n")
     for name in ("damaged.txt", "two words.txt"):
         (tmp_path / name).write_text("1 x\n")
@@ -69,6 +72,14 @@ def error_of(command, capsys):
         ("pairs corpus.npy queries.npy -t 0.9 --groups", "pairs corpus.npy queries.npy -t 0.9"),
         ("topk queries.npy -k 3 --column a", "topk queries.npy -k 3"),
         ("index build corpus.npy -o corpus.npy", "index build corpus.npy -o new-corpus.index"),
+        ("pairs corpus.npy 0.9", "pairs corpus.npy -t 0.9"),
+        ("topk queries.npy 3", "topk queries.npy -k 3"),
+        ("topk queries.npy --top-k=3", "topk queries.npy -k 3"),
+        ("topk both.npz --name b -k 3", "topk both.npz --column b -k 3"),
+        ("pairs corpus.npy -t 0.9 queries.npy", "pairs corpus.npy queries.npy -t 0.9"),
+        ("topk corpus.npy queries.npy corpus.npy -k 3", "topk corpus.npy queries.npy -k 3"),
+        ("topk queries.npy kept.index -k 3", "index search kept.index queries.npy -k 3"),
+        ("pairs named.csv -t 0.9 --ids nam", "pairs named.csv -t 0.9 --ids name"),
     ],
 )
 def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys):
@@ -94,6 +105,8 @@ def test_the_demo_leaves_out_a_file_without_images(folder, capsys):
 def test_a_missing_file_without_another_of_its_kind_ends_with_the_help(folder, capsys):
     assert error_of("topk none.parquet -k 1", capsys).endswith("; try: cossim topk --help")
     assert error_of("train pictures.gz -o weights.npz", capsys).endswith("; try: cossim train --help")
+    assert error_of("topk queries.npy -k 1 --where mask.npy", capsys).endswith("; try: cossim topk --help")
+    (folder / "kept.index").unlink()
     assert error_of("index search none.index queries.npy -k 1", capsys).endswith("; try: cossim index search --help")
 
 
