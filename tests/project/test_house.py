@@ -72,6 +72,17 @@ def test_the_map_has_every_file_once():
     assert {path.with_suffix("") for path in SOURCES} == {path.with_suffix("") for path in named}
 
 
+def test_each_recipe_stands_once_and_names_files_that_exist():
+    recipes = (ROOT / "csrc/README.md").read_text().split("## Recipes")[1].split("\n## ")[0]
+    titles = re.findall(r"^\*\*(.+?)\*\*: ", recipes, re.M)
+    assert len(titles) == len(set(titles)) > 8
+    for title, recipe in zip(titles, re.split(r"^\*\*.+?\*\*: ", recipes, flags=re.M)[1:], strict=True):
+        steps = [int(number) for number in re.findall(r"^(\d+)\. ", recipe, re.M)]
+        assert steps == list(range(1, len(steps) + 1)), title
+        for name in re.findall(r"`((?:\w+/)+\w+\.\w+)`", recipe):
+            assert "NAME" in name or (ROOT / name).exists() or (ROOT / "csrc" / name).exists(), f"{title}: {name}"
+
+
 def test_folders_are_small_enough_to_read():
     """A newcomer reads the list of a folder's files; more than 22 are more than one subject."""
     assert {path.parent.name for path in SOURCES} == set(FOLDERS)
