@@ -119,7 +119,7 @@ class State(NamedTuple):
 
 
 def readable(state: State) -> State:
-    """Returns a state whose codes, heads and numbers the C core can read: aligned and C-contiguous.
+    """Returns a state whose codes, heads, numbers and bits the C core can read: aligned and C-contiguous.
 
     Those of an unpickled index can be others.
     """
@@ -129,7 +129,10 @@ def readable(state: State) -> State:
         for name, array in state.arrays.items()
     }
     directions = None if state.directions is None else np.require(state.directions, np.float32, ["C", "A"])
-    return state._replace(arrays=arrays, directions=directions)
+    living = state.living
+    if living is not None and (living.nbytes % 8 or living.ctypes.data % 8):  # searches read words of 64 bits
+        living = _core.living_with(np.require(living, np.uint8, "C"), state.places, state.places)
+    return state._replace(arrays=arrays, directions=directions, living=living)
 
 
 # ---- the first rows ----
