@@ -240,3 +240,16 @@ def templates():
 def test_every_template_has_a_row(name, pieces):
     pattern = ".*".join(map(re.escape, pieces))
     assert any(re.search(pattern, message) for _, _, message in ROWS) != (name in ELSEWHERE)
+
+
+def test_every_template_is_used():
+    """Python uses templates of _errors.py. C uses the macros of messages.h, and names of _errors.py as strings."""
+    messages_h = ROOT / "csrc/arguments/messages.h"
+    if not messages_h.exists():
+        pytest.skip("needs csrc")
+    python = "".join(p.read_text() for p in ROOT.glob("cossim/**/*.py"))
+    c = "".join(p.read_text() for p in ROOT.glob("csrc/**/*.[ch]"))
+    used = {*re.findall(r"\b_errors\.([A-Z]\w*)", python), *re.findall(r'"([A-Z]\w*)"', c)}
+    macros = re.findall(r"#define (\w+) ", messages_h.read_text())
+    assert [name for name in vars(_errors) if name.isupper() and name not in used] == []
+    assert [name for name in macros if len(re.findall(rf"\b{name}\b", c)) < 2] == []
