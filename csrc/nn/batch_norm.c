@@ -34,14 +34,21 @@ static size_t channels_of_task(const struct channels *call)
     return larger(smaller(PIXELS / larger(call->pixels, 1), TASK_CHANNELS), 1);
 }
 
+/* An empty array may have a huge number of images. */
+static size_t images_to_read(const struct channels *call)
+{
+    return call->pixels == 0 ? 0 : call->images;
+}
+
 static void sums_task(void *context, size_t task, size_t worker)
 {
     const struct channels_run *run = context;
     const struct channels *call = run->call;
     const size_t most = channels_of_task(call), first = task * most,
                  count = smaller(most, call->channels - first);
+    const size_t images = images_to_read(call);
     double parts[TASK_CHANNELS][2][CHANNEL_SUMS] = {{{0.0}}};
-    for (size_t i = 0; i < call->images && !cancel_poll(call->token, worker); i++) {
+    for (size_t i = 0; i < images && !cancel_poll(call->token, worker); i++) {
         for (size_t c = 0; c < count; c++) {
             const size_t offset = offset_of(call, i, first + c);
             kernels_current()->elementwise[call->compute].channel_sums(
@@ -64,7 +71,8 @@ static void affine_task(void *context, size_t task, size_t worker)
     const struct channels *call = run->call;
     const size_t most = channels_of_task(call), first = task * most,
                  count = smaller(most, call->channels - first);
-    for (size_t i = 0; i < call->images && !cancel_poll(call->token, worker); i++) {
+    const size_t images = images_to_read(call);
+    for (size_t i = 0; i < images && !cancel_poll(call->token, worker); i++) {
         for (size_t c = first; c < first + count; c++) {
             const size_t offset = offset_of(call, i, c);
             kernels_current()->elementwise[call->compute].channel_affine(

@@ -222,6 +222,16 @@ def _indices(source, ndim):
     return x
 
 
+def _windows(source, x, out, axis, gradient):
+    """(spans, sizes) of average pooling along an axis, one for each pixel of its result. Some lie outside the image."""
+    images = type(x) is np.ndarray and type(out) is np.ndarray and max(x.shape[axis], out.shape[axis]) < 1000
+    if not images or source.one_in(12):
+        return _indices(source, 2), _plain(source, 1, np.float64)
+    spans = np.zeros(((x if gradient else out).shape[axis], 2), np.int64)
+    spans[:] = source.pick(((0, 1), (0, 1), (0, 0), (1, 3), (2, 1), (-1, 1), (0, 2**62), (2**62, 1)))
+    return spans, np.full(len(spans), source.pick((1.0, 0.0, float("nan"))))
+
+
 def _any_array(source, x):
     """An array of the shape of x, or an unrelated one."""
     if type(x) is np.ndarray and source.below(3):
@@ -232,13 +242,14 @@ def _any_array(source, x):
 def _convolution(source):
     """(x, weight, maps, groups) of a convolution. Channels and groups mostly fit; the sizes of the maps may not."""
     x = _plain(source, 4)
-    if type(x) is not np.ndarray or source.one_in(6):
+    if type(x) is not np.ndarray or source.one_in(6) or x.shape[1] > 1000:
         return x, _plain(source, 4), _plain(source, 4), 1
     groups = source.pick((1, 1, 2)) if x.shape[1] % 2 == 0 else 1
+    maps_of = x.shape[0] if x.shape[0] < 1000 else 1
     weight = np.ones(
         (source.pick((1, 2, 3)) * groups, x.shape[1] // groups, source.pick((1, 2, 3)), source.pick((1, 2, 3))), x.dtype
     )
-    maps = np.ones((x.shape[0], weight.shape[0], source.pick((1, 2, 3, 5, 0)), source.pick((1, 2, 3, 18))), x.dtype)
+    maps = np.ones((maps_of, weight.shape[0], source.pick((1, 2, 3, 5, 0)), source.pick((1, 2, 3, 18))), x.dtype)
     return x, weight, maps, groups
 
 
@@ -258,7 +269,7 @@ def _results(source, rows, columns):
 
 
 def unchecked(source):
-    kind = source.below(16)
+    kind = source.below(18)
     x, weight, maps, groups = _convolution(source)
     sizes = _pair(source), _pair(source), _pair(source)
     groups = groups if source.below(8) else _size(source)
@@ -328,6 +339,27 @@ def unchecked(source):
         if source.one_in(4) and len(parents):
             parents[source.byte() % len(parents)] = source.pick((-1, 100, 0, 2**62))
         _core.components(request, parents, threshold=source.pick((0.5, -1.0)))
+    elif kind == 15:
+        x = _plain(source, 3)
+        channels = x.shape[1] if type(x) is np.ndarray and x.size and source.below(8) else source.pick((1, 2, 3))
+        centre, sums, factors = (
+            np.ones(shape) if source.below(8) else _plain(source, source.pick((1, 2)), np.float64)
+            for shape in ((channels,), (channels, 2), (channels, 3))
+        )
+        other_x = source.pick((None, _any_array(source, x)))
+        _core.channel_sums(x, other_x, centre, sums)
+        _core.channel_affine(x, other_x, centre, factors, _any_array(source, x))
+    elif kind == 16:
+        x, name = _plain(source, 1), source.pick(("gelu", "leaky_relu", "gelu_tanh", "relu", ""))
+        slope = source.pick((0.1, -1.0, float("nan")))
+        with contextlib.suppress(ValueError):
+            _core.activation(name, x, source.pick((None, _any_array(source, x))), _any_array(source, x), slope=slope)
+        x, out = _plain(source, 3), _plain(source, 3)
+        if type(x) is type(out) is np.ndarray and out.size and source.below(8):
+            out = np.zeros((len(x), *out.shape[1:]) if len(x) < 1000 else out.shape, x.dtype)
+        gradient = bool(source.below(2))
+        sides = [_windows(source, x, out, axis, gradient) for axis in (1, 2)]
+        _core.avg_pool2d(x, out, *sides[0], *sides[1], gradient=gradient)
     else:
         rows = _plain(source, 2)
         codes, scales = (_plain(source, 2, np.uint8), _plain(source, 2))
@@ -381,6 +413,6 @@ def run(data):
 
 
 def seeds():
-    return [bytes([i % 16]) + random.Random(i).randbytes(80) for i in range(96)] + [
+    return [bytes([i % 18]) + random.Random(i).randbytes(80) for i in range(96)] + [
         bytes((i,)) + bytes(40) for i in range(12)
     ]

@@ -175,6 +175,14 @@ def test_batch_norm_of_other_ranks_and_without_statistics():
     np.testing.assert_array_equal(layer.running_mean, 0)  # torch would leave NaN
 
 
+def test_layers_of_images_without_pixels_end_at_once():
+    images = np.zeros((2**50, 3, 0, 1), np.float32)
+    assert nn.BatchNorm2d(3)(images).shape == images.shape
+    planes, none = images.reshape(-1, 0, 1), (np.zeros((0, 2), np.int64), np.zeros(0))
+    for gradient in (False, True):
+        cossim._core.avg_pool2d(planes, planes.copy(), *none, np.array([[0, 1]]), np.ones(1), gradient=gradient)
+
+
 def test_batch_norm_of_large_means_stays_exact():
     """The variance is the mean square of differences from the mean: E[x^2] - E[x]^2 would lose all digits here."""
     x = (1e4 + np.random.default_rng(5).standard_normal((16, 1, 8, 8)) * 1e-2).astype(np.float32)
