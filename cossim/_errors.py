@@ -82,8 +82,8 @@ PLOT_PIXELS = (
     "them"
 )
 PLOT_QUERIES = (
-    "neighbours(): {count} images are queries, but found has results of {queries}: pass queries=, the images that were "
-    "searched for"
+    "neighbours(): the queries are {count} images, but found has results for {queries}: pass queries=, the images that "
+    "were searched for"
 )
 PLOT_IMAGES = "neighbours(): found has row number {index}, but there are {count} images: pass all images of the corpus"
 PLOT_SIZES = "neighbours(): queries are images of {queries} pixels, and the corpus has {images}: resize one of them"
@@ -103,6 +103,10 @@ WHERE_NUMBERS = (
 EXCLUDE_SHAPE = (
     "{function}(): exclude must have shape {shapes}: pass a list of row numbers, or one list for each query, the "
     "shorter ones padded with -1 {arrays}"
+)
+FILTER_TEXT = (
+    "{function}(): {name} holds text, but rows are selected by their numbers or by a mask: pass "
+    "where=np.isin(ids, wanted), or where=~np.isin(ids, unwanted) {arrays}"
 )
 WHERE_DTYPE = (
     "{function}(): where must be a bool mask or row numbers: convert it with astype(bool) or astype(int) {arrays}"
@@ -452,7 +456,7 @@ CHECKPOINT_VERSION = (
 )
 DAMAGED_CHECKPOINT = "{path}: damaged, the arrays do not match their checksum: restore or remove the file"
 OTHER_TRAINING = "{path}: a checkpoint of another training: {problems}: pass the same arguments, or another path"
-# Problems, which OTHER_TRAINING lists
+# Values of {problems} in OTHER_TRAINING.
 OTHER_IMAGES = "it was made from different images"
 OTHER_ENCODER = "its encoder began with different parameters"
 OTHER_HEAD = "its head began with different parameters"

@@ -72,8 +72,8 @@ def heatmap(
     Raises
     ------
     ValueError
-        matrix has not two dimensions, order is given for a matrix that is not square, or the number of names differs
-        from that of the rows or columns.
+        matrix does not have two dimensions, order is given for a matrix that is not square, or a row or column lacks its
+        name.
 
     Examples
     --------
@@ -195,7 +195,8 @@ def neighbours(
     Raises
     ------
     ValueError
-        images and queries are not images, or there are other numbers of them than the indices of found need.
+        images and queries are not images of one size, or there are not as many as found needs: an image for each row
+        number, and a query for each of its rows.
 
     Examples
     --------

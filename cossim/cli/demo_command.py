@@ -15,8 +15,7 @@ from cossim._io import errors_as_text, replacing, write_errors_as_text
 from cossim.cli import image_files
 
 # The notebook printed its two 2 x 3 matrices with four decimals, and their norms and dot products with eight digits.
-# The further digits of the matrices are lost. The values below round to the printed decimals, and give the printed
-# norms and dot products.
+# These matrices round to the printed ones, and have the printed norms and dot products.
 MATRIX_A = np.array([[-1.4957143, -1.9285455, -0.2319812], [-0.3471965, -1.1278678, 0.3151052]], np.float32)
 MATRIX_B = np.array([[-0.9709234, 0.4931396, -0.2877336], [1.9940162, 1.828801, -0.598121]], np.float32)
 

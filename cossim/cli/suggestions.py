@@ -48,7 +48,7 @@ OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings
 
 
 def ending(arguments, message, parses):
-    """Returns what an error of a command ends with: "; try: ..." or "; then: ...", or "" if it ends with a command.
+    """Returns the end of an error: "; try: ..." or "; then: ...", or "" if the message already ends with a command.
 
     arguments: the command line, a list of words without "cossim". message: the error. parses(words) says whether a
     command line can be parsed.

@@ -541,8 +541,8 @@ def _integers(dim):
 def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False):
     """Returns the lazy result of a function along dim, with one task for each block of the result.
 
-    given has the other arguments by name. One that was not passed is _UNSET, or None for OTHER_NAMES. With
-    keeps_vectors, the result has the shape of the operand, as in normalize.
+    given: the other arguments by name. The value of one that the caller left out is _UNSET, or None if it is one of
+    OTHER_NAMES. With keeps_vectors, the result has the shape of the operand, as in normalize.
     """
     name = function.__name__
     _reject_arguments(name, out)

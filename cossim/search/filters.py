@@ -93,9 +93,26 @@ def checked(
     return mask, excluded
 
 
+def _array(function, name, value):
+    try:
+        return _core.as_array(function, name, value)
+    except TypeError:
+        if not _is_text(value):
+            raise
+        arrays = described(**{name: np.asarray(value)})
+        raise TypeError(_errors.FILTER_TEXT.format(function=function, name=name, arrays=arrays)) from None
+
+
+def _is_text(value):
+    if not isinstance(value, (list, tuple, np.ndarray)) and not hasattr(value, "to_numpy"):
+        return False
+    elements = np.asarray(value).ravel().tolist()
+    return bool(elements) and all(isinstance(element, (str, bytes)) for element in elements)
+
+
 def _mask(function, where, queries, candidates):
     """Returns where= as a mask (N,) or (Q, N)."""
-    given = _core.as_array(function, "where", where)
+    given = _array(function, "where", where)
     if given.dtype == bool:
         if given.shape not in ((candidates,), (queries, candidates)):
             shapes = f"({candidates},) or ({queries}, {candidates})"
@@ -112,7 +129,7 @@ def _mask(function, where, queries, candidates):
 
 def _excluded(function, exclude, queries, candidates):
     """Returns exclude= as row numbers (m,) or (Q, m), with -1 for none."""
-    given = _core.as_array(function, "exclude", exclude)
+    given = _array(function, "exclude", exclude)
     numbers = _numbers(function, "exclude", given, candidates, least=-1)
     if numbers.ndim not in (1, 2) or (numbers.ndim == 2 and len(numbers) != queries):
         shapes = f"(m,) or ({queries}, m)"

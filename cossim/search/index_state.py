@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 MAX_CODED_DIM = 4096  # rows with more elements get no codes
 LEAST_ROOM = 64  # rows
-# Adding rows moves the others together once there are more than 1 / HOLES_OF_ADD removed rows for each row that lives.
-# A search does not read removed rows; it takes up to an eighth longer where they are scattered. remove() moves the
-# others once a quarter of the places is empty.
+# add() closes the gaps of removed rows once there is more than one for HOLES_OF_ADD live rows. remove() closes them
+# once a quarter of the places is empty. A search does not read removed rows, but scattered gaps make it up to an
+# eighth slower.
 HOLES_OF_ADD, HOLES_OF_REMOVE = 8, 4
 RUN_BYTES = 4096  # runs of at least this mean size are copied one by one
 FILE_ORDER = ("corpus", "codes", "scales", "directions", "heads", "head_scales", "numbers")

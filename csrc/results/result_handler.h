@@ -25,8 +25,8 @@ struct score_tile {
 };
 
 /*
- * Receives the results of a search. Each kind of result has its own handler: topk.c, range.c and
- * components.c.
+ * Receives the results of a search. Each kind of result has its own handler: topk.c, range.c,
+ * top_pairs.c, components.c and first_match.c.
  */
 struct result_handler {
     enum compute_type compute; /* of scores and thresholds */

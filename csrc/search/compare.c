@@ -490,8 +490,8 @@ size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, si
                              ? smaller(first - lowest, queries) / width * width
                              : 0;
     const size_t step = by_rows ? SQ8_QUERIES : width;
-    /* A kernel prefetches the codes that it is about to read. Of several panels, each prefetches a
-     * part of the codes of the next chunk, too. */
+    /* A kernel prefetches the codes that it reads next. If there are several panels, each of them
+     * also prefetches a part of the next chunk's codes. */
     const bool one_panel = queries - begin <= width && c.rows.numbers == NULL;
     const bool prefetches =
         s->codes != NULL && !p->rows_are_codes && !c.of_heads && !by_rows && !one_panel;

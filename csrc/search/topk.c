@@ -175,7 +175,7 @@ insert(const struct topk *t, enum compute_type compute, size_t query, double val
         at = higher;
     }
     while (at < last && !is_better(value, index, compute_load(compute, values, at), indices[at])) {
-        at++; /* skips equal scores of lower index; a NaN skips all numbers */
+        at++; /* equal scores are in order of their index; NaN comes after all numbers */
     }
     memmove(values + (at + 1) * size, values + at * size, (last - at) * size);
     memmove(indices + at + 1, indices + at, (last - at) * sizeof *indices);
@@ -293,7 +293,7 @@ static void add_column(struct collected *c, const struct score_tile *tile, size_
         }
     }
     size_t count = (size_t)(to - c->entries);
-    if (tile->numbers != NULL) { /* entries hold candidate + r; replaces r by the number of row r */
+    if (tile->numbers != NULL) { /* turns r into numbers[r] in each entry */
         for (size_t n = c->count; n < count; n++) {
             const size_t r = (size_t)(c->entries[n].index / 2) - first;
             c->entries[n].index += 2 * (tile->first_candidate + tile->numbers[r] - first - r);

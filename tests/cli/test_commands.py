@@ -19,7 +19,7 @@ from cossim.__main__ import main
 from cossim.cli import result_files, search_commands
 from cossim.search import functions
 
-ENDING = "; (try|then): cossim .*\n"  # of an error: the command that would work
+ENDING = "; (try|then): cossim .*\n"  # an error ends with the command that would work
 NO_PYARROW = "pyarrow is not installed; for its size it is not among what the tests install"
 
 

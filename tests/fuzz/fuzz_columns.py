@@ -73,7 +73,7 @@ class Made:
         return data
 
     def _array(self, x, level, first_row, start, count):
-        """The elements x of a level, of which start .. start + count belong to rows; first_row is that of x[0]."""
+        """An array of the elements x of one level. x[0] is in row first_row; x[start : start + count] are of rows."""
         if level == len(self.kinds):
             field, data = arrow.numbers(x, self.letter)
         else:

@@ -132,8 +132,8 @@ plot.heatmap(Y @ Y.T, order=[0, 0, 1, 2, 3]) -> ValueError: heatmap(): order mus
 plot.heatmap(Y, list("abcd")) -> ValueError: heatmap(): labels has 4 names for 5 rows: pass a name for each
 plot.neighbours(X, TopK(X, X)) -> ValueError: neighbours(): images must have shape (N, H, W), (N, 1, H, W),
     (N, 3, H, W) or (N, H, W, 3), not (6, 4): reshape them
-plot.neighbours(P, topk(Y, Y, 1)) -> ValueError: neighbours(): 4 images are queries, but found has results of 5: pass
-    queries=, the images that were searched for
+plot.neighbours(P, topk(Y, Y, 1)) -> ValueError: neighbours(): the queries are 4 images, but found has results for 5:
+    pass queries=, the images that were searched for
 plot.neighbours(P, TopK(np.ones((4, 1)), np.full((4, 1), 7))) -> ValueError: neighbours(): found has row number 7, but
     there are 4 images: pass all images of the corpus
 plot.neighbours(P, topk(X[:2], Y, 1), P[:2, :, :14]) -> ValueError: neighbours(): queries are images of (14, 28)
@@ -157,6 +157,8 @@ topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): the mask where must ha
     each row to choose from: make it from their ids, such as np.isin(ids, wanted) (where: shape (2,), dtype bool)
 topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where must have shape (n,), and hold for all
     queries: if each query has its own rows, pass a bool mask (Q, N) (where: shape (1, 2), dtype int64)
+topk(X, Y, 2, where=["a", "b"]) -> TypeError: topk(): where holds text, but rows are selected by their numbers or by a
+    mask: pass where=np.isin(ids, wanted), or where=~np.isin(ids, unwanted) (where: shape (2,), dtype <U1)
 topk(X, Y, 2, where=[0.5]) -> TypeError: topk(): where must be a bool mask or row numbers: convert it with astype(bool)
     or astype(int) (where: shape (1,), dtype float64)
 topk(X, Y, 2, exclude=[True]) -> TypeError: topk(): exclude must hold row numbers: convert them with astype(int), and

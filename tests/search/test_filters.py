@@ -307,7 +307,7 @@ def test_where_is_not_changed(rng):
         ({"where": [[1], [2], [3]]}, ValueError, r"\(Q, N\)"),
         ({"exclude": np.zeros((2, 4), int)}, ValueError, r"\(3, m\).*\(2, 4\)"),
         ({"exclude": np.zeros((1, 3, 4), int)}, ValueError, r"\(3, m\)"),
-        # The number of a row that is not there raises what indexing with it raises.
+        # A row number out of range is an IndexError, as in indexing.
         ({"where": [70]}, IndexError, r"\b70\b"),
         ({"where": 70}, IndexError, r"\b70\b"),
         ({"where": [3, -1]}, IndexError, "-1"),

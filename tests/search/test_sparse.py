@@ -205,7 +205,7 @@ def test_duplicate_unsorted_and_zero_entries(rng):
         same([cossim.vector_norm(x, 1)], [cossim.vector_norm(a, 1)])
         same([cossim.cosine_similarity(x, x)], [cossim.cosine_similarity(a, a)])
         np.testing.assert_allclose(cossim.normalize(x).toarray(), cossim.normalize(a), rtol=1e-6)
-        same([x.indices, x.data], [indices, data])  # the argument is as it was
+        same([x.indices, x.data], [indices, data])  # the argument is unchanged
 
 
 def test_formats_and_classes(rng):
