@@ -72,8 +72,8 @@ def heatmap(
     Raises
     ------
     ValueError
-        matrix does not have two dimensions, order is given for a matrix that is not square, or a row or column lacks its
-        name.
+        matrix does not have two dimensions, it has an order but is not square, or there is not one name for
+        each row.
 
     Examples
     --------
