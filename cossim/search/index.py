@@ -283,7 +283,7 @@ class Index:
             new = rows_of(name, rows=rows)[0].with_array()
         if self.binary:
             check_bits(name, rows=new.array)
-        with self._lock:
+        with self._lock.lock:
             state, room = self._state, self._room
             if new.array.shape[1] != state.corpus.shape[1]:
                 arrays = described(rows=new.array)
@@ -330,12 +330,12 @@ class Index:
         """
         name = "Index.remove"
         wanted = _numbers_argument(name, numbers).reshape(-1)
-        with self._lock:
-            state = index_state.removed(name, self._state, wanted)
+        with self._lock.lock:
+            state, room = index_state.removed(name, self._state, wanted), self._room
             holes = state.places - state.size
-            if self._room is not None and holes * index_state.HOLES_OF_REMOVE > state.places:
-                state, self._room = index_state.moved(name, state, 0, self.eps)
-            self._state = state
+            if room is not None and holes * index_state.HOLES_OF_REMOVE > state.places:
+                state, room = index_state.moved(name, state, 0, self.eps)
+            self._state, self._room = state, room  # Ctrl-C cannot come between the two
 
     def compact(self) -> NDArray[np.int64]:
         """Renumbers the rows from 0 to N - 1 in the same order, and frees memory that is not in use.
@@ -355,9 +355,9 @@ class Index:
         >>> index.numbers
         array([0, 1])
         """
-        with self._lock:
-            self._state, old = index_state.compacted(self._state)
-            self._room = None
+        with self._lock.lock:
+            state, old = index_state.compacted(self._state)
+            self._state, self._room = state, None
             return old
 
     # ---- searches ----

@@ -20,7 +20,6 @@ from cossim.search.index_file import ChosenRows, aligned_empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -436,26 +435,22 @@ def of_file(metadata: dict[str, str], arrays: Arrays, binary: bool, verify: bool
 
 
 class WriteLock:
-    """A lock that is free in a new process after a fork, whichever thread held it in the old one."""
+    """A lock that is free in a new process after a fork, whichever thread held it in the old one.
+
+    The lock itself goes into `with`: Ctrl-C can stop an __enter__ in Python once it has the lock, or an __exit__ before
+    it releases the lock, and then no later change could begin.
+    """
 
     _every: weakref.WeakSet[WriteLock] = weakref.WeakSet()
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         WriteLock._every.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
 
     @classmethod
     def release_all(cls) -> None:
         for lock in cls._every:
-            lock._lock = threading.Lock()
+            lock.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 
@@ -333,11 +334,60 @@ def test_threads_that_add_at_once_get_numbers_of_their_own(rng):
         same(index[numbers], value * x)
 
 
+def test_an_interrupt_leaves_an_index_that_can_be_changed(rng):
+    """Ctrl-C is raised where a function begins or has ended, at each such place of each change in turn."""
+    x = rows_of(rng, 12)
+    changes = (
+        lambda index: index.add(x[:2]),
+        lambda index: index.add(x[:2], remove=[4, 5]),
+        lambda index: index.remove([3, 4, 5, 6, 7]),
+        lambda index: index.compact(),
+    )
+
+    def interrupted(change, index, at):
+        """Runs the change, interrupted at this event. Returns whether there were so many."""
+        left = at
+
+        def trace(frame, event, _):
+            nonlocal left
+            if not frame.f_code.co_filename.endswith(("index.py", "index_state.py")):
+                return None
+            left -= event in ("call", "return")
+            if left == 0 and event in ("call", "return"):
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            change(index)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        return left <= 0
+
+    for change in changes:
+        at = 1
+        while True:
+            index = cossim.Index(x[:1])
+            index.add(x[1:])
+            if not interrupted(change, index, at):
+                break
+            assert not index._lock.lock.locked(), at
+            numbers = [*index.numbers.tolist(), *index.add(x[:3]).tolist()]
+            assert index.numbers.tolist() == numbers
+            best = cossim.topk(x, index.corpus, 3)
+            same(index.topk(x, 3), (best.values, index.numbers[best.indices]))
+            at += 1
+        assert at > 4
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_an_index_can_be_changed_after_a_fork_amid_a_change(rng):
     index = cossim.Index(rows_of(rng, 10))
-    with index._lock:  # as another thread might hold it
+    with index._lock.lock:  # as another thread might hold it
         child = os.fork()
         if child == 0:
             try:
