@@ -124,6 +124,24 @@ def test_winograd_keeps_what_is_not_finite_in_its_image(rng, dtype):
 
 
 @both_dtypes
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_an_infinite_weight_is_in_all_gradients_of_the_pixels_that_it_multiplies(rng, dtype):
+    """It may be in the gradients of other pixels of its channel, but in no other channel's."""
+    ours, theirs = pair("five rows", rng, dtype)
+    ours[0].weight[3, 2, 1, 0] = np.inf
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
+    x = normal(rng, (37, *IMAGE), dtype)
+    tx = torch.tensor(x, requires_grad=True)
+    y, their_y = ours[0].vjp(x)[0], theirs[0](tx)
+    net, dy = nn.Sequential(ours[0]), normal(rng, y.shape, dtype)
+    assert runs_across(net, x)
+    dx = net.vjp(x)[1](dy)[0]
+    their_dx = torch.autograd.grad(their_y, tx, torch.from_numpy(dy))[0].numpy()
+    assert not np.isfinite(dx[~np.isfinite(their_dx)]).any()
+    assert np.isfinite(dx[:, [0, 1, 3]]).all()
+
+
+@both_dtypes
 def test_threads_do_not_change_bits(rng, dtype):
     encoder = simclr.Encoder(dtype=dtype, rng=0)
     x = rng.random((150, 1, 28, 28)).astype(dtype)
