@@ -160,7 +160,7 @@ def _without_corpus(words, found):
 
 
 def _search_of_index(words, found):
-    """Searches an index by the command for it."""
+    """Suggests `index search` where the corpus is a saved index."""
     path = found["path"]
     if words[0] != "topk" or path not in words or words.index(path) != 2 or not _opens(path):
         return None
@@ -168,7 +168,7 @@ def _search_of_index(words, found):
 
 
 def _other_ids(words, found):
-    """Another column of ids, where --ids has the name that is missing: one of nearly this name, or the first."""
+    """If --ids names a column that is missing, suggests the one with the most similar name, or the first."""
     names = re.findall(r"'(.*?)'", found["names"])
     name = next(iter(difflib.get_close_matches(found["name"].strip("'\""), names, 1)), names[0] if names else None)
     given = {words[i + 1] for i, word in enumerate(words[:-1]) if word == "--ids"}
@@ -200,7 +200,7 @@ def _wrong_value(words, found):
 
 
 def _number_for_option(words, found):
-    """Gives a missing -k or threshold the last word, if that is a number and no file: pairs corpus.npy 0.9."""
+    """Puts the missing -k or -t before the last word, if that is a number: pairs corpus.npy 0.9."""
     option = found["names"].split("/")[0]
     number = re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", words[-1])
     return [*words[:-1], option, words[-1]] if option in ("-k", "-t") and number else None
@@ -213,7 +213,7 @@ def _known_options(words, _):
 
 
 def _files_first(words, found):
-    """Moves a file that follows the options to the other files."""
+    """Moves a file that follows the options to the other files, where argparse finds it."""
     extra = found["extra"]
     place = 3 if words[0] == "index" else 2
     return [*words[:place], extra, *words[place:-1]] if words[-1] == extra and os.path.isfile(extra) else None

@@ -26,7 +26,7 @@ class Filter(NamedTuple):
     rows: NDArray[np.uint64] | None = None  # (words): the candidates; None: all
     pairs: NDArray[np.uint64] | None = None  # (queries, words): the candidates of each query; None: all
     excluded: NDArray[np.int64] | None = None  # (queries, m): candidates left out for a query, ascending; -1 for none
-    both: bool = False  # rows holds for the queries too, which are rows of the same array
+    both: bool = False  # the queries are rows of the same array, and `rows` selects among them too
     most: int = sys.maxsize  # no query has more candidates
 
     def candidates(self, rows: int) -> NDArray[np.bool_]:

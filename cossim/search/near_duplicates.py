@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # deduplicate takes this many rows at a time: it compares them with the rows kept so far, then with each other. All
 # similar pairs of one block are in memory at once.
 BLOCK_ROWS = 1024
-OWN_ROWS = 64  # rows whose similarities to themselves are taken from the matrix of all their pairs
+OWN_ROWS = 64  # rows of one call of pairwise, whose diagonal is each row's similarity to itself
 
 
 class Deduplicated(NamedTuple):

@@ -368,7 +368,7 @@ def _both(ids):
 
 def _taken(function: str, ids: Ids, numbers: NDArray[np.int64]) -> Any:
     """Returns the names of these rows. Keeps the dtype of an array or Series of names."""
-    if isinstance(ids, Mapping):  # of the numbers of an Index whose rows come and go
+    if isinstance(ids, Mapping):  # row numbers to names, for an Index whose rows come and go
         try:
             return [ids[n] for n in numbers.tolist()]
         except KeyError as error:

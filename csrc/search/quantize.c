@@ -50,7 +50,7 @@ void quantize_rows(const struct float_rows *rows, size_t first, size_t count, do
     }
 }
 
-/* The scale of a row that is its own code. */
+/* The scale of a row of 8-bit integers, which needs no other code than its own elements. */
 static struct code_scale scale_of_norm(float norm, double eps)
 {
     struct code_scale scale = norm > 0.0f ? (struct code_scale){1.0f / norm, OWN_RESIDUAL}

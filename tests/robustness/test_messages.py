@@ -228,7 +228,7 @@ def templates():
     if source.exists():
         defined = {}
         for name, value in re.findall(r"#define (\w+) (.*)", source.read_text().replace("\\\n", "")):
-            if '"' in value:  # strings, and names of templates that the text begins with
+            if '"' in value:  # a text of strings, and of other templates by their names
                 parts = re.findall(r'"([^"]*)"|(\w+)', value)
                 defined[name] = "".join(text or defined[other] for text, other in parts)
                 yield name, re.split(r"%(?:\.\d+)?(?:zd|[a-zA-Z])", defined[name])

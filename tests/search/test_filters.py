@@ -29,7 +29,7 @@ def masks_of(rng, n):
 
 
 def scores_of(queries, corpus, **options):
-    """Returns the scores of all pairs, of topk without filters: for 16-bit floats, pairwise rounds them."""
+    """Returns the scores of all pairs. They are of topk, because pairwise rounds those of 16-bit floats."""
     found = cossim.topk(queries, corpus, len(corpus), **options)
     scores = np.empty(found.values.shape, found.values.dtype)
     np.put_along_axis(scores, found.indices, found.values, 1)
