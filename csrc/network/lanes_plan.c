@@ -100,12 +100,12 @@ static void plan_winograd(const struct lanes_plan *p, struct lanes_stage *s)
         TRANSFORM_BYTES / LANES_WINOGRAD_SUMS) {
         return;
     }
-    const double products = (double)s->channels * (double)s->filters * (double)l->kernel.w,
-                 direct = 5.0 * products * (double)height * (double)width,
-                 column = LANES_WINOGRAD_SUMS * products * (double)width +
-                          INPUT_COST * (double)s->channels * (double)pitch +
-                          OUTPUT_COST * (double)s->filters * (double)width;
-    if (1.2 * column * (double)tiles < direct) {
+    /* whole numbers: the caller's floating-point mode may trap. None of the products of one row of
+     * pixels overflows, because the transforms are that small. */
+    const size_t products = s->channels * s->filters * l->kernel.w * width,
+                 column = LANES_WINOGRAD_SUMS * products + INPUT_COST * s->channels * pitch +
+                          OUTPUT_COST * s->filters * width;
+    if (size_product_or_max(12 * column, tiles) < size_product_or_max(50 * products, height)) {
         s->winograd.tiles = tiles;
         s->winograd.width = width;
     }

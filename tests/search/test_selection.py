@@ -253,7 +253,11 @@ def test_maxsim_among_some_documents():
         best = cossim.maxsim(query, tokens, offsets, k=3, **filters)
         assert best.indices.tolist() == [*sorted([0, 3], key=lambda n: -scores[n]), -1]
         assert best.values[:2].tolist() == sorted(scores[[0, 3]], reverse=True) and np.isnan(best.values[2])
-    for error, wrong in ((IndexError, {"where": [5]}), (ValueError, {"where": [True]}), (IndexError, {"exclude": [-2]})):
+    for error, wrong in (
+        (IndexError, {"where": [5]}),
+        (ValueError, {"where": [True]}),
+        (IndexError, {"exclude": [-2]}),
+    ):
         with pytest.raises(error, match=r"maxsim\(\).*(where|exclude)"):
             cossim.maxsim(query, tokens, offsets, **wrong)
 
