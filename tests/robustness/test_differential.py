@@ -24,7 +24,8 @@ MODULES = {name: differential.family(name) for name in differential.FAMILIES}
 NOT_OF_RESULTS = {
     "z[None] with z[:, None]": "test_similarity_gradients.py: test_memory",
     "one pair of vectors, dim not passed": "test_one_vector.py: test_is_the_call_with_dim_0",
-    "convolutions by kernels of five rows, stride 1, in a network with a vector across images": "test_lanes.py: test_results_and_gradients_agree_with_torch",
+    "convolutions by kernels of five rows, stride 1, in a network with a vector across images": "test_lanes.py: "
+    "test_results_and_gradients_agree_with_torch",
     "NaN or infinite weights, in a network with a vector across images": "test_lanes.py: "
     "test_an_infinite_weight_is_in_all_gradients_of_the_pixels_that_it_multiplies",
 }
