@@ -402,6 +402,16 @@ def topk(request: Request, values: NDArray[Any], indices: NDArray[np.int64], /) 
 def top_pairs(
     request: Request, values: NDArray[Any], i: NDArray[np.int64], j: NDArray[np.int64], /, *, swapped: bool
 ) -> None: ...
+def maxsim(
+    query: Array,
+    documents: Array,
+    offsets: NDArray[np.int64],
+    mask: NDArray[np.bool_] | None,
+    eps: float,
+    report: Callable[..., object] | None,
+    scores: NDArray[np.float64],
+    /,
+) -> None: ...
 def first_match(request: Request, matches: NDArray[np.int64], /, *, threshold: float) -> None: ...
 def pairs_begin(rows: int, columns: int, /, *, threshold: float, max_pairs: int, double: bool) -> object: ...
 def pairs(request: Request, capsule: object, /, *, swapped: bool) -> None: ...

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from cossim._typing import Array, Number, Progress, Rows
 
-SCORES = 1 << 20  # of query tokens and document tokens, which maxsim holds at once
+# Of documents in arrays of their own, maxsim copies up to so many rows to one array: with several threads, with one.
+ROWS, FEW_ROWS = 1 << 14, 1 << 8
 
 
 def diverse(
@@ -234,9 +235,6 @@ def maxsim(
         if rows.shape[1] != query.shape[1]:
             documents_name = "documents" if offsets is not None else f"documents[{n}]"
             _core.as_rows(name, ("query", documents_name), (query, rows))  # raises ValueError
-    ends = np.cumsum(sizes)
-    dtype = score_dtype(query, *parts)  # scores of 16-bit rows stay float32
-    query = query.astype(dtype)
     if k is not None:
         k = length_argument(name, "k", k)
     mask, excluded = checked(name, where, exclude, 1, len(sizes), True)
@@ -244,19 +242,26 @@ def maxsim(
     if excluded is not None:
         mask = np.ones(len(sizes), bool) if mask is None else np.array(mask)
         mask[excluded[excluded >= 0]] = False
-    scores = np.empty(len(sizes), np.float64)
+    scores = np.zeros(len(sizes), np.float64)  # a query of no tokens scores 0
+    ends = np.append(0, np.cumsum(sizes))
     with reporting(progress, name, "documents") as report, fixed_arithmetic():
-        for first, last in _groups(ends, max(1, SCORES // max(1, len(query)))):
-            if mask is not None and not mask[first:last].any():
-                continue
-            start = ends[first] - sizes[first]
-            rows = parts[0][start : ends[last - 1]] if offsets is not None else np.concatenate(parts[first:last])
-            similarity = _core.pairwise(query, rows.astype(dtype, copy=False), eps=eps)
-            best = np.maximum.reduceat(similarity, ends[first:last] - sizes[first:last] - start, axis=1)
-            # Sums run in the order of the tokens, so blocks do not change a bit.
-            scores[first:last] = np.add.accumulate(best, axis=0, dtype=np.float64)[-1]
-            if report is not None:
-                report(last, len(sizes))
+        if offsets is not None:
+            _core.maxsim(query, parts[0], ends, mask, eps, report, scores)
+        else:
+            dtype = score_dtype(query, *parts)
+            query = query.astype(dtype)
+            # A call for one document runs on one thread, so several threads share calls for copies of many documents.
+            together = ROWS if _core.get_num_threads() > 1 else FEW_ROWS
+            for first, last in _groups(ends[1:], together):
+                of_group = None if mask is None else mask[first:last]
+                if of_group is None or of_group.any():
+                    rows = parts[first]  # in place, if it is alone and has the dtype of the scores
+                    if last - first > 1 or score_dtype(query, rows) != dtype:
+                        rows = np.concatenate(parts[first:last], dtype=dtype)
+                    within = ends[first : last + 1] - ends[first]
+                    _core.maxsim(query, rows, within, of_group, eps, None, scores[first:last])
+                if report is not None:
+                    report(last, len(sizes))
     if mask is not None:
         scores[~mask] = np.nan
     if k is None:

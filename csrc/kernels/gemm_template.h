@@ -323,6 +323,24 @@ static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t
     return count;
 }
 
+/* maxima_kernel of kernels.h. */
+static void NAME(maxima)(void *maxima_void, const void *scores_void, size_t step, size_t rows,
+                         size_t columns)
+{
+    TILE_TYPE *maxima = maxima_void;
+    const TILE_TYPE *scores = scores_void;
+    for (size_t j = 0; j < columns; j += 2 * TILE_LANES) {
+        const size_t second = columns - j > TILE_LANES ? j + TILE_LANES : j;
+        TILE_VECTOR a = TILE_OP(load)(maxima + j), b = TILE_OP(load)(maxima + second);
+        for (size_t r = 0; r < rows; r++) {
+            a = TILE_OP(max_propagating_nan)(a, TILE_OP(load)(scores + r * step + j));
+            b = TILE_OP(max_propagating_nan)(b, TILE_OP(load)(scores + r * step + second));
+        }
+        TILE_OP(store)(maxima + j, a);
+        TILE_OP(store)(maxima + second, b);
+    }
+}
+
 #undef NAME
 #undef WIDTH
 #undef CHAIN

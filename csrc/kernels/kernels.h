@@ -207,6 +207,14 @@ typedef size_t select_kernel(const void *scores, size_t step, size_t rows, size_
 enum { SELECT_PADDING = 16 };
 
 /*
+ * Raises maxima[c] to the largest score of column c. scores is (rows, columns). A maximum is NaN if
+ * it or a score of its column is NaN. Scores and maxima are read, and maxima written, up to the
+ * next multiple of SELECT_PADDING columns.
+ */
+typedef void maxima_kernel(void *maxima, const void *scores, size_t step, size_t rows,
+                           size_t columns);
+
+/*
  * Converts n elements to float32, times a power of two: to[i] = from[i] * scale. The relative error
  * of an element is at most 2^-22, unless the result is infinite or below the smallest normal float.
  * With a scale of 1, 16-bit floats are converted exactly.
@@ -590,6 +598,7 @@ struct tile_kernels {
     transpose_kernel *transpose;
     cosine_kernel *cosine;
     select_kernel *select_at_least;
+    maxima_kernel *maxima;
     struct xent_kernels xent;
 };
 

@@ -8,6 +8,7 @@
 #include "base/scratch.h"
 #include "vectors/plan.h"
 #include "pairwise/contract.h"
+#include "pairwise/maxsim.h"
 #include "arguments/args.h"
 #include "python/docs.h"
 #include "python/sparse.h"
@@ -563,6 +564,81 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return result;
 }
 
+/* ---- maxsim ---- */
+
+/* Returns whether offsets rise from 0 to `rows` by at least 1. */
+static bool are_offsets(PyArrayObject *offsets, npy_intp rows)
+{
+    if (!can_read(offsets, NPY_INT64, 1, NULL) || PyArray_DIM(offsets, 0) < 1) {
+        return false;
+    }
+    const int64_t *at = PyArray_DATA(offsets);
+    const npy_intp documents = PyArray_DIM(offsets, 0) - 1;
+    for (npy_intp i = 0; i < documents; i++) {
+        if (at[i + 1] <= at[i]) {
+            return false;
+        }
+    }
+    return at[0] == 0 && at[documents] == rows;
+}
+
+/* Runs maxsim for open operands. Returns 0, or -1 with an error set. */
+static int run_maxsim(const char *function, const struct array_argument *query,
+                      const struct array_argument *documents, PyArrayObject *offsets,
+                      PyArrayObject *mask, double eps, PyObject *report, PyArrayObject *scores)
+{
+    PyArrayObject *x = documents->array, *y = query->array;
+    if (PyArray_NDIM(x) != 2 || PyArray_NDIM(y) != 2 || !are_offsets(offsets, PyArray_DIM(x, 0))) {
+        misfit();
+        return -1;
+    }
+    const npy_intp shape[1] = {PyArray_DIM(offsets, 0) - 1};
+    if (!can_write(scores, NPY_DOUBLE, 1, shape) ||
+        (!is_none(mask) && !can_read(mask, NPY_BOOL, 1, shape))) {
+        misfit();
+        return -1;
+    }
+    struct without_gil released;
+    struct maxsim maxsim = {
+        .x = documents->operand,
+        .y = query->operand,
+        .rows = {(size_t)PyArray_DIM(x, 0), PyArray_STRIDE(x, 0), 0, 0},
+        .query_rows = {(size_t)PyArray_DIM(y, 0), 0, PyArray_STRIDE(y, 0), 0},
+        .depth = {(size_t)PyArray_DIM(x, 1), PyArray_STRIDE(x, 1), PyArray_STRIDE(y, 1), 0},
+        .eps = eps,
+        .offsets = PyArray_DATA(offsets),
+        .documents = (size_t)shape[0],
+        .mask = is_none(mask) ? NULL : PyArray_DATA(mask),
+        .scores = PyArray_DATA(scores),
+    };
+    maxsim.token = without_gil_begin(&released, report, maxsim.documents);
+    const int status = maxsim_run(&maxsim);
+    if (without_gil_end(&released) < 0) {
+        return -1;
+    }
+    return status < 0 ? fail(PyExc_MemoryError, function, query, documents, NO_MEMORY) : 0;
+}
+
+static PyObject *maxsim(PyObject *self, PyObject *args)
+{
+    struct array_argument query = {.name = "query"}, documents = {.name = "documents"};
+    PyObject *query_rows, *document_rows, *report;
+    PyArrayObject *offsets, *mask, *scores;
+    double eps;
+    int status = -1;
+    (void)self;
+    if (PyArg_ParseTuple(args, "OOOOdOO:maxsim", &query_rows, &document_rows, &offsets, &mask, &eps,
+                         &report, &scores) &&
+        array_argument("maxsim", query.name, query_rows, &query) == 0 &&
+        array_argument("maxsim", documents.name, document_rows, &documents) == 0 &&
+        check_rows("maxsim", &query, &documents) == 0) {
+        status = run_maxsim("maxsim", &query, &documents, offsets, mask, eps, report, scores);
+    }
+    array_release(&query);
+    array_release(&documents);
+    return none_or_error(status);
+}
+
 #define METHOD(name) \
     {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL | METH_KEYWORDS, DOC_##name}
 
@@ -573,5 +649,7 @@ PyMethodDef similarity_methods[] = {
     METHOD(vector_norm),
     METHOD(normalize),
     METHOD(pairwise),
+    BY_POSITION("maxsim", maxsim, "query, documents, offsets, mask, eps, report, scores",
+                "Writes the MaxSim of the documents that the mask marks, or of all of them."),
     {0},
 };

@@ -94,6 +94,37 @@ static void check_select_at_least(const struct tile_kernels *k, const char *name
     }
 }
 
+static void check_maxima(const struct tile_kernels *k, const char *name, bool f64, size_t rows,
+                         size_t columns)
+{
+    enum { STEP = 32, MAX = 64 };
+    double wide[MAX * STEP + SELECT_PADDING], wide_maxima[STEP + SELECT_PADDING];
+    float narrow[MAX * STEP + SELECT_PADDING], maxima[STEP + SELECT_PADDING];
+    for (size_t i = 0; i < MAX * STEP + SELECT_PADDING; i++)
+        narrow[i] = (float)(wide[i] = (double)(float)(i % 97 == 5 ? NAN : random_number()));
+    for (size_t i = 0; i < STEP + SELECT_PADDING; i++)
+        maxima[i] = (float)(wide_maxima[i] = i % 3 == 0 ? 0.5 : i % 11 == 1 ? NAN : -INFINITY);
+    double expected[STEP];
+    for (size_t c = 0; c < columns; c++) {
+        expected[c] = wide_maxima[c];
+        for (size_t r = 0; r < rows; r++) {
+            const double score = wide[r * STEP + c];
+            expected[c] = isnan(score) || score > expected[c] ? score : expected[c];
+            if (isnan(score)) break;
+        }
+    }
+    if (f64) {
+        k[COMPUTE_F64].maxima(wide_maxima, wide, STEP, rows, columns);
+    } else {
+        k[COMPUTE_F32].maxima(maxima, narrow, STEP, rows, columns);
+    }
+    for (size_t c = 0; c < columns; c++) {
+        const double got = f64 ? wide_maxima[c] : (double)maxima[c];
+        CHECK(got == expected[c] || (isnan(got) && isnan(expected[c])),
+              "%s maxima f64=%d %zu x %zu at %zu", name, f64, rows, columns, c);
+    }
+}
+
 static long double product(const float *x, const float *y, size_t n, long double *norm)
 {
     long double sum = 0, xx = 0, yy = 0;
@@ -444,6 +475,8 @@ int main(void)
             for (size_t columns = 1; columns <= 32; columns++) {
                 check_select_at_least(k->tiles, k->name, false, rows, columns);
                 check_select_at_least(k->tiles, k->name, true, rows, columns);
+                check_maxima(k->tiles, k->name, false, rows, columns);
+                check_maxima(k->tiles, k->name, true, rows, columns);
             }
         }
         static const float odd[][3] = {{NAN, 1, 2}, {1, INFINITY, 0}, {0, 0, 0},

@@ -152,9 +152,10 @@ def test_rows_that_are_read_block_by_block_give_the_results_of_an_array(tmp_path
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("block", [1, 64, 1 << 20])
-def test_maxsim_sums_the_best_cosine_of_each_token(dtype, block, monkeypatch):
-    monkeypatch.setattr("cossim.search.rerank.SCORES", block)
+@pytest.mark.parametrize("copied", [1, 9, 1 << 14])
+def test_maxsim_sums_the_best_cosine_of_each_token(dtype, copied, monkeypatch):
+    monkeypatch.setattr("cossim.search.rerank.ROWS", copied)
+    monkeypatch.setattr("cossim.search.rerank.FEW_ROWS", copied)
     rng = np.random.default_rng(4)
     query, tokens = ((4 * rng.standard_normal((n, 16))).astype(dtype) for n in (7, 90))
     offsets = np.array([0, 1, 4, 40, 41, 90])
@@ -172,6 +173,33 @@ def test_maxsim_sums_the_best_cosine_of_each_token(dtype, block, monkeypatch):
     best = cossim.maxsim(query, tokens, offsets, k=3)
     order = sorted(range(5), key=lambda n: -expected[n])[:3]
     assert best.indices.tolist() == order and best.values.tolist() == [expected[n] for n in order]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_maxsim_of_documents_across_tasks_is_that_of_the_matrix(dtype, threads):
+    """A task of 1024 query rows has 256 document rows. Documents end, begin and lie in any of them."""
+    rng = np.random.default_rng(6)
+    query, tokens = (rng.standard_normal((n, 6)).astype(dtype) for n in (1030, 1400))
+    tokens[300], tokens[1200] = np.nan, 0
+    tokens[5] = query[1]
+    offsets = np.array([0, 1, 255, 256, 257, 300, 310, 1030, 1100, 1101, 1399, 1400])
+    best = np.maximum.reduceat(cossim.pairwise(query, tokens), offsets[:-1], axis=1)
+    expected = np.add.accumulate(best, axis=0, dtype=np.float64)[-1]
+    assert np.isnan(expected).sum() == 1
+    chosen = np.arange(11) % 3 != 1
+    reports = []
+    with cossim.threads(threads):
+        found = cossim.maxsim(query, tokens, offsets, progress=lambda done, total: reports.append((done, total)))
+        some = cossim.maxsim(query[:, ::-1], np.asfortranarray(tokens[:, ::-1]), offsets, where=chosen)
+        expected_some = np.maximum.reduceat(cossim.pairwise(query[:, ::-1], tokens[:, ::-1]), offsets[:-1], axis=1)
+    assert np.array_equal(found, expected, equal_nan=True) and reports[-1] == (11, 11)
+    expected_some = np.add.accumulate(expected_some, axis=0, dtype=np.float64)[-1]
+    assert np.array_equal(some, np.where(chosen, expected_some, np.nan), equal_nan=True)
+
+
+def test_a_query_of_no_tokens_scores_0():
+    assert cossim.maxsim(np.empty((0, 3)), np.ones((4, 3)), [0, 1, 4]).tolist() == [0, 0]
 
 
 def test_maxsim_of_an_index_is_that_of_its_live_rows():
