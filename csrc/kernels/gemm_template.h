@@ -27,6 +27,7 @@
 #define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
 #define WIDTH (TILE_VECTORS * TILE_LANES)
 #define CHAIN 32
+#define STORE_ALIAS 4096 /* bytes */
 
 /*
  * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in TILE_TYPE. The function is
@@ -81,10 +82,18 @@ static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block
     }
 }
 
+/*
+ * tile_kernel of kernels.h. An Intel processor delays a load if the low 12 bits of its address are
+ * those of a store that has not reached the cache yet. The block is stored at the end of each
+ * chain, so it gets an address whose low bits come last in the panel of the next chain.
+ */
 static void NAME(tile)(double *sums, double *errors, const void *const *rows, const void *panel,
                        size_t at, size_t k, unsigned flags)
 {
-    TILE_TYPE block[TILE_ROWS * WIDTH];
+    _Alignas(64) TILE_TYPE memory[STORE_ALIAS / sizeof(TILE_TYPE) + TILE_ROWS * WIDTH];
+    const uintptr_t distance =
+        (uintptr_t)panel + (CHAIN - TILE_ROWS) * WIDTH * sizeof(TILE_TYPE) - (uintptr_t)memory;
+    TILE_TYPE *const block = memory + distance % STORE_ALIAS / sizeof(TILE_TYPE);
     NAME(tile_block)(block, rows, at, panel, k);
     if (flags & TILE_FIRST) {
         for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
@@ -344,6 +353,7 @@ static void NAME(maxima)(void *maxima_void, const void *scores_void, size_t step
 #undef NAME
 #undef WIDTH
 #undef CHAIN
+#undef STORE_ALIAS
 #undef TILE
 #undef TILE_TYPE
 #undef TILE_VECTOR
