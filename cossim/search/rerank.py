@@ -78,7 +78,9 @@ def diverse(
     TypeError
         An argument has the wrong type.
     ValueError
-        k, weight or fetch is out of range, the rows have different lengths, or where or exclude do not fit the corpus.
+        k, weight or fetch is out of range, the rows have different lengths, or a mask does not fit the corpus.
+    IndexError
+        where or exclude has the number of a row that does not exist.
 
     Examples
     --------
@@ -202,7 +204,9 @@ def maxsim(
         An argument has the wrong type.
     ValueError
         A document has no rows, the rows have different lengths, offsets do not ascend from 0 to the number of rows,
-        k is below 1, or where or exclude do not fit the documents.
+        k is below 1, or a mask does not fit the documents.
+    IndexError
+        where or exclude has the number of a document that does not exist.
 
     Examples
     --------

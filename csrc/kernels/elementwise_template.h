@@ -289,7 +289,7 @@ static size_t NAME(first_maximum)(size_t n, const void *elements_void)
         for (size_t half = LAYER_LANES / 2; half > 0; half /= 2) {
             for (size_t k = 0; k < half; k++) {
                 const LAYER_TYPE a = lanes[k], b = lanes[k + half];
-                lanes[k] = (b > a) | (b != b) ? b : a;
+                lanes[k] = ((b > a) | (b != b)) ? b : a;
             }
         }
         maximum = lanes[0];
