@@ -2,20 +2,15 @@
 
 import errno
 import io
-import json
 import math
 import mmap
 import os
 import re
-import secrets
-import signal
 import stat
-import threading
 import time
 import tokenize
 from contextlib import contextmanager, suppress
 from functools import partial
-from zipfile import ZipFile
 
 import numpy as np
 
@@ -26,8 +21,6 @@ try:
 except ImportError:  # Windows has no such locks, so no leftover file is removed there
     fcntl = None
 
-# Signals that end a process at once by default.
-ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 CHUNK = 1 << 20
 LOCKS_TRIED = 8  # new files to try; the last one is used even if another process holds its lock
 
@@ -129,7 +122,7 @@ def _temporary_file(path, folder, mode):
     if fcntl is not None:
         _remove_leftovers(folder)
     for left in reversed(range(LOCKS_TRIED)):
-        name = os.path.join(folder, f".cossim-{secrets.token_hex(8)}.tmp")
+        name = os.path.join(folder, f".cossim-{os.urandom(8).hex()}.tmp")
         with _new_file(path, name, mode) as file:
             # Another process may hold the lock: for a moment while it searches for leftovers, forever if it is hostile.
             if _lock(file) or not left:
@@ -233,15 +226,24 @@ def sync_folder(folder):
             os.close(handle)
 
 
+def ending_signals():
+    """Returns the signals that end a process at once by default, other than SIGINT."""
+    import signal  # here, because `import cossim` must stay fast
+
+    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @contextmanager
 def ending_by_exception():
     """Within the block, signals that would end the process at once raise SystemExit instead, so that it cleans up."""
+    import signal
+    import threading
 
     def stop(number, frame):
         raise SystemExit(128 + number)
 
     in_main_thread = threading.current_thread() is threading.main_thread()  # other threads cannot set signal handlers
-    numbers = [n for n in ENDING_SIGNALS if in_main_thread and signal.getsignal(n) is signal.SIG_DFL]
+    numbers = [n for n in ending_signals() if in_main_thread and signal.getsignal(n) is signal.SIG_DFL]
     try:
         for number in numbers:
             signal.signal(number, stop)
@@ -253,6 +255,8 @@ def ending_by_exception():
 
 def write_npz(file, arrays):
     """Writes an .npz as np.savez does. In NumPy 1.26, the archive of np.savez complains if its file is closed first."""
+    from zipfile import ZipFile  # here, because `import cossim` must stay fast
+
     archive = ZipFile(file, "w")
     try:
         for name, array in arrays.items():
@@ -266,6 +270,8 @@ def write_npz(file, arrays):
 
 def write_safetensors(file, arrays):
     """Writes arrays of numbers by name as a .safetensors file."""
+    import json  # here, because `import cossim` must stay fast
+
     header, offset = {}, 0
     for name, array in arrays.items():
         dtype = f"{array.dtype.kind.upper()}{8 * array.itemsize}"

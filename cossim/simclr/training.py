@@ -17,7 +17,7 @@ import numpy as np
 from cossim import _errors
 from cossim._arguments import check_temperature, size_argument, temperature_argument
 from cossim._arithmetic import contiguous, fixed_arithmetic
-from cossim._io import ENDING_SIGNALS
+from cossim._io import ending_signals
 from cossim._progress import reporting
 from cossim.nn import (
     SGD,
@@ -415,7 +415,7 @@ def _undivided():
     if threading.current_thread() is not threading.main_thread():  # signal handlers only run in the main thread
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING_SIGNALS)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ending_signals())}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     pending = []
     try:

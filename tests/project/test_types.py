@@ -250,6 +250,13 @@ def test_dask_takes_what_the_functions_take(function):
     assert [(p.name, p.kind) for p in ours.values()] == [(p.name, p.kind) for p in theirs.values()]
 
 
+def test_the_import_loads_few_modules_of_the_standard_library():
+    """`import cossim` must stay fast: modules that only some calls need are imported by these calls."""
+    code = "import sys, numpy; before = set(sys.modules); import cossim; print(*set(sys.modules) - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"json", "secrets", "hashlib", "zipfile", "shutil", "threading", "signal", "tempfile"} & set(loaded)
+
+
 def test_type_checkers_need_no_runtime():
     """Types cost no import time: nothing imports what only annotations use."""
     code = (
