@@ -310,7 +310,7 @@ def _leaves(scores):
 
 
 def _joined(scores, a, b):
-    """Joins two lists of row numbers, each forwards or backwards, so that the most similar of their ends meet."""
+    """Joins two lists of row numbers so that their most similar ends meet. May reverse either list."""
     ends = [(scores[a[-1], b[0]], a, b), (scores[a[-1], b[-1]], a, b[::-1])]
     ends += [(scores[a[0], b[0]], a[::-1], b), (scores[b[-1], a[0]], b, a)]
     _, first, second = max(ends, key=lambda end: end[0])

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from cossim._typing import Array, Number, Progress, Rows
 
-# Of documents in arrays of their own, maxsim copies up to so many rows to one array: with several threads, with one.
+# Documents may be arrays of their own. maxsim copies neighbours to one array: up to ROWS rows with several threads,
+# which share the work, and up to FEW_ROWS rows with one.
 ROWS, FEW_ROWS = 1 << 14, 1 << 8
 
 

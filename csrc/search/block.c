@@ -12,7 +12,8 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries)
                : COMPUTE_F64;
 }
 
-enum { MANY_MATCHES = 32 }; /* words of a tile: many ties are likely among so many */
+/* With this many words of matches in a tile, many scores are likely to be ties. */
+enum { MANY_MATCHES = 32 };
 
 /* Thresholds of the queries of a tile. Kernels read SELECT_PADDING more. */
 struct tile_thresholds {

@@ -345,7 +345,7 @@ def test_an_interrupt_leaves_an_index_that_can_be_changed(rng):
     )
 
     def interrupted(change, index, at):
-        """Runs the change, interrupted at this event. Returns whether there were so many."""
+        """Runs the change and interrupts it at event number `at`. Returns whether it had that many events."""
         left = at
 
         def trace(frame, event, _):
