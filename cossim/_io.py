@@ -6,7 +6,9 @@ import math
 import mmap
 import os
 import re
+import signal
 import stat
+import threading
 import time
 import tokenize
 from contextlib import contextmanager, suppress
@@ -228,16 +230,12 @@ def sync_folder(folder):
 
 def ending_signals():
     """Returns the signals that end a process at once by default, other than SIGINT."""
-    import signal  # here, because `import cossim` must stay fast
-
     return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
 def ending_by_exception():
     """Within the block, signals that would end the process at once raise SystemExit instead, so that it cleans up."""
-    import signal
-    import threading
 
     def stop(number, frame):
         raise SystemExit(128 + number)
