@@ -251,37 +251,6 @@ def ending_by_exception():
             signal.signal(number, signal.SIG_DFL)
 
 
-def write_npz(file, arrays):
-    """Writes an .npz as np.savez does. In NumPy 1.26, the archive of np.savez complains if its file is closed first."""
-    from zipfile import ZipFile  # here, because `import cossim` must stay fast
-
-    archive = ZipFile(file, "w")
-    try:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-        archive.close()
-    except BaseException:
-        archive.fp = None  # else its destructor completes the file, and raises ValueError if open() was interrupted
-        raise
-
-
-def write_safetensors(file, arrays):
-    """Writes arrays of numbers by name as a .safetensors file."""
-    import json  # here, because `import cossim` must stay fast
-
-    header, offset = {}, 0
-    for name, array in arrays.items():
-        dtype = f"{array.dtype.kind.upper()}{8 * array.itemsize}"
-        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": (offset, offset + array.nbytes)}
-        offset += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for array in arrays.values():
-        file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
-
-
 # ---- .npy: reads a whole array from a stream, or maps a file. Never unpickles. ----
 
 MAGIC = b"\x93NUMPY"

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _errors
-from cossim._io import replacing, write_errors_as_text, write_npz, write_safetensors
+from cossim._archives import write_npz, write_safetensors
+from cossim._io import replacing, write_errors_as_text
 
 TEXT_LINES = 1 << 12  # lines converted at a time
 PARQUET_LINES = 1 << 20  # lines per row group

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._io import MAGIC, open_regular, read_npy, replacing, write_npz
+from cossim._archives import write_npz
+from cossim._io import MAGIC, open_regular, read_npy, replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

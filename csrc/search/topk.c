@@ -52,34 +52,6 @@ static void set_threshold(struct topk *t, size_t worker, size_t query, double th
                   threshold);
 }
 
-/*
- * Raises a query's threshold for a worker that adds `candidate`. score and index belong to the k-th
- * best entry; index is -1 if there are fewer than k entries. If the worker's later candidates have
- * higher indices, a candidate with the same score would come after this entry, so the threshold is
- * the next larger number. After a score of 1 the threshold is infinity, because no score is above
- * 1. So even a bound above 1 is below the threshold.
- */
-static void raise_threshold(struct topk *t, size_t worker, size_t query, double score,
-                            int64_t index, size_t candidate)
-{
-    const bool ties_follow = t->rising && index <= (int64_t)candidate;
-    double threshold = score;
-    if (index < 0 || isnan(score)) { /* every number is better than NaN */
-        threshold = -INFINITY;
-    } else if (ties_follow && score >= 1.0) {
-        threshold = INFINITY;
-    } else if (ties_follow && t->result_handler.compute == COMPUTE_F64) {
-        threshold = nextafter(score, INFINITY);
-    } else if (ties_follow) {
-        threshold = (double)nextafterf((float)score, INFINITY);
-    }
-    set_threshold(t, worker, query, threshold);
-    if (t->last != NULL) {
-        t->last[worker * t->result_handler.thresholds_step + query] =
-            threshold == -INFINITY ? INT64_MAX : index;
-    }
-}
-
 /* The number after a threshold, or infinity if no score is above it. Loops vectorize it. */
 static inline float after_float(float threshold)
 {
@@ -97,6 +69,31 @@ static inline double after_double(double threshold)
     bits = threshold == 0.0 ? 1 : threshold > 0.0 ? bits + 1 : bits - 1;
     memcpy(&threshold, &bits, sizeof bits);
     return threshold > 1.0 ? INFINITY : threshold;
+}
+
+/*
+ * Raises a query's threshold for a worker that adds `candidate`. score and index belong to the k-th
+ * best entry; index is -1 if there are fewer than k entries. If the worker's later candidates have
+ * higher indices, a candidate with the same score would come after this entry, so the threshold is
+ * the next larger number. After a score of 1 the threshold is infinity, because no score is above
+ * 1. So even a bound above 1 is below the threshold.
+ */
+static void raise_threshold(struct topk *t, size_t worker, size_t query, double score,
+                            int64_t index, size_t candidate)
+{
+    const bool ties_follow = t->rising && index <= (int64_t)candidate;
+    double threshold = score;
+    if (index < 0 || isnan(score)) { /* every number is better than NaN */
+        threshold = -INFINITY;
+    } else if (ties_follow) {
+        threshold = t->result_handler.compute == COMPUTE_F64 ? after_double(score)
+                                                             : (double)after_float((float)score);
+    }
+    set_threshold(t, worker, query, threshold);
+    if (t->last != NULL) {
+        t->last[worker * t->result_handler.thresholds_step + query] =
+            threshold == -INFINITY ? INT64_MAX : index;
+    }
 }
 
 /* See struct result_handler. */

@@ -8,9 +8,6 @@
 enum {
     MIN_BLOCK_ROWS = 1 << 13,
     MAX_BLOCK_ROWS = 1 << 24,
-    /* If the lists of a query have fewer entries than 1 / LISTED_SHARE of a block's rows, the
-     * touched rows are listed. Otherwise all sums are read. */
-    LISTED_SHARE = 4,
     POLL_PRODUCTS = 1 << 20, /* products between two polls of the token: about 2 ms */
     LISTS_AHEAD = 12         /* lists ahead of the current one that are prefetched */
 };

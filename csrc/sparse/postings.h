@@ -25,6 +25,10 @@ struct postings {
     void **memory; /* (block_count) */
 };
 
+/* The rows that a query touches are listed if its lists have fewer entries than 1 / LISTED_SHARE of
+ * a block's rows. Otherwise all sums are read. */
+enum { LISTED_SHARE = 4 };
+
 /* Returns 0, or -1 when memory runs out. Free the index in either case. */
 int postings_init(struct postings *postings, const struct sparse_rows *rows, const uint64_t *kept,
                   struct cancel_token *token);

@@ -9,8 +9,7 @@ enum {
     TASK_ROWS = 64, /* rows of x; a cache line of the mirrored half holds 8 or 16 of them */
     /* Columns of one call of the cosine kernel, which numbers columns with 8 bits. */
     KERNEL_COLUMNS = 256,
-    LISTED_SHARE = 4, /* fewer products than this share of all pairs: most scores are 0 */
-    MIRRORED = 32     /* rows of the mirrored half that are written at a time */
+    MIRRORED = 32 /* rows of the mirrored half that are written at a time */
 };
 
 struct pairwise_worker {
@@ -23,7 +22,6 @@ struct pairwise_job {
     const struct sparse_pairwise *call;
     struct postings postings;
     struct pairwise_worker *workers;
-    bool lists_rows; /* most scores are 0: rows of the result are cleared, then the others stored */
     bool symmetric;  /* the lower half is a copy of the upper one */
     size_t *unusual; /* (unusual_count): rows of y without a usual norm, ascending */
     size_t unusual_count;
@@ -195,14 +193,15 @@ static int run(struct pairwise_job *job)
                  products = sparse_products(call->x, call->y);
     const int threads = thread_count_for(size_sum_or_max(products, scores), 1, GRAIN_SUMS);
     struct arena arena = {.block = NULL};
-    job->lists_rows = scores_in_place(call) && products < scores / LISTED_SHARE;
-    job->symmetric = call->x == call->y && !job->lists_rows;
+    /* Most scores are 0: rows of the result are cleared, then the others stored. */
+    const bool lists_rows = scores_in_place(call) && products < scores / LISTED_SHARE;
+    job->symmetric = call->x == call->y && !lists_rows;
     while (arena_pass(&arena)) {
         job->unusual = arena_take(&arena, call->y->count, sizeof *job->unusual);
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         for (size_t w = 0; w < (size_t)threads; w++) {
             struct pairwise_worker worker;
-            accumulator_allocate(&worker.sums, &job->postings, job->lists_rows, &arena);
+            accumulator_allocate(&worker.sums, &job->postings, lists_rows, &arena);
             worker.totals = arena_take(&arena, KERNEL_COLUMNS, sizeof *worker.totals);
             worker.scores = arena_take(&arena, KERNEL_COLUMNS, sizeof(double));
             if (arena.block != NULL) {

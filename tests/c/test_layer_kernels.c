@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "guarded.h"
+#include "layer_tables.h"
 #include "kernels/kernels.h"
 
 enum { ROUNDS = 400, MAX_OFFSETS = 64, SMALL = 8 };
@@ -533,13 +534,7 @@ int main(void)
     size_t count;
     const struct kernels *const *tables = kernels_all(&count);
     for (size_t t = 0; t < count; t++) {
-        bool seen = !kernels_supported(tables[t]);
-        for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers ==
-                        tables[t]->layers; /* shared with another instruction set */
-        }
-        if (!seen) {
+        if (has_own_layers(tables, t)) {
             isa = tables[t]->name;
             kernels = tables[t]->layers;
             winograd = tables[t]->winograd;

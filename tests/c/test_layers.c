@@ -8,6 +8,7 @@
 #include "check.h"
 #include "conv2d/conv2d_algorithm.h"
 #include "guarded.h"
+#include "layer_tables.h"
 #include "layer_cases.h"
 
 static const char *isa;
@@ -563,15 +564,10 @@ int main(void)
     const struct kernels *const *tables = kernels_all(&count);
     pool_set_threads(1);
     for (size_t t = 0; t < count; t++) {
-        bool seen = !kernels_supported(tables[t]);
+        bool seen = !has_own_layers(tables, t);
 #ifdef EMULATED /* generic C is checked where it runs natively */
         seen |= strcmp(tables[t]->name, "generic") == 0;
 #endif
-        for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers ==
-                        tables[t]->layers; /* shared with another instruction set */
-        }
         if (seen) {
             continue;
         }

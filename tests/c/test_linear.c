@@ -6,6 +6,7 @@
 #include "base/pool.h"
 #include "check.h"
 #include "guarded.h"
+#include "layer_tables.h"
 #include "layer_cases.h"
 #include "nn/layers.h"
 
@@ -144,13 +145,7 @@ int main(void)
     const struct kernels *const *tables = kernels_all(&count);
     pool_set_threads(1);
     for (size_t t = 0; t < count; t++) {
-        bool seen = !kernels_supported(tables[t]);
-        for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers ==
-                        tables[t]->layers; /* shared with another instruction set */
-        }
-        if (seen) {
+        if (!has_own_layers(tables, t)) {
             continue;
         }
         isa = tables[t]->name;

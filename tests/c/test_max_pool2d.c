@@ -7,6 +7,7 @@
 #include "check.h"
 #include "nn/layers.h"
 #include "guarded.h"
+#include "layer_tables.h"
 
 static const char *isa;
 
@@ -150,13 +151,7 @@ int main(void)
     const struct kernels *const *tables = kernels_all(&count);
     pool_set_threads(1);
     for (size_t t = 0; t < count; t++) {
-        bool seen = !kernels_supported(tables[t]);
-        for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers ==
-                        tables[t]->layers; /* shared with another instruction set */
-        }
-        if (seen) {
+        if (!has_own_layers(tables, t)) {
             continue;
         }
         isa = tables[t]->name;

@@ -10,6 +10,7 @@
 #include "network/lanes.h"
 #include "network/network.h"
 #include "guarded.h"
+#include "layer_tables.h"
 
 static const char *isa;
 
@@ -470,13 +471,7 @@ int main(void)
     size_t count;
     const struct kernels *const *tables = kernels_all(&count);
     for (size_t t = 0; t < count; t++) {
-        bool seen = !kernels_supported(tables[t]);
-        for (size_t other = 0; other < t; other++) {
-            seen |= kernels_supported(tables[other]) &&
-                    tables[other]->layers ==
-                        tables[t]->layers; /* shared with another instruction set */
-        }
-        if (!seen) {
+        if (has_own_layers(tables, t)) {
             isa = tables[t]->name;
             kernels_select(isa);
             pool_set_threads(1);
