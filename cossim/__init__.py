@@ -35,22 +35,24 @@ except ImportError as error:
 
 from typing import TYPE_CHECKING
 
-from cossim import _errors, _threadpoolctl  # noqa: F401  (the latter registers the thread pool with threadpoolctl)
-from cossim._config import show_config
+# _arguments and _errors are imported early, so that a wrong argument gives its own message when no file can be opened.
+# _finders gives functions to the C core. _threadpoolctl registers the thread pool.
+from cossim import _arguments, _errors, _finders, _threadpoolctl  # noqa: F401
 from cossim._threads import threads
 from cossim._version import __version__
-from cossim.search.functions import duplicate_groups, pairs_above, top_pairs, topk
-from cossim.search.results import Pairs, TopK
-from cossim.vectors.similarity import CosineSimilarity
 
 if TYPE_CHECKING:  # the names that __getattr__ imports on first use
     from cossim import nn, simclr
+    from cossim._config import show_config
     from cossim.rows.opening import open_rows
+    from cossim.search.functions import duplicate_groups, pairs_above, top_pairs, topk
     from cossim.search.index import Index
     from cossim.search.near_duplicates import communities, deduplicate
     from cossim.search.rerank import diverse, maxsim
+    from cossim.search.results import Pairs, TopK
     from cossim.vectors.explain import explain
     from cossim.vectors.gradients import cosine_similarity_vjp, pairwise_vjp
+    from cossim.vectors.similarity import CosineSimilarity
 
 __all__ = [
     "CosineSimilarity",
@@ -87,15 +89,23 @@ __all__ = [
 
 # Modules of the names that are imported on first use, so that `import cossim` stays fast.
 _LATER = {
+    "CosineSimilarity": "cossim.vectors.similarity",
     "Index": "cossim.search.index",
+    "Pairs": "cossim.search.results",
+    "TopK": "cossim.search.results",
     "communities": "cossim.search.near_duplicates",
     "cosine_similarity_vjp": "cossim.vectors.gradients",
     "deduplicate": "cossim.search.near_duplicates",
     "diverse": "cossim.search.rerank",
+    "duplicate_groups": "cossim.search.functions",
     "explain": "cossim.vectors.explain",
     "maxsim": "cossim.search.rerank",
     "open_rows": "cossim.rows.opening",
+    "pairs_above": "cossim.search.functions",
     "pairwise_vjp": "cossim.vectors.gradients",
+    "show_config": "cossim._config",
+    "top_pairs": "cossim.search.functions",
+    "topk": "cossim.search.functions",
 }
 
 if not TYPE_CHECKING:  # a type checker would accept every attribute of a module that has a __getattr__

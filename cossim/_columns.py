@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cossim import _errors
+from cossim import _errors, _hooks
 from cossim._dtypes import is_real
 
 if TYPE_CHECKING:
@@ -98,14 +98,10 @@ def _ragged(function, name, row, vector, first):
 
 # ---- files ----
 
-# This module cannot import open_path, because open_path needs the core and the core imports this module. So
-# cossim.search.blocks sets it.
-open_path: Any = None
-
 
 def from_path(function: str, name: str, path: Any, as_array: AsArray) -> NDArray[Any]:
     """Returns all rows of a file as an array, mapped where the format allows it."""
-    rows = open_path(function, name, path)
+    rows = _hooks.open_path(function, name, path)
     return rows.memmap if rows.memmap is not None else rows[:]
 
 

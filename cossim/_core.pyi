@@ -307,7 +307,7 @@ def end_threads(block: object, /) -> None: ...
 
 # ---- for cossim itself ----
 
-# Returns the function of this name for Dask arrays. cossim.search.functions sets this attribute.
+# Returns the function of this name for Dask arrays. cossim._finders sets this attribute.
 dask_function: Callable[[str], Callable[..., Any]]
 
 # The same for sparse rows.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cossim import _columns, _core, _errors
+from cossim import _core, _errors
 from cossim._arguments import integer_text, number_argument, size_argument
 from cossim._dtypes import is_bfloat16
 from cossim._errors import described
@@ -155,9 +155,6 @@ def open_path(function: str, name: str, path: Path) -> FileRows:
     except (ValueError, ModuleNotFoundError) as error:
         kind = ValueError if isinstance(error, ValueError) else ModuleNotFoundError
         raise kind(_errors.IN_PATH.format(function=function, name=name, error=error)) from None
-
-
-_columns.open_path = open_path  # the C core calls it for arguments that are paths
 
 
 def _read_slice(function: str, name: str, source: Any, first: int, last: int) -> NDArray[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import eps_argument, length_argument, size_argument
+from cossim._finders import dask_function, sparse_function
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
@@ -22,30 +23,9 @@ from cossim.search.filters import filter_argument
 from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from cossim._typing import Array, Lazy, Number, Progress, Rows
-
-
-def dask_function(name: str) -> Callable[..., Any]:
-    """Returns the function of this name for Dask arrays. Dask is imported on first use, because its import is slow."""
-    from cossim.search import dask_arrays
-
-    return getattr(dask_arrays, name)
-
-
-def sparse_function(name: str) -> Callable[..., Any]:
-    """Returns the function of this name for sparse rows."""
-    from cossim.search import sparse
-
-    return getattr(sparse, name)
-
-
-# The C core imports none of these modules. It calls these two functions for sparse rows and Dask arrays.
-_core.sparse_function = sparse_function
-_core.dask_function = dask_function
 
 
 @overload

@@ -10,8 +10,8 @@
 /* Returns 1 for a Dask array, which computes its elements on demand, and 0 for other objects. */
 int is_lazy(PyObject *object);
 
-/* Calls the function that module.FINDER returns for this name. cossim.search.functions sets the two
- * finders, dask_function and sparse_function: the core imports no module that imports it. */
+/* Calls the function that module.FINDER returns for this name. cossim._finders sets the finders
+ * dask_function and sparse_function: the core imports no module that imports it. */
 PyObject *call_found(PyObject *module, const char *finder, const char *function,
                      PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 

@@ -250,11 +250,52 @@ def test_dask_takes_what_the_functions_take(function):
     assert [(p.name, p.kind) for p in ours.values()] == [(p.name, p.kind) for p in theirs.values()]
 
 
-def test_the_import_loads_few_modules_of_the_standard_library():
+def test_the_import_loads_few_modules():
     """`import cossim` must stay fast: modules that only some calls need are imported by these calls."""
     code = "import sys, numpy; before = set(sys.modules); import cossim; print(*set(sys.modules) - before)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"json", "secrets", "hashlib", "zipfile", "shutil", "tempfile"} & set(loaded)
+    own = {name for name in loaded if name.split(".")[0] == "cossim"}
+    names = "_arguments _core _errors _finders _hooks _interrupts _threadpoolctl _threads _version"
+    assert own == {"cossim", *(f"cossim.{name}" for name in names.split())}
+    assert not set(loaded) - own - {"_signal"}
+
+
+CORE_FINDS = """
+import sys, numpy as np, cossim
+numpy_file, x = sys.argv[1], np.eye(3)
+np.save(numpy_file, x)
+{call}
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "assert (cossim.pairwise(numpy_file) == x).all()",
+        "import scipy.sparse as s; assert (cossim.pairwise(s.csr_matrix(x)) == x).all()",
+        "import dask.array as da; assert (cossim.cosine_similarity(da.from_array(x), x).compute() == 1).all()",
+    ],
+    ids=["a path", "sparse rows", "Dask"],
+)
+def test_the_first_call_finds_what_the_import_left_out(call, tmp_path):
+    for name in ("scipy", "dask"):
+        if f"import {name}" in call:
+            pytest.importorskip(name)
+    subprocess.run([sys.executable, "-c", CORE_FINDS.format(call=call), tmp_path / "x.npy"], check=True)
+
+
+def test_threads_may_use_a_name_first_at_the_same_time():
+    code = """
+import threading, cossim
+start, found = threading.Barrier(8), []
+def use(name):
+    start.wait()
+    found.append(getattr(cossim, name))
+threads = [threading.Thread(target=use, args=(name,)) for name in ["topk", "Index", "diverse", "communities"] * 2]
+[t.start() for t in threads], [t.join(60) for t in threads]
+assert len(found) == 8 and len(set(found)) == 4
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_type_checkers_need_no_runtime():
