@@ -28,7 +28,7 @@ except ImportError as error:
             raise
         version = ".".join(map(str, sys.version_info[:2]))
         error = ImportError(_errors.NO_EXTENSION.format(folder=__path__[0], version=version))
-    if _interrupts.IS_PROGRAM:  # as for an error of a command: one line and exit code 1, no traceback
+    if _interrupts.IS_PROGRAM:  # the command line shows an error as one line, with exit code 1
         print(f"cossim: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     raise error from None
@@ -87,7 +87,7 @@ __all__ = [
 ]
 
 
-# Modules of the names that are imported on first use, so that `import cossim` stays fast.
+# Maps each name that is imported on first use to its module. This keeps `import cossim` fast.
 _LATER = {
     "CosineSimilarity": "cossim.vectors.similarity",
     "Index": "cossim.search.index",

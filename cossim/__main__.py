@@ -51,9 +51,9 @@ COMMANDS = (
 def main(argv=None):
     """Runs a command and returns the exit code: 0, 1 after an error, or 130 after Ctrl-C.
 
-    An error prints one line on stderr, which ends with the command that would work. If only the reader of stdout has
-    gone, nothing is printed. Invalid arguments raise SystemExit(2), as argparse does. Without arguments, examples are
-    printed.
+    An error prints one line on stderr, which ends with the command that would work. If the program that reads stdout
+    has ended, nothing is printed. Invalid arguments raise SystemExit(2), as argparse does. Without arguments, examples
+    are printed.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -78,7 +78,7 @@ def main(argv=None):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser of a list of words. Its errors end with the command that would work."""
+    """A parser of a command line, which is a list of words. Its errors end with the command that would work."""
 
     def __init__(self, words, **options):
         super().__init__(**options)
@@ -131,8 +131,8 @@ def _parser(words, kind=_Parser):
 def _flush_or_discard_stdout():
     """Flushes stdout, and discards the rest if that fails.
 
-    Otherwise Python would flush again at exit and report an error: the reader, such as head, may have gone, or the disk
-    may be full.
+    The program that reads stdout, such as head, may have ended, or the disk may be full. Python would flush again at
+    exit and print an error.
     """
     try:
         if sys.stdout is not None:

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def write_npz(file, arrays):
-    """Writes an .npz as np.savez does. In NumPy 1.26, the archive of np.savez complains if its file is closed first."""
+    """Writes an .npz as np.savez does. np.savez of NumPy 1.26 prints an error if the file is closed first."""
     archive = ZipFile(file, "w")
     try:
         for name, array in arrays.items():
@@ -15,7 +15,7 @@ def write_npz(file, arrays):
                 np.lib.format.write_array(member, array, allow_pickle=False)
         archive.close()
     except BaseException:
-        archive.fp = None  # else its destructor completes the file, and raises ValueError if open() was interrupted
+        archive.fp = None  # or its destructor would complete the file, and raise ValueError after an interrupt
         raise
 
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class UnpassedInt(int):
-    """A default value that is distinct from the same number passed by the caller, also after pickling."""
+    """A default value. Its class tells it from the same number passed by the caller, also after pickling."""
 
     __slots__ = ()
 
 
-# The default of dim: 1, as in torch, but the only dimension of a single vector.
+# The default of dim. It means dimension 1, as in torch, and for a single vector its only dimension.
 DEFAULT_DIM = UnpassedInt(1)
 
 
@@ -40,7 +40,7 @@ def integer_argument(function: str, name: str, value: Any, wanted: str = _errors
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         return operator.index(value)
-    except TypeError:  # also from an __index__ that returns no int
+    except TypeError:  # an __index__ that returns no int raises it too
         kind = type(value).__name__
         message = _errors.NOT_AN_INTEGER.format(function=function, name=name, wanted=wanted, kind=kind)
         raise TypeError(message) from None
@@ -78,7 +78,7 @@ def number_argument(function: str, name: str, value: Any) -> float:
         if not is_number or isinstance(value, (str, bytes)) or getattr(value, "ndim", 0):
             raise TypeError
         return float(value)
-    except OverflowError:  # from an integer or a fraction; the message leaves out its many digits
+    except OverflowError:  # of a huge integer or fraction, whose many digits the message leaves out
         raise ValueError(_errors.BEYOND_FLOAT64.format(function=function, name=name)) from None
     except TypeError:
         kind = type(value).__name__
@@ -115,14 +115,14 @@ def check_temperature(function: str, temperature: float, dtype: np.dtype[Any]) -
 
 @contextmanager
 def needing(package: str, function: str) -> Generator[None]:
-    """Surrounds the import of a package that cossim can do without. A missing package raises how to install it."""
+    """Surrounds the import of an optional package. If it is missing, the error says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(_errors.NEEDS_PACKAGE.format(function=function, package=package)) from error
 
 
-# ---- arguments that are no arrays of real numbers ----
+# ---- arguments that are not arrays of real numbers ----
 
 
 def unreadable(function: str, name: str, value: Any) -> Exception | None:
@@ -144,7 +144,7 @@ def _mistake(function, name, value):
     device = getattr(value, "device", "cpu")
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))
-    if hasattr(value, "pairs_above"):  # an Index, whose module imports this one
+    if hasattr(value, "pairs_above"):  # an Index; its module cannot be imported here, because it imports this one
         return TypeError(_errors.AN_INDEX.format(function=function, name=name))
     if isinstance(value, str):
         return TypeError(_errors.TEXT_ELEMENT.format(function=function, name=name, value=value))
@@ -170,7 +170,7 @@ def _mistake_in_object(function, name, value):
     kind, message = type(value).__name__, _errors.NOT_NUMBERS
     if hasattr(value, "indptr") or hasattr(value, "tocsr"):  # sparse rows
         message = _errors.SPARSE_REFUSED
-    elif hasattr(value, "collect"):  # lazy tables, such as polars'
+    elif hasattr(value, "collect"):  # a lazy table, such as polars.LazyFrame
         message = _errors.NOT_COLLECTED
     return TypeError(message.format(function=function, name=name, kind=kind))
 

@@ -1,4 +1,4 @@
-"""NumPy arithmetic around the C core."""
+"""Arithmetic of NumPy in the floating-point mode of the C core, and arrays as the core takes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fixed_arithmetic(**errors: Any) -> Generator[None]:
 
 
 def contiguous(array: NDArray[Any], dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
-    """Returns the array C-contiguous, aligned and in native byte order, or in this dtype. Copies only if it has to."""
+    """Returns the array, or a copy if needed: C-contiguous, aligned, and of native byte order or of this dtype."""
     flags, own = array.flags, array.dtype
     if flags.c_contiguous and flags.aligned and (own.isnative if dtype is None else own == dtype):
         return array

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     AsArray = Callable[[str, str, object], NDArray[Any]]
 
-_NULLS = "NoneType", "NAType", "NaTType"  # the last two are pandas'
+_NULLS = "NoneType", "NAType", "NaTType"  # the last two are types of pandas
 
 
 # ---- vectors as objects ----
@@ -46,7 +46,7 @@ def from_objects(function: str, name: str, values: Any, as_array: AsArray) -> ND
 
 
 def _stacked_by_numpy(values):
-    """The fast way for an array of arrays or lists: NumPy stacks them, or refuses."""
+    """Stacks an array of arrays or lists by NumPy, which is fast. Returns None if NumPy cannot."""
     if not len(values) or not isinstance(values[0], (np.ndarray, list, tuple)):
         return None
     try:
@@ -61,7 +61,7 @@ def _is_null(value):
 
 
 def _vector(function, name, row, value, as_array):
-    """Returns the array of one row, or None if it is no vector of numbers."""
+    """Returns the array of one row, or None if it is not a vector of numbers."""
     if _is_null(value):
         raise ValueError(_errors.NULL_ROW.format(function=function, name=name, row=row))
     if isinstance(value, (str, bytes, int, float, complex, np.generic)):
@@ -69,7 +69,7 @@ def _vector(function, name, row, value, as_array):
     if isinstance(value, (list, tuple)):
         try:
             value = np.asarray(value)
-        except ValueError:  # lists of several lengths in it
+        except ValueError:  # it holds lists of different lengths
             return None
     elif not isinstance(value, np.ndarray):
         value = as_array(function, name, value)
@@ -81,7 +81,7 @@ def _vector(function, name, row, value, as_array):
 
 
 def _check_elements(function, name, values):
-    """Raises ValueError if an array of objects, with rows of numbers, has a null."""
+    """Raises ValueError if an array of Python objects, whose rows are numbers, has a null."""
     rows = values.reshape(len(values), -1) if values.ndim and values.size else ()
     for row, elements in enumerate(rows):
         if any(type(element).__name__ in _NULLS for element in elements):
@@ -111,7 +111,7 @@ def from_path(function: str, name: str, path: Any, as_array: AsArray) -> NDArray
 def from_pandas(function: str, name: str, data: Any, as_array: AsArray) -> NDArray[Any]:
     """Returns a Series or DataFrame as an array. If its dtype is object, from_objects then stacks the rows.
 
-    A DataFrame stands for its only column of vectors or, if all columns are numbers, for the matrix of them.
+    A DataFrame of numbers is a matrix. In any other DataFrame, the only column of vectors holds the rows.
     """
     if data.ndim == 1:
         return _series(function, name, data, as_array)
@@ -133,7 +133,7 @@ def _is_number(dtype):
 
 
 def _is_nullable(dtype):
-    """Whether a dtype of pandas holds numbers and nulls: Float64, Int8, boolean, double[pyarrow]."""
+    """Returns whether a dtype of pandas holds numbers and nulls: Float64, Int8, boolean, double[pyarrow]."""
     return not isinstance(dtype, np.dtype) and getattr(dtype, "kind", "O") in "fiub"
 
 

@@ -41,7 +41,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] |
     >>> config["instruction set"]["in use"] in config["instruction set"]["available"]
     True
     """
-    import platform  # here, because this import is slow
+    import platform  # on first use, because its import is slow
 
     if mode not in ("stdout", "dicts"):
         raise ValueError(_errors.CONFIG_MODE.format(mode=mode))

@@ -15,8 +15,11 @@ NUMPY_NAMES = {name: numpy_name for numpy_name, name in SAFETENSORS_NAMES.items(
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Returns whether a dtype is bfloat16: that of ml_dtypes, or a structured dtype of one uint16 named bfloat16, which
-    the core uses where ml_dtypes is missing."""
+    """Returns whether a dtype is bfloat16.
+
+    It is the one of ml_dtypes or, where that package is missing, the core's: a structured dtype of a uint16 field named
+    bfloat16.
+    """
     return dtype.name == "bfloat16" or dtype.names == ("bfloat16",)
 
 
@@ -26,7 +29,7 @@ def is_real(dtype: np.dtype[Any]) -> bool:
 
 
 def stored_dtype(name: str) -> np.dtype[Any]:
-    """Returns the dtype of a file's elements, by NumPy's name. bfloat16 is the upper half of a float32, as uint16."""
+    """Returns the dtype of elements in files, given its NumPy name. bfloat16 is stored as uint16, its bits."""
     return np.dtype("uint16" if name == "bfloat16" else name).newbyteorder("<")
 
 

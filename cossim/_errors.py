@@ -91,7 +91,7 @@ PLOT_SIZES = "neighbours(): queries are images of {queries} pixels, and the corp
 # ---- search ----
 
 K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"
-RESULT_SIZE = "{function}(): there is no memory for a result of shape {shape}: ask for fewer neighbours, or in parts"
+RESULT_SIZE = "{function}(): there is no memory for a result of shape {shape}: request less, or search in parts"
 MASK_SHAPE = (
     "{function}(): the mask where must have shape {shapes}, an element for each row to choose from: make it from their "
     "ids, such as np.isin(ids, wanted) {arrays}"
@@ -121,7 +121,7 @@ NEGATIVE_ROW = (
 )
 NO_SUCH_ROW = "{function}(): {name} has the row number {number}, but there are {rows} rows: leave it out"
 THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {threshold}"
-TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of them"
+TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of the two"
 NO_ROWS = "{function}(): {name} has no rows: pass at least one {arrays}"
 NO_ELEMENTS = "{function}(): rows of {name} have no elements: pass rows of at least one element {arrays}"
 IN_PATH = "{function}(): {name}: {error}"
@@ -145,8 +145,8 @@ OTHER_DIM = "Index(): dim={dim} but the rows of corpus have {size} elements: lea
 BITS_DIM = "Index(): dim must be a multiple of 8 with binary=True, not {dim}: it is the number of bits of a row"
 OTHER_LENGTH = "{function}(): rows of an index of {size} elements are needed: pass vectors of the same model {arrays}"
 NOT_EXACT = (
-    "{function}(): {source} rows may change when they become {target}, the dtype of the index: pass "
-    "rows.astype({target!r}) if that is meant, or begin with Index(np.empty((0, D), {source!r}))"
+    "{function}(): {source} rows may change when converted to {target}, the dtype of the index: pass "
+    "rows.astype({target!r}) if that is acceptable, or begin with Index(np.empty((0, D), {source!r}))"
 )
 NUMBERS = (
     "{function}(): numbers must be integers such as add returns, not {kind}: pass an integer or an array of them, and "
@@ -271,19 +271,19 @@ ROWS_FORMAT = (
 )
 ROWS_NOT_RAW = "shape= and offset= are for raw elements, and {suffix} files have their own: leave them out"
 ROWS_RAW = "raw elements have no header: pass both dtype= and shape=, such as shape=(-1, 128)"
-ROWS_RAW_SHAPE = "shape={shape} must be D, (-1, D) or (N, D), and offset={offset} lie in the file: change them"
+ROWS_RAW_SHAPE = "shape={shape} must be D, (-1, D) or (N, D), and offset={offset} must lie in the file: change them"
 ROWS_SIZE = "shape {shape} takes {expected} bytes in all, found {size}: copy the file again, or change dtype and shape"
 ROWS_VECS = "rows of {dim} elements, as its first bytes say, do not fill {size} bytes: copy the file again"
-ROWS_VECS_LENGTH = "row {row} has {length} elements, row 0 {dim}: all must have the same number"
+ROWS_VECS_LENGTH = "row {row} has {length} elements, and row 0 has {dim}: all must have the same number"
 ROWS_SAFETENSORS_HEADER = "the header does not fit the file, which is cut short or damaged: copy it again"
-ROWS_BOOL = "an array of bool holds other bytes than 0 and 1: save it again"
+ROWS_BOOL = "an array of bool holds bytes other than 0 and 1: save it again"
 ROWS_OWN_DTYPE = "{suffix} files have a dtype of their own: leave dtype= out, and convert slices with astype"
 ROWS_TEXT_DTYPE = "numbers of text become floats of at most 64 bits, not {dtype}: pass dtype=float or leave it out"
 ROWS_PLAIN_FILE = "{suffix} files need random access: unpack it first, as gunzip does, and read it from a file"
 ROWS_UNNAMED = "rows in this format have no name: leave {name!r} out"
 ROWS_NONE = "it has no rows of vectors: save real numbers of shape (N, D), or a column of lists of equal lengths"
 ROWS_MANY = "it has {count} arrays or columns of vectors, so a name is needed, one of: {names}"
-ROWS_NO_SUCH = "it has nothing by the name {name!r}: choose one of {names}"
+ROWS_NO_SUCH = "it has nothing named {name!r}: choose one of {names}"
 ROWS_NO_IDS = "it has no column of ids {ids!r}: that of word2vec and GloVe is called 'word', and arrays have none"
 ROWS_SHARDS = (
     "rows of {path} have shape {other_shape} and dtype {other}, those of {first} {shape} and {dtype}: choose files of "
@@ -298,9 +298,9 @@ ROWS_WORD2VEC_HEADER = (
 ROWS_CHANGED = "rows from {row} on have shape {shape}, not {wanted}: check that each row is one line of as many values"
 ROWS_COUNT = "the header says {count} rows, found {found}: copy the file again"
 ROWS_NO_NUMBERS = "no row ends with numbers: check that each line is a word and D numbers, or numbers alone"
-ROWS_LINE = "row {row} has no {dim} numbers: {text!r}: correct the line or leave it out"
+ROWS_LINE = "row {row} does not have {dim} numbers: {text!r}: correct the line or leave it out"
 ROWS_NULL = "row {row} has a missing value: fill it or leave the row out"
-ROWS_LENGTH = "row {row} has {length} elements, others {dim}: all must have the same number"
+ROWS_LENGTH = "row {row} has {length} elements, and others have {dim}: all must have the same number"
 ROWS_EMPTY = "it has no rows: choose another file"
 ROWS_TWICE = "two columns have the name {name!r}: rename one"
 ROWS_LISTS = (
@@ -370,7 +370,7 @@ IN_ARCHIVE = "{member!r} in it: {error}"
 NOT_A_DICT = "save_weights(): state_dict must be a dict of arrays, not {kind}"
 NOT_A_DICT_OR_PATH = "load_state_dict(): state_dict must be a dict of arrays or a path, not {kind}"
 NOT_A_NAME = "{function}(): names of arrays must be str, not {name!r}"
-UNSAVED_DTYPE = "save_weights(): NumPy cannot read back {name}, which is {dtype}: as float32 it has the same values"
+UNSAVED_DTYPE = "save_weights(): NumPy cannot read back {name}, which is {dtype}: float32 has the same values"
 UNSAVED_NAME = "save_weights(): a {suffix} file cannot hold an array by the name {name}: rename it"
 PROBLEMS = "{function}(): {problems}"
 DOES_NOT_FIT = "load_state_dict(): {source} does not fit {target}: {problems}"
@@ -466,7 +466,7 @@ MORE_STEPS = "it has {saved} steps, and all epochs have {steps}"
 # ---- command line: files of images. The path precedes these. ----
 
 NOT_IMAGES = "neither an idx nor a .npy file, because it begins with {start}: save the images with numpy.save"
-IDX_TYPE = "idx elements of type 0x{kind:02x}, where images have unsigned bytes, 0x08: save the images with numpy.save"
+IDX_TYPE = "idx elements of type 0x{kind:02x}, but images have unsigned bytes, 0x08: save the images with numpy.save"
 IDX_TRUNCATED = "truncated: the sizes of {rank} dimensions take {expected} bytes, found {found}: copy the file again"
 IMAGES_DTYPE = "images must be real numbers, not {dtype}"
 IMAGES_FILE_SHAPE = "images must have shape (N, 28, 28), (N, 1, 28, 28) or (N, 784), not {shape}"
@@ -495,4 +495,4 @@ SAME_FILE = "{name} names the same file: choose another"
 WITHOUT_THRESHOLD = "argument --max-pairs: not allowed without -t/--threshold"
 NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER, --max-pairs, --where or --exclude"
 FILTER_FILE = "{path}: an array of {dtype}: save whole numbers, or for --where a mask of bool"
-NOT_ROW_NUMBERS = "{path}: {text!r:.40} is no row number: write whole numbers, or save a mask as .npy"
+NOT_ROW_NUMBERS = "{path}: {text!r:.40} is not a row number: write whole numbers, or save a mask as .npy"

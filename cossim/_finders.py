@@ -1,6 +1,6 @@
 """Functions that the C core calls although their modules import the core. They are imported on first use.
 
-So `import cossim` loads neither the searches nor what reads files, sparse rows and Dask arrays.
+So `import cossim` loads none of the modules for searches, files, sparse rows and Dask arrays.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""File access: reading of regular files only, and atomic writing (a whole file or no change)."""
+"""File access: reads only regular files, and writes files atomically (the whole file or no change)."""
 
 import errno
 import io
@@ -24,7 +24,7 @@ except ImportError:  # Windows has no such locks, so no leftover file is removed
     fcntl = None
 
 CHUNK = 1 << 20
-LOCKS_TRIED = 8  # new files to try; the last one is used even if another process holds its lock
+LOCKS_TRIED = 8  # attempts to lock a new file; the last file is used even if another process holds its lock
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def errors_as_text():
 
 @contextmanager
 def errors_of(path):
-    """Puts the user's path into an OSError that leaves the block. It may have named the temporary file or no file."""
+    """Puts the user's path into an OSError that leaves the block, which may name the temporary file or no file."""
     try:
         yield
     except OSError as error:
@@ -137,7 +137,7 @@ def _new_file(path, name, mode):
     """Yields a new file of this name; its errors name `path`. At the end, removes the file unless it was renamed."""
     process = os.getpid()
     try:
-        with errors_of(path):  # os.open through opener: no bare descriptor exists that an interrupt could leak
+        with errors_of(path):  # opener: the file object owns the descriptor at once, so no interrupt leaks it
             raw = _OwnFile(path, name, "xb", opener=partial(os.open, mode=mode))
         with io.BufferedWriter(raw) as file:
             yield file
@@ -235,7 +235,7 @@ def ending_signals():
 
 @contextmanager
 def ending_by_exception():
-    """Within the block, signals that would end the process at once raise SystemExit instead, so that it cleans up."""
+    """Within the block, signals that would end the process at once raise SystemExit, so that the process cleans up."""
 
     def stop(number, frame):
         raise SystemExit(128 + number)
@@ -347,7 +347,7 @@ def map_elements(file, dtype, shape, offset, order="C"):
         raise _truncated(shape, expected, found)
     try:
         return np.memmap(file, dtype, "r", offset, shape, order)
-    except (OverflowError, TypeError, ValueError) as error:  # for an empty array with a too large shape
+    except (OverflowError, TypeError, ValueError) as error:  # an empty array with too large a shape
         raise ValueError(str(error)) from None
 
 

@@ -65,7 +65,7 @@ def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Gen
 @contextmanager
 def _bar(name: str, unit: str) -> Generator[Callable[..., object]]:
     try:
-        from tqdm.auto import tqdm  # here, because this import is slow
+        from tqdm.auto import tqdm  # on first use, because its import is slow
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] != "tqdm":
             raise

@@ -25,7 +25,7 @@ class SupportsArrowArray(Protocol):
 
 
 class SupportsArrowStream(Protocol):
-    """A column or table in chunks."""
+    """A column or table of another library, in chunks."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
 
@@ -47,13 +47,13 @@ class InSlices(Protocol):
 
 
 class Lazy(Protocol):
-    """A Dask array. Functions of it return Any, so that a type checker of cossim does not need Dask."""
+    """A Dask array. Functions that take it return Any, so that a type checker of cossim does not need Dask."""
 
     def __dask_graph__(self) -> Any: ...
 
 
 class Sparse(Protocol):
-    """Sparse rows: any matrix that can be converted to CSR. Functions of it return Any, as they do for Lazy."""
+    """Sparse rows: any matrix that can be converted to CSR. Functions that take it return Any, as for Lazy."""
 
     def tocsr(self) -> Any: ...
 
@@ -64,7 +64,7 @@ Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack | SupportsArrowAr
 Path: TypeAlias = str | os.PathLike[str]
 Rows: TypeAlias = Array | InSlices | Path | Sparse
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
-Numbers: TypeAlias = SupportsIndex | Sequence[int] | NDArray[np.integer[Any]]  # numbers of rows
+Numbers: TypeAlias = SupportsIndex | Sequence[int] | NDArray[np.integer[Any]]  # row numbers
 Pair: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex] | list[int]
 Dims: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 Seed: TypeAlias = int | np.integer[Any] | np.random.Generator

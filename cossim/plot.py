@@ -116,7 +116,7 @@ def histogram(
     ax: Axes | None = None,
     **options: Any,
 ) -> Axes:
-    """Draws how many scores there are of each size, and which share of them reaches a threshold.
+    """Draws a histogram of scores, and the share of them that reaches a threshold.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def neighbours(
     ----------
     images : array_like of shape (N, H, W), (N, 1, H, W), (N, 3, H, W) or (N, H, W, 3)
         The images of the corpus, grey or RGB: from 0 to 1, uint8 from 0 to 255, or other numbers, whose range is
-        mapped to 0..1. Images of three rows count as (N, 3, H, W).
+        mapped to 0..1. Shape (N, 3, H, 3) counts as (N, 3, H, W).
     found : TopK
         Indices of shape (Q, k) or (k,). Places with the index -1 stay empty.
     queries : array_like, optional
@@ -195,8 +195,8 @@ def neighbours(
     Raises
     ------
     ValueError
-        images and queries are not images of one size, or there are not as many as found needs: an image for each row
-        number, and a query for each of its rows.
+        images and queries are not images of one size, images has no image for a row number in found, or there are
+        not as many queries as found has rows.
 
     Examples
     --------
@@ -249,8 +249,8 @@ def cluster_order(matrix: Array) -> NDArray[np.int64]:
     """Returns an order of rows in which similar rows are next to each other, as heatmap draws them.
 
     It is the order of the leaves of a tree: average linkage joins the two clusters whose rows have the highest mean
-    similarity, until one is left (Sokal and Michener 1958, found by nearest-neighbour chains, Murtagh 1983). Where two
-    clusters are joined, they are turned so that their most similar ends meet. It takes time and memory of O(N^2).
+    similarity, until one is left (Sokal and Michener 1958, found by nearest-neighbour chains, Murtagh 1983). Two
+    clusters are joined at their most similar ends. This takes time and memory of O(N^2).
 
     Parameters
     ----------

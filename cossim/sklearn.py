@@ -70,12 +70,12 @@ class _Neighbors(BaseEstimator):
         return topk(self.index_.corpus, None, k, eps=self.eps) if X is None else self.index_.topk(X, k)
 
     def _topk_of_fit(self, k):
-        """Returns _topk of the rows of fit as new rows: each may be its own neighbour. Scores each pair once."""
+        """Returns _topk for the rows of fit as queries, which may find themselves. Scores each pair of rows once."""
         check_k(type(self).__name__, k, self.n_samples_fit_)
         corpus = self.index_.corpus
         values, indices = topk(corpus, None, k, eps=self.eps)
         own, rows = own_scores(corpus, self.eps, values.dtype)[:, None], np.arange(len(corpus))[:, None]
-        # Finite rows score no NaN. The others come first if they are better, or as good with a lower number.
+        # Scores are not NaN. A neighbour precedes the row itself if it scores higher, or the same with a lower number.
         first = (values > own) | ((values == own) & (indices < rows))
         place, columns = first.sum(axis=1, keepdims=True), np.arange(k)
         source = np.maximum(columns - (columns > place), 0)
@@ -189,7 +189,7 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
         return self._graph_of_nearest(X, self.n_neighbors + (self.mode != "connectivity"), self.mode)
 
     def fit_transform(self, X: Any, y: None = None) -> Any:
-        """Returns ``fit(X).transform(X)``, with a score for each pair of rows instead of two.
+        """Returns ``fit(X).transform(X)``, but computes one score for each pair of rows instead of two.
 
         Parameters
         ----------

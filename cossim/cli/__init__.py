@@ -1,6 +1,6 @@
 """The commands of the command line: one module per group of commands.
 
-EXAMPLES has a call of each command. `cossim` alone prints the first five; errors about arguments end with one.
+EXAMPLES has an example of each command. `cossim` alone prints the first five; errors about arguments end with one.
 """
 
 EXAMPLES = {

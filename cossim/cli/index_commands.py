@@ -1,4 +1,4 @@
-"""The commands of an index, index build, add and search, and dedupe: their arguments and their results."""
+"""The commands `index build`, `index add`, `index search` and `dedupe`: their arguments and their results."""
 
 from functools import partial
 
@@ -103,7 +103,7 @@ def add_dedupe(commands):
     set_run(parser, _dedupe, reads=[corpus], writes=[output])
 
 
-# ---- runs ----
+# ---- running a command ----
 
 
 def _loaded(path):

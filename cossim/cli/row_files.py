@@ -34,13 +34,13 @@ def open_input(path, column=None, ids=None, ids_required=True):
         except ValueError:
             if ids_required:
                 raise
-        rows = open_with(None)  # again an error, unless it was about the ids
+        rows = open_with(None)  # raises the error again, unless it was about the ids
         rows.drop_ids()
         return rows
 
 
 def _suffix_of(data):
-    """Returns the suffix of the format of data: .npy, or that of the text format that the first line shows."""
+    """Returns the suffix of the format of data: .npy, or a text format that fits the first line."""
     if data.startswith(MAGIC):
         return ".npy"
     line = data.lstrip().split(b"\n", 1)[0]

@@ -48,7 +48,7 @@ def not_negative(text):
     return number
 
 
-# argparse prints this name in "invalid ... value".
+# argparse prints this name in the error "invalid int value".
 integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
 
 
@@ -73,7 +73,7 @@ def output_path(text):
 def set_run(parser, run, reads=(), writes=()):
     """Sets the function that a command runs.
 
-    reads and writes are the arguments that name files. A file of `writes` must differ from the files of all others.
+    reads and writes are the arguments that name files. No other argument may name the same file as one of `writes`.
     """
 
     def checked(arguments):
@@ -151,7 +151,7 @@ def add_pairs(commands):
     set_run(parser, partial(_pairs, parser), reads=[corpus, other, *filters], writes=[_add_common(parser)])
 
 
-# ---- runs ----
+# ---- running a command ----
 
 
 def limited(arguments):
@@ -165,7 +165,7 @@ def wants_bar(arguments):
 
 
 def read_filters(arguments):
-    """Returns the filters that the command line names, by the names of the search's arguments."""
+    """Reads the files of --where and --exclude. Returns the arrays as keyword arguments of the search."""
     paths = {"where": arguments.where, "exclude": arguments.exclude}
     return {name: row_files.read_filter(path, name == "where") for name, path in paths.items() if path is not None}
 
@@ -181,9 +181,9 @@ def check_bits(paths, found):
 def _run(arguments, name, paths, search, make_result):
     """Reads the files, runs search on their rows and writes the result.
 
-    paths: one or two files, the last one the corpus. search takes the rows of both, None for a second one that is
-    missing. make_result(matches, names, other_names) converts what search returns to a result_files.Result; names are
-    those of the rows of the first and last file, or None.
+    paths: one or two files, the last one the corpus. search(rows, other_rows) gets the rows of both; other_rows is None
+    for a single file. make_result(matches, names, other_names) converts the result of search to a result_files.Result;
+    names are those of the rows of the first and last file, or None.
     """
     paths = [path for path in paths if path is not None]
     found = row_files.open_inputs(paths, arguments.column, arguments.ids)
@@ -204,7 +204,7 @@ def _run(arguments, name, paths, search, make_result):
 
 
 def with_names(columns, **named):
-    """Adds columns of names: named has NAME=(names of all rows or None, numbers of rows)."""
+    """Adds columns of names: NAME=(names of all rows, row number in each line). Without names, adds no column."""
     return columns | {name: names[numbers] for name, (names, numbers) in named.items() if names is not None}
 
 

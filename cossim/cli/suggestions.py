@@ -1,8 +1,8 @@
-"""The end of an error of the command line: the command that would work.
+"""Ends an error of the command line with the command that would work.
 
 Most mistakes have a remedy that is known: a number in range, a file with nearly the same name, an option to leave out.
 RUNTIME and ARGPARSE list them by the error message. Where the message says what to do first, such as to repair a file,
-the end of the error is the same command again.
+the error ends with the same command again.
 """
 
 import difflib
@@ -43,7 +43,7 @@ INDEX_EXAMPLES = {
 }
 NO_SUCH_FILE = r"^(?P<path>.+): No such file or directory$"
 OTHER_NAMES = {"--k": "-k", "--n": "-k", "--top": "-k", "--top-k": "-k", "--name": "--column", "--output-file": "-o"}
-LOOKED_AT = 20  # files that are opened to find one to suggest
+LOOKED_AT = 20  # files opened at most, to find one to suggest
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -74,7 +74,7 @@ def ending(arguments, message, parses):
 
 
 def _option(words, name, value):
-    """Sets an option, in place of the value that it has."""
+    """Sets an option to a value, which replaces its present value."""
     alike = {"-t": "--threshold", "-o": "--output"}
     names = {name, alike.get(name, name), *(short for short, long in alike.items() if long == name)}
     return [*_without(words, names), name, value]
@@ -93,13 +93,13 @@ def _without(words, names, takes_value=True):
 
 
 def _replaced(words, old, *new):
-    """Replaces the last word that is `old` by `new`, one word or none."""
+    """Replaces the last word that equals `old` by the word `new`, or removes it without `new`."""
     last = len(words) - 1 - words[::-1].index(old)
     return [*words[:last], *new, *words[last + 1 :]]
 
 
 def _similar_file(words, found):
-    """A file with nearly the name of the one that is missing."""
+    """Suggests a file whose name is nearly that of the missing one."""
     folder, name = os.path.split(found["path"])
     try:
         names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
@@ -110,7 +110,7 @@ def _similar_file(words, found):
 
 
 def _existing_file(words, found):
-    """Another file of the same kind, in the same folder, that can be opened: rows, or an index."""
+    """Suggests another file of the same kind (rows, or an index) in the same folder that can be opened."""
     path = found["path"]
     if path not in words or words[0] not in ("topk", "pairs", "dedupe", "index"):
         return None
@@ -141,7 +141,7 @@ def _opens(path):
 
 
 def _output(words, found):
-    """Another name for the result: with a suffix that is known, in this folder."""
+    """Suggests another name for the result: with a known suffix, in this folder."""
     text = found["text"]
     suffix = re.search(r"\.\w+", found.get("suffixes") or os.path.splitext(text)[1])
     stem = os.path.splitext(os.path.basename(text))[0].lstrip(".") or "result"
@@ -155,7 +155,7 @@ def _other_output(words, _):
 
 
 def _without_corpus(words, found):
-    """Leaves out the second of two files whose rows do not fit."""
+    """Suggests to leave out the second of two files whose rows do not fit together."""
     return _replaced(words, found["other"]) if found["other"] in words else None
 
 
@@ -200,7 +200,7 @@ def _wrong_value(words, found):
 
 
 def _number_for_option(words, found):
-    """Puts the missing -k or -t before the last word, if that is a number: pairs corpus.npy 0.9."""
+    """Puts the missing -k or -t before the last word, if that word is a number: pairs corpus.npy 0.9."""
     option = found["names"].split("/")[0]
     number = re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", words[-1])
     return [*words[:-1], option, words[-1]] if option in ("-k", "-t") and number else None
@@ -237,7 +237,7 @@ def _other_command(words, found):
 
 
 def _pattern(template):
-    """A regular expression for the texts of a message template, with a group for each field."""
+    """Returns a regular expression that matches the texts of a message template, with a group for each field."""
     parts, seen = [], set()
     for text, field, _, _ in string.Formatter().parse(template):
         parts.append(re.escape(text))
@@ -252,7 +252,7 @@ def _first(names):
     return names.split(", ")[0].strip("'\"")
 
 
-# Errors of runs: pattern, and a function of (words, fields of the message). Add a remedy here.
+# Errors while a command runs: pattern, and a function of (words, fields of the message). Add a remedy here.
 RUNTIME = (
     (r": k must be at least (?P<least>\d+)", lambda words, found: _option(words, "-k", found["least"])),
     (_pattern(_errors.THRESHOLD), lambda words, _: _option(words, "--threshold", "0.95")),

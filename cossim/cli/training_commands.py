@@ -65,7 +65,7 @@ def add_embed(commands):
     set_run(parser, _embed, reads=[images, weights], writes=[output])
 
 
-# ---- runs ----
+# ---- running a command ----
 
 
 def _train(arguments):
@@ -96,7 +96,7 @@ def _embed(arguments):
         encoder.load_state_dict(arguments.weights)
         images = read_images(arguments.images)
     with write_errors_as_text(arguments.output), replacing(arguments.output):
-        pass  # raises an error now, before the work, if the result cannot be written
+        pass  # if the result cannot be written, the error comes before the work
     embeddings = np.empty((len(images), encoder.fc.out_features), np.float32)
     with limited(arguments), reporting(wants_bar(arguments), "embed", "images") as report:
         for start in range(0, len(images), BATCH):
@@ -105,5 +105,5 @@ def _embed(arguments):
             embeddings[start : start + BATCH] = encoder(images[start : start + BATCH])
     with write_errors_as_text(arguments.output), replacing(arguments.output) as (file, replace):
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(embeddings))
-        file.write(embeddings)  # not write_array: on a full disk, its error gives only two numbers
+        file.write(embeddings)  # np.lib.format.write_array would not say that the disk is full
         replace()

@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 
 
 class _Windows(NamedTuple):
-    """The windows along one axis: spans (windows, 2) of int64, and sizes (windows,), the factors of the divisors."""
+    """The windows along one axis. spans, int64 (windows, 2): the first pixel of each window and the one after its last.
+
+    sizes, (windows,): the divisor of the mean over a window is the product of its sizes along both axes.
+    """
 
     spans: np.ndarray
     sizes: np.ndarray
 
 
 def _run(x, windows, out_shape, gradient):
-    """Pools x (..., H, W), or with gradient=True spreads x to an array of out_shape."""
+    """Pools images x (..., H, W). With gradient=True, spreads a gradient x of pooled images over out_shape."""
     planes, (rows, columns) = math.prod(x.shape[:-2]), windows
     out = np.empty((planes, *out_shape[-2:]), x.dtype)
     given = x.reshape(planes, *x.shape[-2:])
@@ -72,7 +75,7 @@ def _fixed_windows(function, x, kernel_size, stride, padding, ceil_mode, count_i
     return x, windows
 
 
-@functools.lru_cache(32)  # a small pool takes less time than its windows
+@functools.lru_cache(32)  # finding the windows can take longer than pooling
 def _fixed_spans(size, kernel, stride, padding, count, count_include_pad):
     begins = np.arange(count, dtype=np.int64) * stride - padding
     ends = np.minimum(begins + kernel, size + padding)

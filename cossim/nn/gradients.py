@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def conv2d_arguments(x, weight, bias, stride, padding, dilation, groups):
-    """The arguments with plain arrays and pairs in the place of what the user passed, which may change later."""
+    """Returns the arguments as arrays and pairs of int. The objects that the user passed may change later."""
     options = _core.conv2d_options("conv2d", stride, padding, dilation, groups)
     arrays = layer_arrays("conv2d", x=x, weight=weight, bias=bias)
     return arrays["x"], arrays["weight"], arrays.get("bias"), *options
@@ -40,7 +40,7 @@ def _conv2d_pullback(arguments, size, dy, input_gradient, indices=None):
     value belongs to the pixel at its index, and all other pixels have gradient 0.
     """
     x, dilation = arguments[0], arguments[5]
-    # The sparse path skips the products with zeros of dy. They are 0 only if all images are finite, else NaN.
+    # The sparse path skips products of pixels with zeros of dy. They are 0 only if all pixels are finite.
     sparse = indices is not None and dilation[1] == 1 and _core.all_finite(x)
     feature_maps = dy
     if indices is not None and (input_gradient or not sparse):
@@ -137,7 +137,7 @@ def conv2d_vjp(
 
 
 def _conv2d_vjp(arguments, relu=False, pool=False):
-    """conv2d_vjp of conv2d_arguments. relu and pool say whether ReLU and 2 x 2 max pooling follow the convolution.
+    """conv2d_vjp, given conv2d_arguments. relu and pool say whether ReLU and 2 x 2 max pooling follow the convolution.
 
     With pool, the feature maps before pooling are not stored. The gradient of ReLU only depends on where its argument
     is above 0. Its result shows that, and so does the pooled result, so no copy of the argument is kept.
@@ -150,7 +150,7 @@ def _conv2d_vjp(arguments, relu=False, pool=False):
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
-        if pool and not relu:  # dense: sums in the order of the layers one by one
+        if pool and not relu:  # the dense path sums in the order of separate layers
             return _conv2d_pullback(arguments, size, _unpool(indices, dy, (*dy.shape[:-2], *size)), input_gradient)
         return _conv2d_pullback(arguments, size, _relu_gradient(y, dy) if relu else dy, input_gradient, indices)
 
@@ -331,7 +331,7 @@ def linear_vjp(
 
 
 def _linear_vjp(x, weight, bias, relu=False):
-    """linear_vjp. With relu=True, ReLU follows the linear map."""
+    """As linear_vjp. With relu=True, ReLU follows the linear map."""
     arrays = layer_arrays("linear", x=x, weight=weight, bias=bias)
     x, weight, bias = arrays["x"], arrays["weight"], arrays.get("bias")
     y = _core.linear(x, weight, bias, relu=relu)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def without_parameters(pullback):
-    """The pullback of a layer without parameters, from a function dy -> dx."""
+    """Returns the pullback of a layer without parameters, given a function dy -> dx."""
     return lambda dy, input_gradient=True: (pullback(dy) if input_gradient else None, {})
 
 
@@ -142,7 +142,7 @@ class Module:
         return self.train(False)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """All parameters and buffers by name. One of an inner layer is called "layer.name".
+        """All parameters and buffers by name. The name in an inner layer is "layer.name".
 
         Returns
         -------
@@ -225,7 +225,7 @@ class Module:
 
 
 class FunctionLayer(Module):
-    """Base class of the layers that are a function of x and of stored arguments, without parameters."""
+    """Base class of layers without parameters: a function of x and of stored arguments."""
 
     _functions: ClassVar[tuple[Callable[..., Any], Callable[..., Any]]]  # the function, and its vjp
 

@@ -133,7 +133,7 @@ class Conv2d(Module):
         return self._vjp(x)
 
     def _vjp(self, x, relu=False, pool=False):
-        """vjp. relu and pool say whether ReLU and 2 x 2 max pooling follow the layer."""
+        """As vjp. relu and pool say whether ReLU and 2 x 2 max pooling follow the layer."""
         (arguments, padding), mode = self._padded(x), self.padding_mode
         y, pullback_padded = gradients._conv2d_vjp(arguments, relu, pool)
 
@@ -403,7 +403,7 @@ class Linear(Module):
         return self._vjp(x)
 
     def _vjp(self, x, relu=False):
-        """vjp. With relu=True, ReLU follows the layer."""
+        """As vjp. With relu=True, ReLU follows the layer."""
         y, pullback_all = gradients._linear_vjp(x, self.weight, self.bias, relu)
 
         def pullback(dy, input_gradient=True):

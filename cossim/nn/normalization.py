@@ -24,7 +24,7 @@ class _Normalized(NamedTuple):
     """A checked call of batch_norm with the statistics that it subtracts and divides by.
 
     x is (N, C, P), contiguous. mean and inverse, 1 / sqrt(variance + eps), are float64 of shape (C,).
-    of_batch: they are the statistics of x, so they have a gradient.
+    of_batch: whether mean and variance are the statistics of x, and so have a gradient.
     """
 
     x: np.ndarray
@@ -52,7 +52,7 @@ def _sums(x, y, centre):
 
 
 def _normalized(x, running_mean, running_var, weight, bias, training, momentum, eps):
-    """Checks a call of batch_norm. In training, also updates the running statistics, which are then NumPy arrays."""
+    """Checks a call of batch_norm. In training, also updates the running statistics, which must be arrays."""
     training = bool(training)
     momentum, eps = real_argument("batch_norm", "momentum", momentum), real_argument("batch_norm", "eps", eps)
     if not (eps > 0 if training else eps >= 0) or eps == math.inf:

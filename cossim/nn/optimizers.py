@@ -136,13 +136,13 @@ class _Optimizer:
             self._begin(self._steps + 1)
             for key, parameter in self._parameters.items():
                 arrays = parameter, gradients[key], *(arrays[key] for arrays in self._buffers.values())
-                self._update(*map(np.atleast_1d, arrays))  # views: arithmetic on 0-d arrays returns scalars
+                self._update(*map(np.atleast_1d, arrays))  # 1-d views of 0-d arrays, whose arithmetic returns scalars
         self._steps += 1
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """The state that the steps so far have built up, as arrays that save_weights can write.
 
-        "step" is the number of steps. Each buffer is called by its kind and its parameter, such as
+        "step" is the number of steps. The name of a buffer is its kind and its parameter, such as
         "exp_avg.conv1.weight". Settings such as lr are not included.
 
         Returns

@@ -1,7 +1,7 @@
 """Schedules of the learning rate, by torch's names. A schedule sets the attribute lr of its optimizer.
 
-Each rate is a formula of the number of steps, the one that torch documents, so it does not depend on how the schedule
-got there. torch multiplies the rate from step to step, which agrees up to rounding errors.
+Each rate is calculated from the number of steps, by the formula that torch documents. torch multiplies the rate from
+step to step, which agrees up to rounding errors.
 """
 
 from __future__ import annotations

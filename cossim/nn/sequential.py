@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cossim._typing import Array, Pullback
 
 
-_FUSED = {ReLU: "relu", MaxPool2d: "pool"}  # from a class to the argument of _vjp that fuses a layer of it
+_FUSED = {ReLU: "relu", MaxPool2d: "pool"}  # the argument of _vjp that fuses a following layer of this class
 
 
 def call_layer(name: str, layer: Callable[[Any], Any], x: Any) -> Any:
@@ -52,7 +52,7 @@ def _pullback_of_tape(tape, y, names, layers):
 def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple[NDArray[Any], Pullback]:
     """Result and pullback of the layers in order. Fuses the same layers as forward.
 
-    The layers that forward runs with an image in each lane go through the core together, and so do their gradients.
+    Where forward runs several layers in one call, with an image in each lane, their gradients are one call too.
     """
     image_by_image = 0  # number of the next layers that forward runs in one call, image by image
     pullbacks: list[tuple[str | None, Any]] = []  # None: the keys of the gradients already have the layers' names

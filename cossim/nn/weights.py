@@ -68,7 +68,7 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
     if _kind(path) == ".safetensors":
         safetensors = _safetensors()
         with open_regular(path) as file:
-            data = file.read(os.fstat(file.fileno()).st_size)  # the size bounds the read: the file may keep growing
+            data = file.read(os.fstat(file.fileno()).st_size)  # no more than the present size: the file may grow
         try:
             return safetensors.numpy.load(data)
         except KeyError as error:

@@ -62,7 +62,7 @@ def _npy_stream(stream: Any, given: np.dtype[Any] | None, most: int) -> Reader:
         raise RowsError(_errors.TRUNCATED.format(shape=shape, expected=expected - start, found="fewer"))
     if not column_major:
         return StreamReader(stream, start, shape, dtype)
-    with stream:  # its rows are spread over the whole file
+    with stream:  # each row of a column-major array is spread over the file
         elements = read_elements(stream, dtype, shape)
     return ArrayReader(elements.reshape(shape, order="F"))
 

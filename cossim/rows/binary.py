@@ -1,4 +1,4 @@
-"""Vectors without a header for the whole array, or with one of 8 bytes: .fvecs, .bvecs, .ivecs, .fbin and raw files."""
+"""Formats with a header of 8 bytes for the whole array, or with none: .fbin, .fvecs, .bvecs, .ivecs and raw files."""
 
 from __future__ import annotations
 

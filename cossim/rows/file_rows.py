@@ -39,7 +39,7 @@ class FileRows:
     ids : numpy.ndarray of shape (N,), or None
         The names that the format keeps for rows, as strings or integers. They are read when they are first used.
     memmap : numpy.memmap of shape (N, D), or None
-        All rows, if the format allows to map them.
+        All rows, if the format can be mapped.
 
     Examples
     --------

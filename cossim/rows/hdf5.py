@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Hdf5Reader(Reader):
-    """One dataset of a file. Ids are a dataset of N elements in the same group, with one of ID_NAMES or by name."""
+    """One dataset of a file. The ids are N elements in the same group, named by the caller or one of ID_NAMES."""
 
     def __init__(self, source: Source) -> None:
         source.check_own_dtype()
@@ -26,7 +26,7 @@ class Hdf5Reader(Reader):
         self.file = h5py.File(source.path, "r")
         try:
             self._choose(source, h5py.Dataset)
-        except BaseException:  # the HDF5 library would keep an open file, also for later files by its name
+        except BaseException:  # else HDF5 would take the open file for later files of its name
             self.file.close()
             raise
 

@@ -44,7 +44,7 @@ def open_rows(
     offset: SupportsIndex = 0,
     ids: str | None = None,
 ) -> FileRows:
-    """Opens the rows of a file, or of several files of one kind as if they were one, without reading all of it.
+    """Opens the rows of a file, or of several files of one kind as if they were one, without reading them whole.
 
     Every function over rows takes the result, and a path given to a search means ``open_rows(path)``. The suffix
     selects the format:
@@ -152,14 +152,14 @@ def open_paths(paths: list[str], given: dict[str, Any]) -> FileRows:
 
 
 def _with_ids(reader: Reader, ids: str | None) -> Reader:
-    """Checks that the reader has the column that the caller named for ids. That of HDF5 has the path of its group."""
+    """Checks that the reader has the column of ids that the caller named. HDF5 puts the path of the group before it."""
     if ids is not None and (reader.id_name or "").split("/")[-1] != ids.split("/")[-1]:
         raise RowsError(_errors.ROWS_NO_IDS.format(ids=ids))
     return reader
 
 
 def open_data(path: str, suffix: str, data: bytes, **given: Any) -> FileRows:
-    """Opens bytes that are the contents of a file of this suffix. path is their name in messages."""
+    """Opens the contents of a file with this suffix, given as bytes. path names them in messages."""
     with errors_with_path(path):
         reader = _with_ids(FORMATS[suffix](Source(path, suffix, data=data, **given)), given.get("ids"))
     return FileRows(path, reader, (partial(open_data, **given), (path, suffix, data)))

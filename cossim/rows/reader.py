@@ -104,7 +104,7 @@ class _File(io.FileIO):
         self.close()
 
     def _dealloc_warn(self, source: object) -> None:
-        """Is called by the buffer around the file, if that is deallocated first."""
+        """Does nothing. The buffer around the file calls it for a warning, if the buffer is deallocated first."""
 
 
 class _Unzipped(gzip.GzipFile):
@@ -134,7 +134,7 @@ def check_real(dtype: np.dtype[Any]) -> None:
 
 
 def chosen(names: list[str], name: str | None) -> str:
-    """Returns name, or if it is None the only one of names, the arrays or columns of vectors in the file."""
+    """Returns name, or the only element of names if it is None. names: the arrays or columns of vectors in the file."""
     listed = ", ".join(map(repr, names[:GIVEN_NAMES])) + ", ..." * (len(names) > GIVEN_NAMES)
     if name is None and len(names) == 1:
         return names[0]
@@ -159,7 +159,7 @@ class Reader:
     id_name: str | None = None  # the name of the column of ids
 
     def read(self, first: int, last: int) -> NDArray[Any]:
-        """Returns rows [first, last), which are within the shape. Raises an error if the file does not have these."""
+        """Returns rows [first, last), which are within the shape. Raises an error if the file lacks some of them."""
         raise NotImplementedError
 
     def read_ids(self) -> NDArray[Any] | None:
@@ -202,7 +202,7 @@ class StreamReader(Reader):
             self.stream.seek(self.start + first * size)
             data = read_bytes(self.stream, expected)
             if last == self.shape[0]:
-                self.stream.read(1)  # at its end, a gzip file has a checksum
+                self.stream.read(1)  # reads and checks the checksum at the end of a gzip file
         except EOFError:
             raise RowsError(_errors.ROWS_GZIP_CUT) from None
         if len(data) < expected:
@@ -260,8 +260,8 @@ class ShardsReader(Reader):
 class RowIndex:
     """Where the rows of a stream are: the offset and the number of the first row of each piece of some MB.
 
-    cut(data) returns (number of whole rows in data, their bytes); data begins with a row. `end` is appended to the last
-    row if it lacks a line end. most: the number of rows, if it is known.
+    cut(data) returns (number of whole rows in data, number of their bytes). data begins with a row. `end` is appended
+    to the last row if it lacks a line end. most: the number of rows, if it is known.
     """
 
     def __init__(

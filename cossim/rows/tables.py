@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLE = 20  # rows that decide the types of columns of text formats
-ALL_NUMBERS = "*"  # the name of all columns of numbers together
+ALL_NUMBERS = "*"  # name= of all columns of numbers together
 
 
 def _pyarrow(path: str) -> Any:
@@ -96,7 +96,7 @@ def _choose_ids(kinds: dict[str, str], ids: str | None) -> str | None:
 
 
 def _groups(names: list[str]) -> dict[str, list[str]]:
-    """Returns prefix -> columns, for two or more columns PREFIX + 0, 1, 2 ... (or from 1 on)."""
+    """Returns a dict from each prefix to its two or more columns PREFIX0, PREFIX1, ... (or from PREFIX1 on)."""
     groups: dict[str, list[tuple[int, str]]] = {}
     for name in names:
         match = re.fullmatch(r"(.*?)[ ._-]?(\d{1,9})", name, re.S)
@@ -114,7 +114,7 @@ def _groups(names: list[str]) -> dict[str, list[str]]:
 
 
 def _list_length(array: Any, row: int) -> int:
-    """Returns the length of the lists of an Arrow array. All must have the same."""
+    """Returns the length of the lists of an Arrow array. All must have the same length."""
     if array.null_count:
         raise RowsError(_errors.ROWS_NULL.format(row=row + int(np.argmax(array.is_null().to_numpy(False)))))
     if hasattr(array.type, "list_size"):

@@ -57,7 +57,7 @@ def _layout(lines: list[bytes]) -> tuple[int | None, int, bool]:
         if counts and all(numbers >= dim for numbers, _ in counts) and any(n in (dim, dim + 1) for _, n in counts):
             return count, dim, any(fields > dim for _, fields in counts)
         counts.insert(0, (2, 2))  # a row of two numbers
-    # The most frequent count, for a word may be a number, and a line may be damaged.
+    # Takes the most frequent count, because a word may be a number and a line may be damaged.
     frequency = Counter(numbers for numbers, _ in counts)
     dim = min(frequency, key=lambda numbers: (-frequency[numbers], numbers), default=0)
     if not dim:
@@ -143,7 +143,7 @@ def open_words(source: Source) -> Reader:
 
 
 class BinaryWordsReader(Reader):
-    """After a line with N and D: a word, a space, D little-endian floats and perhaps a line end, N times."""
+    """A line with N and D, and then N rows: a word, a space, D little-endian floats and perhaps a line end."""
 
     dtype = np.dtype("<f4")
     id_name = "word"

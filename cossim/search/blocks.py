@@ -131,7 +131,7 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
         if isinstance(source, (str, os.PathLike)):
             source = open_path(function, name, source)
         if is_in_slices(source) and isinstance(getattr(source, "memmap", None), np.memmap):
-            source = source.memmap  # of open_rows, for a format that is mapped
+            source = source.memmap  # rows of open_rows in a format that is mapped
         if is_in_slices(source):
             readers[name] = partial(_read_slice, function, name, source)
             source = np.broadcast_to(np.zeros((), source.dtype.newbyteorder("=")), source.shape)
@@ -148,7 +148,7 @@ def open_path(function: str, name: str, path: Path) -> FileRows:
     try:
         return open_rows(path)
     except FileNotFoundError as error:
-        if error.errno is None:  # a folder or pattern without files, which names itself
+        if error.errno is None:  # a folder or pattern without files: the error names it already
             raise
         message = _errors.NO_FILE.format(function=function, name=name)
         raise FileNotFoundError(error.errno, message, error.filename) from None
@@ -226,8 +226,8 @@ def check_elements(function: str, name: str, rows: Any) -> None:
 def rows_to_search(function: str, binary: bool, **sides: Any) -> tuple[Rows, Rows | None]:
     """Returns the Rows (x, y) of two sources by name. The second may be None: then x is searched against itself.
 
-    Raises TypeError or ValueError as rows_of does, if the rows that are searched have no elements, and with binary if
-    the rows of either hold no packed bits.
+    Raises the errors of rows_of, ValueError if the rows that are searched have no elements and, with binary, TypeError
+    or ValueError if rows are not packed bits.
     """
     x, y = rows_of(function, **sides)
     searched = list(sides)[y is not None]
@@ -251,7 +251,7 @@ def empty_places(function: str, shape: tuple[int, ...], dtype: Any) -> tuple[NDA
         values, indices = np.empty(shape, dtype), np.empty(shape, np.int64)
     except (MemoryError, ValueError):  # ValueError: more elements than an index can count
         raise MemoryError(_errors.RESULT_SIZE.format(function=function, shape=shape)) from None
-    values.fill(np.nan)  # faster than np.full, which counts for one query
+    values.fill(np.nan)  # faster than np.full, which matters for one query
     indices.fill(-1)
     return values, indices
 
@@ -331,9 +331,9 @@ class BlockwiseSearch:
         return score_dtype(self.x.array, self.y.array)
 
     def _report(self, done, total):
-        """Reports the share of the request's pairs that is done: topk can count a pair once for each of its rows.
+        """Reports progress in pairs of rows. The core counts in other units, so its share done / total is used.
 
-        top_pairs counts the pairs of the rows that it scores first twice, so done can be above total.
+        topk can count a pair once for each of its rows. top_pairs counts some pairs twice, so done can exceed total.
         """
         self.report(self.done + self.pairs * min(done, total) // max(total, 1), self.total)
 
@@ -363,19 +363,19 @@ class BlockwiseSearch:
             if self.within and self._has_candidates(i, i + len(queries)):
                 yield self._request(queries, queries, i, i)
                 self.done += self.pairs
-            # If the rows of both blocks are queries, a pair of blocks is searched for the candidates of either block.
+            # With y=None, rows of both blocks are queries, so candidates in either block make the pair worth a search.
             wanted = None if of_queries else self._has_candidates
             for j, corpus in self.y.blocks(self.y_rows, i + len(queries) if self.within else 0, wanted=wanted):
                 yield self._request(corpus, queries, j, i)
                 self.done += self.pairs
-        if self.done < self.total and self.report is not None:  # blocks were left out
+        if self.done < self.total and self.report is not None:  # some blocks were left out
             self.report(self.total, self.total)
 
     def _has_candidates(self, first, last):
         return self.candidates is None or bool(self.candidates[first:last].any())
 
     def _use_heads(self, threshold):
-        """Makes heads of the rows of x for a search of all their pairs, where they rule out most pairs."""
+        """Makes heads of the rows of x for a search of all their pairs, if heads rule out most pairs."""
         one_block = self.within and self.x.in_memory and self.x_rows >= len(self.x)
         if not one_block or self.binary or self.codes[1] is not None or threshold < rotation.LEAST_THRESHOLD:
             return
@@ -414,7 +414,7 @@ class BlockwiseSearch:
         return Pairs(*pairs)
 
     def _longer_as_corpus(self, request):
-        """Returns (request, whether its sides are swapped): the C core searches the longer side, the corpus."""
+        """Makes the longer side the corpus, which the C core searches. Returns (request, whether sides are swapped)."""
         corpus, queries = request.corpus, request.queries
         if self.within or request.scales is not None or len(queries) <= len(corpus):
             return request, False

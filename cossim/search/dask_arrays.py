@@ -53,14 +53,13 @@ if TYPE_CHECKING:
 MERGED = 4  # number of partial results that one task merges
 UNKNOWN = -1  # the size of an axis whose chunks have unknown sizes; Dask has NaN, which equals nothing
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
-_UNSET: Any = object()  # marks an argument that was not passed: passing dim= and axis= is an error for all their values
+_UNSET: Any = object()  # an argument that was not passed; dim=None with axis= is an error too
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
-# Options of da.blockwise for operands whose chunks agree already. Every result here lacks an axis of its operands. So
-# Dask does not fuse our tasks with those that make the operands: a block that several of our tasks need is made once.
-# With concatenate=False a task gets a block as [block], without a copy. Dask's own functions use another value of
-# concatenate, and Dask does not fuse layers of different values: the blocks of x / vector_norm(x, 1, True) share one
-# computation of the norms.
+# Options of da.blockwise for operands whose chunks agree already. With concatenate=False, tasks get a block as [block],
+# without a copy. A block that several tasks need must be computed once, so Dask must not fuse our tasks with others. It
+# does not fuse them with tasks that make operands, because every result here lacks an axis of its operands. It does not
+# fuse them with tasks that take results, such as x / vector_norm(x, 1, True), because those have another concatenate.
 _BLOCKS = {"concatenate": False, "align_arrays": False}
 
 # ---- operands ----
@@ -97,7 +96,7 @@ def _sizes(array):
 def _stand_in(array):
     """Returns a NumPy array of the same shape and dtype that takes no memory. For masked arrays, it is an empty one.
 
-    Unknown sizes are 2: operands are checked as if they were equal.
+    Unknown sizes become 2: operands are checked as if these sizes were equal.
     """
     if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
         return meta_from_array(array)  # of another shape, which does not matter: masked arrays are refused anyway
@@ -316,8 +315,9 @@ def topk(
     """cossim.topk for Dask arrays, with one task for each pair of row blocks.
 
     values and indices are lazy arrays of shape (Q, k), chunked like the rows of queries, whose sizes may be unknown
-    unless they are the corpus. ``dask.compute(result)[0]`` computes both together. Every worker must be able to read
-    the file at a path. memory bounds one task. where may be a mask of NumPy or Dask, (N,) or (Q, N), or row numbers.
+    unless they are the corpus. ``dask.compute(result)[0]`` computes both together. If an operand is a path, every
+    worker must be able to read its file. memory bounds one task. where may be a mask of NumPy or Dask, (N,) or (Q, N),
+    or row numbers.
 
     A partial result has at most k columns. A task merges up to MERGED of them, until one is left for each block of
     queries.
@@ -367,8 +367,8 @@ def pairs_above(
 
     i, j and values are lazy 1-d arrays of unknown size, sorted by (i, j). ``dask.compute(result)[0]`` computes all
     three together, and ``result.i.compute_chunk_sizes()`` determines the number of pairs. Each chunk holds the pairs of
-    one block of x, which must fit into a worker's memory. Every worker must be able to read the file at a path.
-    memory bounds one task. where may be a mask of NumPy or Dask, (M,) or (N, M), or row numbers.
+    one block of x, which must fit into a worker's memory. If an operand is a path, every worker must be able to read
+    its file. memory bounds one task. where may be a mask of NumPy or Dask, (M,) or (N, M), or row numbers.
 
     With max_pairs, all pairs are counted before the first chunk is made. Until then the pairs of all blocks of x are
     held, except for a block that alone has more than max_pairs. If there are more in total, compute() raises a
@@ -489,7 +489,8 @@ def _reduced(dim, ndim):
 def _whole_axes(sizes, shape, reduced):
     """Returns the axes that must be one chunk."""
     if any(own[i] != shape[i] for own in sizes for i in reduced):
-        # If an operand has size 1 along the vectors, the stride of their elements depends on the axes after dim.
+        # If an operand has size 1 along the vectors, the stride of their elements depends on the axes after dim. So
+        # these axes are one chunk too.
         return reduced | set(range(min(reduced), len(shape)))
     return reduced
 
@@ -497,8 +498,8 @@ def _whole_axes(sizes, shape, reduced):
 def _unknown_axes(function, operands, sizes):
     """Returns the axes that have an UNKNOWN size in some operand.
 
-    Raises ValueError unless each operand has size 1 or equally many chunks there. As in Dask's own arithmetic, equally
-    many chunks are taken to have equal sizes; the tasks check it.
+    Raises ValueError unless each operand has size 1 there, or the same number of chunks. Such chunks are taken to have
+    equal sizes, as in Dask's own arithmetic; the tasks check it.
     """
     ndim = len(sizes[0])
     unknown = [i for i in range(ndim) if any(own[i] == UNKNOWN for own in sizes)]

@@ -98,8 +98,8 @@ def block_topk(k, eps, memory, binary, kinds, *blocks):
 def block_groups(threshold, eps, memory, binary, first_x, first_y, x, y=None):
     """Finds the groups within the rows of two blocks, whose first rows have these numbers in the whole array.
 
-    With y=None, within the rows of one block. Returns (rows, labels): the rows that a pair of these blocks connects to
-    a lower row, and the lowest such row of each. The row numbers are those of the whole array.
+    With y=None, searches within one block. Returns (rows, labels): the rows that a pair connects to a lower row, and
+    the lowest such row of each. The row numbers are those of the whole array.
     """
     x = rows_of("duplicate_groups", x=x)[0]
     with _one_thread():
@@ -118,7 +118,7 @@ def block_groups(threshold, eps, memory, binary, first_x, first_y, x, y=None):
 
 
 def merge_groups(parts):
-    """Merges results of block_groups: returns the rows that any of them connects to a lower row, and the lowest such.
+    """Merges results of block_groups: returns the rows that any of them connects to a lower row, and the lowest one.
 
     Each round joins every group to the lowest of its neighbours. Two rounds at least halve the number of groups that
     still have a neighbour, because a group that is lower than its neighbours is joined by one of them, or becomes a

@@ -47,7 +47,7 @@ def filter_argument(
     if exclude is None:
         if where is None:
             return None
-        # Arrays of these dtypes need no conversion, and a search for few candidates takes little more than this.
+        # The fast path, for arrays that need no conversion: a search among few candidates takes little longer.
         if type(where) is np.ndarray and where.ndim == 1:
             if where.dtype is _BOOL and len(where) == candidates:
                 return make_filter(where, None, both)

@@ -91,8 +91,8 @@ def topk(
         Rows are vectors; shape (D,) is one vector. float64, float32, float16 or bfloat16; integers and bool count as
         float64. A numpy.memmap, or an object with shape, dtype and slices (of h5py, zarr or open_rows), is read block
         by block, and the next block is read ahead. A path means ``open_rows(path)``. For a Dask array the results are
-        Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) are searched as they
-        are, in memory. Tensors, columns and tables of vectors (Arrow, polars, pandas) count as arrays.
+        Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) stay sparse, and are
+        in memory. Tensors, columns and tables of vectors (Arrow, polars, pandas) count as arrays.
     corpus : array_like of shape (N, D) or (D,), path or None
         As queries; one vector is a corpus of one row. None compares the queries with themselves and excludes each row
         from its own results.
@@ -108,7 +108,7 @@ def topk(
         The smallest norm to divide by; zero rows score 0.
     binary : bool
         True: the rows are packed bits, as for ``pairwise``: uint8, eight elements a byte, +1 for bit 1 and -1 for bit
-        0. ``numpy.packbits(rows > 0, axis=1)`` packs the signs of numbers so. False: uint8 are numbers.
+        0. ``numpy.packbits(rows > 0, axis=1)`` makes them from the signs of numbers. False: uint8 are numbers.
     memory : int, optional
         Bound of the working set in bytes, without the result. Some MB per thread are always needed. The default is
         256 MiB for arrays in files; arrays in memory are processed as one block.
@@ -132,7 +132,7 @@ def topk(
         k is below 1, the rows have no elements or different lengths, a mask does not fit the corpus, or a file has no
         rows of vectors.
     IndexError
-        A row number in where or exclude is that of no row.
+        where or exclude has the number of a row that does not exist.
     MemoryError
         There is no memory for k places for each query.
 
@@ -219,7 +219,7 @@ def top_pairs(
     Returns
     -------
     Pairs
-        By falling score; equal scores by i, then j. Pairs that score NaN are left out.
+        Sorted by falling score, and equal scores by i, then j. Pairs that score NaN are left out.
 
     Raises
     ------
@@ -311,8 +311,8 @@ def pairs_above(
         Rows are vectors; shape (D,) is one vector. float64, float32, float16 or bfloat16; integers and bool count as
         float64. A numpy.memmap, or an object with shape, dtype and slices (of h5py, zarr or open_rows), is read block
         by block, and the next block is read ahead. A path means ``open_rows(path)``. For a Dask array the results are
-        Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) are searched as they
-        are, in memory. Tensors, columns and tables of vectors (Arrow, polars, pandas) count as arrays.
+        Dask arrays. Sparse rows (SciPy's arrays and matrices, and objects with the arrays of CSR) stay sparse, and are
+        in memory. Tensors, columns and tables of vectors (Arrow, polars, pandas) count as arrays.
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores, as NumPy does in that comparison.
     y : array_like of shape (M, D) or (D,), path or None
@@ -324,12 +324,12 @@ def pairs_above(
         may be Dask arrays.
     exclude : int, or array_like of int, shape (m,) or (N, m), optional
         Rows of y that are left out, for all rows of x or for each row of x; -1 stands for none. With y=None, rows (m,)
-        are in no pair, and rows (N, m) are no j of that i.
+        are in no pair, and rows (N, m) are not the j of a pair with that i.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool
         True: the rows are packed bits, as for ``pairwise``: uint8, eight elements a byte, +1 for bit 1 and -1 for bit
-        0. ``numpy.packbits(rows > 0, axis=1)`` packs the signs of numbers so. False: uint8 are numbers.
+        0. ``numpy.packbits(rows > 0, axis=1)`` makes them from the signs of numbers. False: uint8 are numbers.
     max_pairs : int, optional
         If there are more pairs, none are returned; the ValueError says how many there are.
     memory : int, optional
@@ -353,7 +353,7 @@ def pairs_above(
         threshold is outside [-1, 1], the rows have no elements or different lengths, a mask does not fit the rows, a
         file has no rows of vectors, or there are more than max_pairs pairs.
     IndexError
-        A row number in where or exclude is that of no row.
+        where or exclude has the number of a row that does not exist.
 
     Examples
     --------
@@ -427,7 +427,7 @@ def duplicate_groups(
         The smallest norm to divide by; zero rows score 0.
     binary : bool
         True: the rows are packed bits, as for ``pairwise``: uint8, eight elements a byte, +1 for bit 1 and -1 for bit
-        0. ``numpy.packbits(rows > 0, axis=1)`` packs the signs of numbers so. False: uint8 are numbers.
+        0. ``numpy.packbits(rows > 0, axis=1)`` makes them from the signs of numbers. False: uint8 are numbers.
     memory : int, optional
         Bound of the working set in bytes, as for pairs_above.
     progress : bool or callable, optional

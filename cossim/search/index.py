@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from cossim._typing import Array, Number, Numbers, Path, Progress, Rows
 
 BLOCK_BYTES = 64 << 20  # of a corpus in a file, read at a time
-# Attributes that copies and pickles of an Index leave out: a copy has no room for more rows, because the rows that are
-# added to both would take the same room.
+# Attributes that copies and pickles of an Index leave out. A copy gets no room for more rows: rows added to the copy
+# and to the original would overwrite each other.
 _OWN = ("_lock", "_room")
 
 
@@ -43,7 +43,7 @@ def _numbers_argument(function, numbers):
         kind = type(numbers).__name__ if array.dtype == object else array.dtype.name
         raise TypeError(_errors.NUMBERS.format(function=function, kind=kind))
     if array.dtype == np.uint64:
-        array = np.minimum(array, np.uint64(2**63 - 1))  # which no row has
+        array = np.minimum(array, np.uint64(2**63 - 1))  # a number that no row has
     return array.astype(np.int64)
 
 
@@ -68,8 +68,8 @@ class Index:
         system can reclaim the memory of the pages that were read. A corpus of a format that cannot be mapped is read
         into memory. Rows of more than 4096 elements get no codes.
     dim : int, optional
-        D, for an index that begins without rows: with binary=True, the number of bits. The first rows that are added
-        set the dtype of the index. To choose it, pass a corpus without rows instead: ``np.empty((0, D), np.float32)``.
+        D, for an index that begins without rows; with binary=True, the number of bits. The first rows that are added
+        set the dtype of the index. To choose it earlier, pass a corpus without rows: ``np.empty((0, D), np.float32)``.
     eps : float
         The smallest norm to divide by; zero rows score 0.
     binary : bool
@@ -86,9 +86,9 @@ class Index:
     numbers : numpy.ndarray
         The numbers of these rows, int64.
     dim : int
-        D, the length of a row: with binary=True, the number of its bits.
+        D, the length of a row; with binary=True, the number of its bits.
     dtype : numpy.dtype
-        The dtype of the rows. With ``dim`` alone it is float32 until the first rows bring their own.
+        The dtype of the rows. With ``dim`` alone it is float32 until the first rows set it.
     nbytes : int
         Bytes that the index needs in addition to the corpus: D + 8 per row; 8 per row of 8-bit integers, which are
         their own codes; 0 for packed bits and for rows of more than 4096 elements. Heads, where they save time, add up
@@ -101,7 +101,7 @@ class Index:
     Raises
     ------
     TypeError
-        An argument has the wrong type, or neither a corpus nor dim is there.
+        An argument has the wrong type, or corpus and dim are both missing.
     ValueError
         The rows of the corpus have no elements or more than two dimensions, the file has no rows of vectors, or the
         corpus has rows of another length than dim.
@@ -234,11 +234,11 @@ class Index:
     # ---- changes ----
 
     def add(self, rows: Rows, *, remove: Numbers | None = None) -> NDArray[np.int64]:
-        """Adds rows and returns their numbers, which no other row gets or had.
+        """Adds rows and returns their numbers. A number is never given to another row.
 
         The first call copies the rows of the index to memory of its own, with room for as many again; the array or
-        file that they came from is no longer used. Each later call takes time in proportion to the rows that it adds,
-        except those that find no room left, or many removed rows, and move all rows.
+        file that they came from is no longer used. A later call takes time in proportion to the rows that it adds. Only
+        where no room is left, or many rows were removed, it moves all rows.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class Index:
         Raises
         ------
         TypeError
-            The rows have the wrong type, or one that is not exact in the dtype of the index.
+            The rows have the wrong type, or the dtype of the index cannot hold their values exactly.
         ValueError
             The rows have another length.
         TypeError, IndexError, ValueError
@@ -446,7 +446,7 @@ class Index:
         k, memory = length_argument(name, "k", k), memory_argument(name, memory)
         state = self._state
         if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
-            state, _ = index_state.moved(name, state, 0, self.eps)  # or most queries would be removed rows
+            state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows
         with reporting(progress, name) as report:
             values, places = self._search(name, state, queries, where, exclude, memory, report).topk(k)
         if queries is None and (living := state.living_places()) is not None:
@@ -636,7 +636,7 @@ def _no_rows(dim, binary):
     if dim is None:
         raise TypeError(_errors.EMPTY_INDEX)
     size = size_argument("Index", "dim", dim, 1)
-    if size >= 2**61:  # of float32, the largest row that NumPy can have
+    if size >= 2**61:  # NumPy can hold no longer row of float32
         value = integer_text(size)
         raise ValueError(_errors.TOO_LARGE.format(function="Index", name="dim", limit="2**61", value=value))
     if binary and size % 8:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def filter_by_number(
     function: str, state: State, where: Any, exclude: Any, queries: int | None, both: bool
 ) -> Filter | None:
-    """Returns the filter of a search, whose candidates are places. where and exclude have numbers of rows.
+    """Returns the filter of a search. where and exclude have numbers of rows; the filter has their places.
 
-    queries is their number, or None if the rows of the index are searched with each other. both: filters then hold for
-    both rows of a pair.
+    queries: the number of queries, or None if the rows of the index are searched with each other. both: filters then
+    hold for both rows of a pair.
     """
     if state.living is None and "numbers" not in state.arrays:  # numbers are places
         rows = state.places if queries is None else queries
@@ -44,12 +44,12 @@ def filter_by_number(
 
 
 def _where(function, state, where, rows, itself):
-    """Returns where= by places. A mask (rows, numbers) of all rows with each other gets rows for the removed ones."""
+    """Returns where= by places, not numbers. With itself, a mask (live rows, numbers) gets rows for removed ones."""
     given = _core.as_array(function, "where", where)
     if given.dtype != bool:
         numbers = filters._numbers(function, "where", given, state.given, least=0)
         places, lives = state.find(numbers)
-        return places[lives] if numbers.ndim == 1 else places  # which filter_argument refuses
+        return places[lives] if numbers.ndim == 1 else places  # not 1-d, so filter_argument raises an error
     mask = filters._mask(function, given, rows, state.given)
     if "numbers" in state.arrays:
         mask = mask[..., state.arrays["numbers"]]
@@ -61,7 +61,7 @@ def _where(function, state, where, rows, itself):
 
 
 def _exclude(function, state, exclude, rows, itself):
-    """Returns exclude= by places, with -1 for rows that were removed already."""
+    """Returns exclude= by places, not numbers, with -1 for rows that were removed already."""
     numbers = filters._excluded(function, exclude, rows, state.given)
     places, lives = state.find(numbers)
     places = np.where(lives, places, -1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_CODED_DIM = 4096  # rows with more elements get no codes
 LEAST_ROOM = 64  # rows
-# add() closes the gaps of removed rows once there is more than one for HOLES_OF_ADD live rows. remove() closes them
+# add() closes the gaps of removed rows once there is more than one gap for HOLES_OF_ADD live rows. remove() closes them
 # once a quarter of the places is empty. A search does not read removed rows, but scattered gaps make it up to an
 # eighth slower.
 HOLES_OF_ADD, HOLES_OF_REMOVE = 8, 4
@@ -47,10 +47,10 @@ class State(NamedTuple):
     # "head_scales" (P, 3); "numbers" (P,), int64, if they are not 0 .. P - 1.
     arrays: Arrays
     directions: NDArray[np.float32] | None  # (H, D), directions of the heads
-    error: float  # of the directions: rotation.rotation_error
+    error: float  # rotation.rotation_error of the directions
     living: NDArray[np.uint8] | None  # bit p % 8 of byte p // 8: whether the row at place p is live; None: all are
     size: int  # live rows
-    given: int  # numbers that were ever given: the next row gets this one
+    given: int  # how many numbers were ever given, which is the number of the next row
     measured: int  # the value of `given` when the directions were last measured
     any_dtype: bool  # the first rows that are added choose the dtype
 
@@ -89,7 +89,7 @@ class State(NamedTuple):
         return numbers.astype(np.int64)  # a copy
 
     def numbers_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the numbers of places of any shape. -1 stands for no place, and then for no number."""
+        """Returns the number of the row at each place, in the shape of places. Place -1 has the number -1."""
         numbers = self.arrays.get("numbers")
         if numbers is None or not len(numbers):
             return places
@@ -108,7 +108,7 @@ class State(NamedTuple):
         return places, lives
 
     def places_of(self, function: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the places of numbers. Raises IndexError for one that never was given, or whose row was removed."""
+        """Returns the places of numbers. Raises IndexError for a number never given, or whose row was removed."""
         places, lives = self.find(numbers)
         if not lives.all():
             number = int(numbers[~lives][0])
@@ -120,7 +120,7 @@ class State(NamedTuple):
 def readable(state: State) -> State:
     """Returns a state whose codes, heads, numbers and bits the C core can read: aligned and C-contiguous.
 
-    Those of an unpickled index can be others.
+    The arrays of an unpickled index may not be.
     """
     types = {"codes": np.uint8, "scales": np.float32, "heads": np.uint8, "head_scales": np.float32, "numbers": np.int64}
     arrays = {
@@ -268,7 +268,7 @@ def _copy_rows(to, rows, places=None):
 def moved(function: str, state: State, more: int, eps: float) -> tuple[State, Arrays]:
     """Copies the live rows to new arrays with room for `more` further rows, and at least as many as there are.
 
-    Returns the state, without holes, and the arrays with room, which is free after the rows of the state.
+    Returns the state, which has no holes, and the longer arrays, whose first rows are those of the state.
     If half of the rows were added since the directions were measured, measures whether others suit the rows better.
     """
     places, count = state.living_places(), state.size
@@ -331,7 +331,7 @@ def added(
 
 
 def removed(function: str, state: State, numbers: NDArray[np.int64]) -> State:
-    """Removes rows. Raises IndexError or ValueError for numbers of other rows, or that are there twice."""
+    """Removes rows. Raises IndexError for a number without a live row, and ValueError for one that occurs twice."""
     if not len(numbers):
         return state
     living = _core.living_without(state.living, state.places, state.arrays.get("numbers"), numbers)
@@ -392,7 +392,7 @@ def _ascend(numbers, given):
 def of_file(metadata: dict[str, str], arrays: Arrays, binary: bool, verify: bool) -> State | None:
     """Returns the state that as_file() described, or None if the arrays are not those of an index.
 
-    Without verify, whether the numbers ascend is not checked.
+    Without verify, it does not check that the numbers ascend.
     """
     corpus = arrays.get("corpus")
     if corpus is None or corpus.ndim != 2 or not corpus.shape[1]:

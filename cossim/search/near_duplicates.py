@@ -74,7 +74,7 @@ def deduplicate(
     threshold : float
         In [-1, 1]. It is rounded to the dtype of the scores.
     where : array_like of bool (N,) or of int (n,), optional
-        The rows to look at: a mask or row numbers. Other rows are neither kept nor like another.
+        The rows to compare: a mask or row numbers. Other rows are left out.
     exclude : array_like of int (m,), optional
         Rows that are left out; -1 stands for none.
     eps : float
@@ -195,8 +195,8 @@ def communities(
     eps : float
         The smallest norm to divide by; zero rows score 0.
     max_pairs : int, optional
-        If more pairs of rows reach the threshold, the ValueError says how many there are. All of them are held in
-        memory, with 20 bytes each, and three times that for a moment.
+        If more pairs of rows reach the threshold, the ValueError says how many there are. Each pair takes 20 bytes of
+        memory, and three times that for a moment.
     memory : int, optional
         Bound of the working set in bytes, without the pairs.
     progress : bool or callable, optional
@@ -258,6 +258,6 @@ def communities(
 
 
 def own_scores(rows, eps, dtype):
-    """Returns the diagonal of pairwise(rows). Where eps replaces norms, cosine_similarity may round otherwise."""
+    """Returns the diagonal of pairwise(rows). Where eps replaces norms, cosine_similarity may round differently."""
     blocks = (rows[first : first + OWN_ROWS].astype(dtype) for first in range(0, len(rows), OWN_ROWS))
     return np.concatenate([_core.pairwise(block, eps=eps).diagonal() for block in blocks])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cossim._typing import Array, Number, Progress, Rows
 
-# Documents may be arrays of their own. maxsim copies neighbours to one array: up to ROWS rows with several threads,
+# Documents may be separate arrays. maxsim copies successive ones into one array: up to ROWS rows with several threads,
 # which share the work, and up to FEW_ROWS rows with one.
 ROWS, FEW_ROWS = 1 << 14, 1 << 8
 
@@ -61,7 +61,7 @@ def diverse(
     weight : float
         From 0 to 1. 1 is topk; 0 only looks for rows unlike each other.
     fetch : int, optional
-        Choose among the fetch rows most similar to the query, which takes fetch similarities for each row chosen
+        Chooses only among the ``fetch`` rows most similar to the query. Each choice then takes ``fetch`` similarities
         instead of N. None chooses among all rows.
     where, exclude : array_like, optional
         The rows to choose from, and rows that are left out, as for topk.
@@ -182,7 +182,7 @@ def maxsim(
     offsets : array_like of N + 1 integers
         Only for documents in one array or an Index: document n has the rows from offsets[n] to offsets[n + 1].
     k : int, optional
-        Return the k best documents. Places that no document fills have the index -1 and the value NaN.
+        Returns the k best documents. Places that no document fills have the index -1 and the value NaN.
     where : array_like of bool (N,) or of int (n,), optional
         The documents to choose from: a mask or numbers. The others score NaN, and are not among the k best.
     exclude : array_like of int (m,), optional

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cossim._typing import Ids
 
-SHOWN_ROWS = 10  # of a table; longer tables show the first rows and the number of the others
+SHOWN_ROWS = 10  # rows of a table; a longer table shows the first ones and the number of the others
 SHOWN_COLUMNS = 5  # neighbours of one query
 
 
@@ -158,7 +158,7 @@ class TopK(NamedTuple):
         return _csr("TopK.to_csr", values[filled], indices[filled], starts, shape, distance)
 
     def to_list(self, ids: Ids | None = None) -> list[Any]:
-        """Returns, for each query, a list of {"index": ..., "value": ...}, as the json module takes it.
+        """Returns, for each query, a list of {"index": ..., "value": ...}, which the json module can write.
 
         Parameters
         ----------
@@ -331,7 +331,7 @@ class Pairs(NamedTuple):
         return _csr(name, self.values[order], self.j[order], starts, shape, distance)
 
     def to_list(self, ids: Ids | tuple[Ids, Ids] | None = None) -> list[dict[str, Any]]:
-        """Returns a list of {"i": ..., "j": ..., "value": ...}, as the json module takes it.
+        """Returns a list of {"i": ..., "j": ..., "value": ...}, which the json module can write.
 
         Parameters
         ----------
@@ -384,7 +384,7 @@ def _taken(function: str, ids: Ids, numbers: NDArray[np.int64]) -> Any:
 
 
 def _keys(function: str, ids: Ids | None, numbers: NDArray[np.int64]) -> tuple[str, Sequence[Any]]:
-    """Returns (key, values) for the rows in what JSON takes: their numbers, or their names."""
+    """Returns ("index", the row numbers) or, with ids, ("id", the names of the rows), for dicts that become JSON."""
     if ids is None:
         return "index", numbers.tolist()
     names = _taken(function, ids, numbers)
@@ -395,7 +395,7 @@ def _keys(function: str, ids: Ids | None, numbers: NDArray[np.int64]) -> tuple[s
 
 
 def _is_table(result, ndims):
-    """Returns whether all fields are arrays of one shape, with a number of dimensions in ndims. Lazy fields are not."""
+    """Returns whether all fields are NumPy arrays of one shape, with a number of dimensions in ndims."""
     shapes = {field.shape for field in result if isinstance(field, np.ndarray)}
     return all(isinstance(field, np.ndarray) for field in result) and len(shapes) == 1 and len(shapes.pop()) in ndims
 

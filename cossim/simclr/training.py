@@ -123,8 +123,8 @@ def train(
     lr : float
         Learning rate of the optimizer.
     optimizer : {"adam", "sgd"} or callable
-        With net the encoder followed by the head, "adam" is Adam(net, lr) and "sgd" is SGD(net, lr, momentum=0.9). A
-        callable receives net and returns an optimizer like these; lr is then ignored.
+        Let net be the encoder followed by the head. "adam" is Adam(net, lr), and "sgd" is SGD(net, lr, momentum=0.9).
+        A callable receives net and returns an optimizer like these; lr is then ignored.
     encoder : Module, optional
         The encoder to start from, which returns embeddings (N, D). train copies it and does not change it.
         Default: ``Encoder(C, (H, W), dtype=images.dtype, rng=seed)``, for images of at least 16 x 16 pixels.
@@ -354,7 +354,7 @@ def _views(augment, shape):
 
 
 def _rng(seed, *key):
-    """Random generator of key, (epoch,) or (epoch, step). Each key has an independent stream."""
+    """Returns the random generator of a key: (epoch,) or (epoch, step). Each key has an independent stream."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
@@ -423,7 +423,7 @@ def _undivided():
             signal.signal(number, lambda *signal_and_frame: pending.append(signal_and_frame))
         yield
     finally:
-        for number, handler in reversed(handlers.items()):  # SIGINT last: if it comes now, the others are restored
+        for number, handler in reversed(handlers.items()):  # SIGINT last: if it comes now, all others are restored
             signal.signal(number, handler)
         for number, frame in pending:
             handlers[number](number, frame)
@@ -466,7 +466,7 @@ def _saved_parts(run):
 
 
 def _bytes_of(array):
-    """Returns the bytes of a 1-d uint8 array. Raises TypeError for all others: bytes(n) of an integer makes n zeros."""
+    """Returns the bytes of a 1-d uint8 array. Raises TypeError otherwise: bytes(n) of an integer would make n zeros."""
     if (array.ndim, array.dtype) != (1, np.uint8):
         raise TypeError
     return bytes(array)

@@ -339,7 +339,7 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from html import escape  # here, because this import would slow down `import cossim`
+        from html import escape  # on first use, because few explanations are shown as HTML
 
         def item(step, after=""):
             lines = f"<pre>{escape(chr(10).join(step.lines))}</pre>" if step.lines else ""

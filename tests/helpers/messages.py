@@ -150,8 +150,8 @@ topk(X, WrongSlices(), 1) -> ValueError: topk(): a slice of corpus must have sha
     declares: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
-topk(X, Y, 2**59) -> MemoryError: topk(): there is no memory for a result of shape (6, 576460752303423488): ask for
-    fewer neighbours, or in parts
+topk(X, Y, 2**59) -> MemoryError: topk(): there is no memory for a result of shape (6, 576460752303423488):
+    request less, or search in parts
 Index(dim=2**62) -> ValueError: Index(): dim must be below 2**61, not 4611686018427387904
 topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): the mask where must have shape (5,) or (6, 5), an element for
     each row to choose from: make it from their ids, such as np.isin(ids, wanted) (where: shape (2,), dtype bool)
@@ -182,8 +182,8 @@ topk(X, Y, 1).to_list(ids={}) -> ValueError: TopK.to_list(): ids has no row 0, w
     under its number
 Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows of an index of 4 elements are needed: pass vectors of the same
     model (rows: shape (6, 3), dtype float64)
-Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when they become float32, the dtype of
-    the index: pass rows.astype('float32') if that is meant, or begin with Index(np.empty((0, D), 'float64'))
+Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when converted to float32, the dtype of
+    the index: pass rows.astype('float32') if that is acceptable, or begin with Index(np.empty((0, D), 'float64'))
 Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
     integer or an array of them, and np.flatnonzero(mask) in place of a mask
 Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 numbers have been given so far:
@@ -216,7 +216,7 @@ pairs_above(X, Y, 0.5) -> TypeError: pairs_above(): threshold must be a number, 
     pairs_above(rows, threshold, ...)
 pairs_above(X, "0.5") -> TypeError: pairs_above(): threshold must be a number, not str
 pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.5, more than max_pairs=2: raise one of
-    them
+    the two
 pairs_above(X, 0.5, max_pairs=-1) -> ValueError: pairs_above(): max_pairs must be at least 0, not -1
 pairs_above(X, 0.5, max_pairs=1.5) -> TypeError: pairs_above(): max_pairs must be an integer or None, not float
 topk(X, Y, 1).to_list([]) -> ValueError: TopK.to_list(): ids has 0 elements, but row 0 was found: pass one for each row
@@ -402,7 +402,7 @@ nn.load_weights("bfloat16.safetensors") -> ValueError: bfloat16.safetensors: it 
 nn.save_weights("w.npz", {"a\0b": X}) -> ValueError: save_weights(): a .npz file cannot hold an array by the name
     'a\x00b': rename it
 nn.save_weights("w.npz", {"b": np.ones(3, ml_dtypes.bfloat16)}) -> TypeError: save_weights(): NumPy cannot read back b,
-    which is bfloat16: as float32 it has the same values
+    which is bfloat16: float32 has the same values
 nn.save_weights("w.txt", {"a": X}) -> ValueError: w.txt: the name of a weights file must end in .npz or .safetensors
 nn.save_weights("folder.npz", {"a": X}) -> OSError: [Errno 22] not a regular file: choose another path: 'folder.npz'
 (hide("safetensors", "safetensors.numpy"), nn.save_weights("w.safetensors", {"a": X})) -> ModuleNotFoundError: reading
@@ -527,7 +527,7 @@ image_files.read_images("text.npy") -> ValueError: text.npy: neither an idx nor 
     20 32 20: save the images with numpy.save
 image_files.read_images("flat.npy") -> ValueError: flat.npy: images must have shape (N, 28, 28), (N, 1, 28, 28) or (N,
     784), not (5,)
-image_files.read_images("idx13.npy") -> ValueError: idx13.npy: idx elements of type 0x0d, where images have unsigned
+image_files.read_images("idx13.npy") -> ValueError: idx13.npy: idx elements of type 0x0d, but images have unsigned
     bytes, 0x08: save the images with numpy.save
 image_files.read_images("long.npy") -> ValueError: long.npy: too long: shape (1, 28, 28) takes 784 bytes after the
     header, found more: copy the file again
@@ -548,7 +548,7 @@ open_rows("X.npy", shape=4) -> ValueError: X.npy: shape= and offset= are for raw
 open_rows("image.png", shape=4) -> ValueError: image.png: raw elements have no header: pass both dtype= and shape=,
     such as shape=(-1, 128)
 open_rows("image.png", dtype="f4", shape=0) -> ValueError: image.png: shape=(0,) must be D, (-1, D) or (N, D), and
-    offset=0 lie in the file: change them
+    offset=0 must lie in the file: change them
 open_rows("image.png", dtype="f4", shape=(9, 4)) -> ValueError: image.png: shape (9, 4) takes 144 bytes in all,
     found 4: copy the file again, or change dtype and shape
 open_rows("X.npy", dtype="f4") -> ValueError: X.npy: .npy files have a dtype of their own: leave dtype= out, and
@@ -560,23 +560,25 @@ open_rows("X.npy", ids="id") -> ValueError: X.npy: it has no column of ids 'id':
     'word', and arrays have none
 open_rows("weights.npz") -> ValueError: weights.npz: it has no rows of vectors: save real numbers of shape (N, D),
     or a column of lists of equal lengths
-open_rows("ragged.fvecs") -> ValueError: ragged.fvecs: row 1 has 1 elements, row 0 2: all must have the same number
+open_rows("ragged.fvecs") -> ValueError: ragged.fvecs: row 1 has 1 elements, and row 0 has 2: all must have the same
+    number
 open_rows("cut.fvecs") -> ValueError: cut.fvecs: rows of 2 elements, as its first bytes say, do not fill 5 bytes:
     copy the file again
 open_rows("cut.fbin") -> ValueError: cut.fbin: shape (3, 2) takes 32 bytes in all, found 16: copy the file again, or
     change dtype and shape
 open_rows("cut.safetensors") -> ValueError: cut.safetensors: the header does not fit the file, which is cut short or
     damaged: copy it again
-open_rows("bool.safetensors") -> ValueError: bool.safetensors: an array of bool holds other bytes than 0 and 1: save
+open_rows("bool.safetensors") -> ValueError: bool.safetensors: an array of bool holds bytes other than 0 and 1: save
     it again
 open_rows("cube.safetensors", "x") -> ValueError: cube.safetensors: an array of shape (1, 1, 2), where rows of
     vectors, shape (N, D), are needed: reshape it
 open_rows("array.npz") -> ValueError: array.npz: damaged, or of another format than its suffix says: File is not a
     zip file
-open_rows("two.npz", "z") -> ValueError: two.npz: it has nothing by the name 'z': choose one of 'a', 'b'
+open_rows("two.npz", "z") -> ValueError: two.npz: it has nothing named 'z': choose one of 'a', 'b'
 open_rows("cut.fvecs.gz") -> ValueError: cut.fvecs.gz: .fvecs files need random access: unpack it first, as
     gunzip does, and read it from a file
-open_rows("words.txt")[1:] -> ValueError: words.txt: row 1 has no 2 numbers: '4 x': correct the line or leave it out
+open_rows("words.txt")[1:] -> ValueError: words.txt: row 1 does not have 2 numbers: '4 x': correct the line or
+    leave it out
 open_rows("short.txt") -> ValueError: short.txt: the header says 3 rows, found 1: copy the file again
 open_rows("wordless.txt") -> ValueError: wordless.txt: no row ends with numbers: check that each line is a word and
     D numbers, or numbers alone
@@ -653,7 +655,7 @@ cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be wr
     another path
 cossim topk X.npy -k 1 --exclude X.npy -> 1: cossim: X.npy: an array of float64: save whole numbers, or for --where a
     mask of bool
-cossim topk X.npy -k 1 --where rows.txt -> 1: cossim: rows.txt: 'x' is no row number: write whole numbers, or save a
+cossim topk X.npy -k 1 --where rows.txt -> 1: cossim: rows.txt: 'x' is not a row number: write whole numbers, or save a
     mask as .npy
 cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
     without -t/--threshold
