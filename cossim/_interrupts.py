@@ -17,7 +17,7 @@ EXIT_CODE = 130
 def _is_program():
     """Returns whether this is the process of `cossim` or of `python -m cossim`."""
     first, *others = getattr(sys, "argv", None) or [""]
-    if first == "-m":  # with -m, before Python has found the module: its name precedes the arguments
+    if first == "-m":  # python -m has not found the module yet; its name is in orig_argv
         return sys.orig_argv[-len(others) - 1] in ("cossim", "-mcossim")
     program = sys._getframe()
     while program.f_back is not None:

@@ -37,7 +37,7 @@ class SupportsBuffer(Protocol):
 
 
 class InSlices(Protocol):
-    """Rows that are read in slices: datasets of h5py and zarr, and what open_rows returns."""
+    """Rows that are read in slices: datasets of h5py and zarr, and the result of open_rows."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -155,7 +155,7 @@ def _other_output(words, _):
 
 
 def _without_corpus(words, found):
-    """Suggests to leave out the second of two files whose rows do not fit together."""
+    """Suggests leaving out the second of two files whose rows do not fit together."""
     return _replaced(words, found["other"]) if found["other"] in words else None
 
 

@@ -63,7 +63,7 @@ def _open_bin(source: Source, dtype: str) -> Reader:
 
 
 def open_raw(source: Source) -> Reader:
-    """Elements in C order from byte `offset` on, as numpy.ndarray.tofile writes them."""
+    """Opens raw elements, in C order from byte `offset` on, as numpy.ndarray.tofile writes them."""
     source.check_plain()
     source.check_unnamed()
     if source.dtype is None or source.shape is None:

@@ -1,4 +1,4 @@
-"""FileRows: what open_rows returns."""
+"""FileRows, the result of open_rows."""
 
 from __future__ import annotations
 

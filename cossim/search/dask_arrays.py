@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     Operand: TypeAlias = Array | Lazy
 
 MERGED = 4  # number of partial results that one task merges
-UNKNOWN = -1  # the size of an axis whose chunks have unknown sizes; Dask has NaN, which equals nothing
+UNKNOWN = -1  # our size of an axis with chunks of unknown size; Dask's is NaN, which does not equal itself
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
 _UNSET: Any = object()  # an argument that was not passed; dim=None with axis= is an error too
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
@@ -573,7 +573,7 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
         chunked = tuple(chunks[i] if own[i] == shape[i] else (1,) for i in axes)
         array = array.rechunk(chunked) if isinstance(array, da.Array) else da.from_array(array, chunks=chunked)
         blocks += [array, axes]
-    # da.blockwise drops the reduced axes. Those that the result keeps are new axes, for the reason given at _BLOCKS.
+    # A reduced axis that the result keeps is a new axis. So the result lacks an axis of its operands, as _BLOCKS needs.
     new_axes = {}
     if keeps_vectors or given.get("keepdim", given.get("keepdims", False)):
         new_axes = {ndim + i: chunks[i] if keeps_vectors else (1,) for i in reduced}
@@ -588,7 +588,7 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
         *blocks,
         token=f"cossim-{name}",
         new_axes=new_axes,
-        adjust_chunks={i: chunks[i] for i in result if i < ndim},  # one of the operands may have size 1 there
+        adjust_chunks={i: chunks[i] for i in result if i < ndim},  # an operand may have size 1 on such an axis
         meta=np.empty((0,) * len(result), dtype),
         **_BLOCKS,
     )

@@ -64,7 +64,7 @@ def unchanged(part, **reduction):
 
 
 def _split(kinds, blocks):
-    """Returns (blocks of rows, filters by kind): the filters of a task come last. See dask_arrays.filter_blocks."""
+    """Returns (blocks of rows, filters by kind): the filters of a task come last. See dask_arrays._filter_blocks."""
     parts = [_block(block) for block in blocks]
     count = len(parts) - len(kinds)
     return parts[:count], dict(zip(kinds, parts[count:], strict=True))
@@ -194,7 +194,7 @@ def join_pairs(first_rows, max_pairs, parts, first_row):
     """Joins the pairs of one block of x, sorted by (i, j), or returns only their number if that is above max_pairs.
 
     parts: for each block of y the result of block_pairs, or None if that pair of blocks is left out. first_rows: the
-    number of the first row of each block of y. first_row: the same of the block of x. Row numbers of the result count
+    number of the first row of each block of y. first_row: that of the block of x. Row numbers of the result count
     from the first rows of the whole arrays.
     """
     count = sum(map(_count, parts))

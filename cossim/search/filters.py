@@ -23,8 +23,8 @@ class Filter(NamedTuple):
     A bitmap has one bit for each of the rows that are candidates, least significant bit first.
     """
 
-    rows: NDArray[np.uint64] | None = None  # (words): the candidates; None: all
-    pairs: NDArray[np.uint64] | None = None  # (queries, words): the candidates of each query; None: all
+    rows: NDArray[np.uint64] | None = None  # (words,): bits of the candidates; None: all rows
+    pairs: NDArray[np.uint64] | None = None  # (queries, words): bits for each query; None: no such bits
     excluded: NDArray[np.int64] | None = None  # (queries, m): candidates left out for a query, ascending; -1 for none
     both: bool = False  # the queries are rows of the same array, and `rows` selects among them too
     most: int = sys.maxsize  # no query has more candidates

@@ -338,7 +338,7 @@ def _read_header(file, size):
 
 
 def _read_header_1(file, size):
-    """Reads the header of version 1 of the format. Returns what _read_header does."""
+    """Reads the header of version 1 of the format. Returns the same as _read_header."""
     if size < _START_1.size:
         raise FormatError(_errors.INDEX_CUT_OFF.format(size=size, expected=_START_1.size))
     start = _read_bytes(file, 0, _START_1.size)

@@ -44,7 +44,10 @@ def filter_by_number(
 
 
 def _where(function, state, where, rows, itself):
-    """Returns where= by places, not numbers. With itself, a mask (live rows, numbers) gets rows for removed ones."""
+    """Returns where= by places, not numbers.
+
+    itself: the queries are the rows of the index, so a mask (live rows, numbers) also gets rows for the removed ones.
+    """
     given = _core.as_array(function, "where", where)
     if given.dtype != bool:
         numbers = filters._numbers(function, "where", given, state.given, least=0)

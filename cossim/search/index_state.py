@@ -437,8 +437,8 @@ def of_file(metadata: dict[str, str], arrays: Arrays, binary: bool, verify: bool
 class WriteLock:
     """A lock that is free in a new process after a fork, whichever thread held it in the old one.
 
-    The lock itself goes into `with`: Ctrl-C can stop an __enter__ in Python once it has the lock, or an __exit__ before
-    it releases the lock, and then no later change could begin.
+    Use it as `with write_lock.lock`. This class has no __enter__ and __exit__, because Ctrl-C could stop them while the
+    lock is held, and then no later change could begin.
     """
 
     _every: weakref.WeakSet[WriteLock] = weakref.WeakSet()

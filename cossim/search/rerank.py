@@ -255,12 +255,12 @@ def maxsim(
         else:
             dtype = score_dtype(query, *parts)
             query = query.astype(dtype)
-            # A call for one document runs on one thread, so several threads share calls for copies of many documents.
+            # A call for one document runs on one thread. Several threads share a call for many, which are copied.
             together = ROWS if _core.get_num_threads() > 1 else FEW_ROWS
             for first, last in _groups(ends[1:], together):
                 of_group = None if mask is None else mask[first:last]
                 if of_group is None or of_group.any():
-                    rows = parts[first]  # in place, if it is alone and has the dtype of the scores
+                    rows = parts[first]  # not copied if it is alone and has the dtype of the scores
                     if last - first > 1 or score_dtype(query, rows) != dtype:
                         rows = np.concatenate(parts[first:last], dtype=dtype)
                     within = ends[first : last + 1] - ends[first]

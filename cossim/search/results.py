@@ -325,7 +325,7 @@ class Pairs(NamedTuple):
         rows = _shape_of(name, shape, (_end(self.i), _end(self.j)))[0]
         if _end(self.i) > rows:
             raise ValueError(_errors.CSR_SHAPE.format(function=name, shape=shape, number=_end(self.i) - 1, axis=0))
-        order = np.lexsort((self.j, self.i))  # they may come from Pairs.sorted
+        order = np.lexsort((self.j, self.i))  # because Pairs.sorted orders them by score
         starts = np.concatenate(([0], np.cumsum(np.bincount(self.i, minlength=rows))))
         shape = _shape_of(name, shape, (rows, _end(self.j)))
         return _csr(name, self.values[order], self.j[order], starts, shape, distance)

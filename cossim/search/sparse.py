@@ -51,10 +51,10 @@ class Request(NamedTuple):
     x_name: str
     x: Any
     y_name: str
-    y: Any  # None: the rows of x with one another
+    y: Any  # None compares the rows of x with each other
     eps: float
     report: Callable[[int, int], object] | None = None
-    filter: Filter | None = None  # of topk and pairs: which pairs may be results
+    filter: Filter | None = None  # which pairs may be results of topk and pairs_above
 
 
 class _Side:

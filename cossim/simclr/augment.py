@@ -233,7 +233,7 @@ def _affine_maps(numbers, shift, height, width):
 
 
 def _flip(maps, flipped, width):
-    """Mirrors the views whose flag is set: pixel (x, y) then has the point of (width - 1 - x, y)."""
+    """Mirrors the views whose flag is set: pixel (x, y) becomes what (width - 1 - x, y) was."""
     maps[flipped, :, 2] += maps[flipped, :, 0] * (width - 1)
     maps[flipped, :, 0] *= -1
 
@@ -241,7 +241,7 @@ def _flip(maps, flipped, width):
 # A view whose colours stay: the identity matrix, no share of the mean brightness, no blur.
 NO_CHANGE = np.array([1.0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0])
 BRIGHTNESS_OF = np.array([0.299, 0.587, 0.114])  # shares of red, green and blue: ITU-R BT.601
-# (1, 1, 1) times a vector, as a cross product
+# the matrix of the cross product with (1, 1, 1)
 CROSS = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]])
 
 
@@ -255,7 +255,7 @@ def _colours(drawn, greyscale):
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = cos * np.eye(3) + (1 - cos) / 3 + sin / math.sqrt(3) * CROSS
     saturation = np.where(grey < greyscale, 0.0, saturation)[:, None, None]
-    # The brightness of the rotated colour, the same in all three channels. Sums of three terms in a fixed order.
+    # The brightness of the rotated colour, the same in all three channels. Its three terms are added in a fixed order.
     level = sum(BRIGHTNESS_OF[k] * rotation[:, k : k + 1] for k in range(3))
     matrix = saturation * rotation + (1 - saturation) * level
     matrix *= (brightness * contrast)[:, None, None]

@@ -51,7 +51,7 @@ class _NormalizedVectors:
         """
         with fixed_arithmetic():
             radial = np.expand_dims(_core.vecdot(self.units, du, self.dim), self.dim)
-            # np.where, not a product with 0: the other vector of a clamped one may not be finite
+            # np.where, because 0 times an infinite radial would be NaN
             radial = np.where(self.unclamped, radial, radial.dtype.type(0))
             dx = du - self.units * radial
             return (dx.sum(self.dim, keepdims=True) if total else dx) / self.divisors
