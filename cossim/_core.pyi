@@ -10,7 +10,7 @@ from typing import Any, Literal, SupportsIndex, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cossim._typing import Array, ArrayOrScalar, Dims, Float, Lazy, Number, Progress, Sparse
+from cossim._typing import Array, ArrayOrScalar, Axes, Axis, Deferred, Dim, Float, Number, Operand, Progress
 from cossim.search.blocks import Request
 from cossim.search.sparse import Request as SparseRequest
 
@@ -27,168 +27,69 @@ NORMALIZE_EPS: float
 
 @overload
 def cosine_similarity(
-    x1: Lazy | Sparse,
-    x2: Array | Lazy | Sparse,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Deferred, x2: Operand, dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> Any: ...
 @overload
 def cosine_similarity(
-    x1: Array,
-    x2: Lazy | Sparse,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Deferred, dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> Any: ...
 @overload
 def cosine_similarity(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: _Out,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Array, dim: Dim = 1, eps: Number = 1e-08, *, out: _Out, axis: Axis = None
 ) -> _Out: ...
 @overload
 def cosine_similarity(
-    x1: NDArray[Float],
-    x2: NDArray[Float],
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: NDArray[Float], x2: NDArray[Float], dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> ArrayOrScalar[Float]: ...
 @overload
 def cosine_similarity(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Array, dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> ArrayOrScalar[Any]: ...
 @overload
 def cosine_distance(
-    x1: Lazy | Sparse,
-    x2: Array | Lazy | Sparse,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Deferred, x2: Operand, dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> Any: ...
 @overload
 def cosine_distance(
-    x1: Array,
-    x2: Lazy | Sparse,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Deferred, dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> Any: ...
 @overload
 def cosine_distance(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: _Out,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Array, dim: Dim = 1, eps: Number = 1e-08, *, out: _Out, axis: Axis = None
 ) -> _Out: ...
 @overload
 def cosine_distance(
-    x1: NDArray[Float],
-    x2: NDArray[Float],
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: NDArray[Float], x2: NDArray[Float], dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> ArrayOrScalar[Float]: ...
 @overload
 def cosine_distance(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = 1,
-    eps: Number = 1e-08,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Array, dim: Dim = 1, eps: Number = 1e-08, *, out: None = None, axis: Axis = None
 ) -> ArrayOrScalar[Any]: ...
 @overload
-def vecdot(
-    x1: Lazy | Sparse,
-    x2: Array | Lazy | Sparse,
-    dim: SupportsIndex = -1,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
-) -> Any: ...
+def vecdot(x1: Deferred, x2: Operand, dim: Dim = -1, *, out: None = None, axis: Axis = None) -> Any: ...
+@overload
+def vecdot(x1: Array, x2: Deferred, dim: Dim = -1, *, out: None = None, axis: Axis = None) -> Any: ...
+@overload
+def vecdot(x1: Array, x2: Array, dim: Dim = -1, *, out: _Out, axis: Axis = None) -> _Out: ...
 @overload
 def vecdot(
-    x1: Array,
-    x2: Lazy | Sparse,
-    dim: SupportsIndex = -1,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
-) -> Any: ...
-@overload
-def vecdot(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = -1,
-    *,
-    out: _Out,
-    axis: SupportsIndex | None = None,
-) -> _Out: ...
-@overload
-def vecdot(
-    x1: NDArray[Float],
-    x2: NDArray[Float],
-    dim: SupportsIndex = -1,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: NDArray[Float], x2: NDArray[Float], dim: Dim = -1, *, out: None = None, axis: Axis = None
 ) -> ArrayOrScalar[Float]: ...
 @overload
-def vecdot(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = -1,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
-) -> ArrayOrScalar[Any]: ...
+def vecdot(x1: Array, x2: Array, dim: Dim = -1, *, out: None = None, axis: Axis = None) -> ArrayOrScalar[Any]: ...
 @overload
 def vector_norm(
-    x: Lazy | Sparse,
-    dim: Dims | None = None,
+    x: Deferred,
+    dim: Axes = None,
     keepdim: bool = False,
     *,
     out: None = None,
-    axis: Dims | None = None,
+    axis: Axes = None,
     keepdims: bool | None = None,
 ) -> Any: ...
 @overload
 def vector_norm(
-    x: Array,
-    dim: Dims | None = None,
-    keepdim: bool = False,
-    *,
-    out: _Out,
-    axis: Dims | None = None,
-    keepdims: bool | None = None,
+    x: Array, dim: Axes = None, keepdim: bool = False, *, out: _Out, axis: Axes = None, keepdims: bool | None = None
 ) -> _Out: ...
 @overload
 def vector_norm(
@@ -203,11 +104,11 @@ def vector_norm(
 @overload
 def vector_norm(
     x: NDArray[Float],
-    dim: Dims | None = None,
+    dim: Axes = None,
     keepdim: bool = False,
     *,
     out: None = None,
-    axis: Dims | None = None,
+    axis: Axes = None,
     keepdims: bool | None = None,
 ) -> ArrayOrScalar[Float]: ...
 @overload
@@ -223,34 +124,32 @@ def vector_norm(
 @overload
 def vector_norm(
     x: Array,
-    dim: Dims | None = None,
+    dim: Axes = None,
     keepdim: bool = False,
     *,
     out: None = None,
-    axis: Dims | None = None,
+    axis: Axes = None,
     keepdims: bool | None = None,
 ) -> ArrayOrScalar[Any]: ...
 @overload
-def normalize(
-    x: Lazy | Sparse, dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
-) -> Any: ...
+def normalize(x: Deferred, dim: Axes = 1, eps: Number = 1e-12, *, out: None = None, axis: Axes = None) -> Any: ...
 @overload
-def normalize(x: Array, dim: Dims | None = 1, eps: Number = 1e-12, *, out: _Out, axis: Dims | None = None) -> _Out: ...
+def normalize(x: Array, dim: Axes = 1, eps: Number = 1e-12, *, out: _Out, axis: Axes = None) -> _Out: ...
 @overload
 def normalize(
-    x: NDArray[Float], dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
+    x: NDArray[Float], dim: Axes = 1, eps: Number = 1e-12, *, out: None = None, axis: Axes = None
 ) -> NDArray[Float]: ...
 @overload
 def normalize(
-    x: Array, dim: Dims | None = 1, eps: Number = 1e-12, *, out: None = None, axis: Dims | None = None
+    x: Array, dim: Axes = 1, eps: Number = 1e-12, *, out: None = None, axis: Axes = None
 ) -> ArrayOrScalar[Any]: ...
 
 # ---- all pairs ----
 
 @overload
 def pairwise(
-    x: Lazy | Sparse,
-    y: Array | Lazy | Sparse | None = None,
+    x: Deferred,
+    y: Operand | None = None,
     *,
     eps: Number = 1e-08,
     binary: bool = False,
@@ -260,7 +159,7 @@ def pairwise(
 @overload
 def pairwise(
     x: Array,
-    y: Lazy | Sparse,
+    y: Deferred,
     *,
     eps: Number = 1e-08,
     binary: bool = False,

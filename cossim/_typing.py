@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias, TypeVar, overload
+from typing import Any, Literal, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,15 +63,42 @@ class Sparse(Protocol):
 Array: TypeAlias = ArrayLike | SupportsBuffer | SupportsDLPack | SupportsArrowArray | SupportsArrowStream
 Path: TypeAlias = str | os.PathLike[str]
 Rows: TypeAlias = Array | InSlices | Path | Sparse
+Deferred: TypeAlias = Lazy | Sparse  # functions of these return Any
+Operand: TypeAlias = Array | Deferred
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
 Numbers: TypeAlias = SupportsIndex | Sequence[int] | NDArray[np.integer[Any]]  # row numbers
 Pair: TypeAlias = SupportsIndex | tuple[SupportsIndex, SupportsIndex] | list[int]
+Dim: TypeAlias = SupportsIndex
 Dims: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
+Axis: TypeAlias = Dim | None  # another name of dim; None: not passed
+Axes: TypeAlias = Dims | None
 Seed: TypeAlias = int | np.integer[Any] | np.random.Generator
 Progress: TypeAlias = bool | Callable[[int, int], object]
 Weights: TypeAlias = Mapping[str, Array] | Path
 
 Ids: TypeAlias = Sequence[Any] | NDArray[Any] | Mapping[int, Any]
+
+
+class SearchOptions(TypedDict, total=False):
+    """The options of all searches, for overloads."""
+
+    eps: Number
+    binary: bool
+    memory: SupportsIndex | None
+
+
+class FilteredSearch(SearchOptions, total=False):
+    """The options of topk."""
+
+    where: Array | Lazy | None
+    exclude: Array | Lazy | None
+
+
+class FilteredPairs(FilteredSearch, total=False):
+    """The options of pairs_above."""
+
+    max_pairs: SupportsIndex | None
+
 
 # ---- results ----
 

@@ -24,8 +24,9 @@ from cossim.search.results import Pairs, TopK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
-    from cossim._typing import Array, Lazy, Number, Progress, Rows
+    from cossim._typing import Array, FilteredPairs, FilteredSearch, Lazy, Number, Progress, Rows, SearchOptions
 
 
 @overload
@@ -34,12 +35,8 @@ def topk(
     corpus: Rows | Lazy | None = None,
     k: SupportsIndex = 10,
     *,
-    where: Array | Lazy | None = None,
-    exclude: Array | Lazy | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
+    **options: Unpack[FilteredSearch],
 ) -> Any: ...
 @overload
 def topk(
@@ -47,12 +44,8 @@ def topk(
     corpus: Lazy,
     k: SupportsIndex = 10,
     *,
-    where: Array | Lazy | None = None,
-    exclude: Array | Lazy | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
+    **options: Unpack[FilteredSearch],
 ) -> Any: ...
 @overload
 def topk(
@@ -60,12 +53,8 @@ def topk(
     corpus: Rows | None = None,
     k: SupportsIndex = 10,
     *,
-    where: Array | Lazy | None = None,
-    exclude: Array | Lazy | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    memory: SupportsIndex | None = None,
     progress: Progress | None = None,
+    **options: Unpack[FilteredSearch],
 ) -> TopK: ...
 def topk(
     queries: Rows | Lazy,
@@ -251,27 +240,12 @@ def pairs_above(
     threshold: Number,
     y: Rows | Lazy | None = None,
     *,
-    where: Array | Lazy | None = None,
-    exclude: Array | Lazy | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    max_pairs: SupportsIndex | None = None,
-    memory: SupportsIndex | None = None,
     progress: Literal[False] | None = None,
+    **options: Unpack[FilteredPairs],
 ) -> Any: ...
 @overload
 def pairs_above(
-    x: Rows,
-    threshold: Number,
-    y: Lazy,
-    *,
-    where: Array | Lazy | None = None,
-    exclude: Array | Lazy | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    max_pairs: SupportsIndex | None = None,
-    memory: SupportsIndex | None = None,
-    progress: Literal[False] | None = None,
+    x: Rows, threshold: Number, y: Lazy, *, progress: Literal[False] | None = None, **options: Unpack[FilteredPairs]
 ) -> Any: ...
 @overload
 def pairs_above(
@@ -279,13 +253,8 @@ def pairs_above(
     threshold: Number,
     y: Rows | None = None,
     *,
-    where: Array | Lazy | None = None,
-    exclude: Array | Lazy | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    max_pairs: SupportsIndex | None = None,
-    memory: SupportsIndex | None = None,
     progress: Progress | None = None,
+    **options: Unpack[FilteredPairs],
 ) -> Pairs: ...
 def pairs_above(
     x: Rows | Lazy,
@@ -386,23 +355,11 @@ def pairs_above(
 
 @overload
 def duplicate_groups(
-    x: Lazy,
-    threshold: Number,
-    *,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    memory: SupportsIndex | None = None,
-    progress: Literal[False] | None = None,
+    x: Lazy, threshold: Number, *, progress: Literal[False] | None = None, **options: Unpack[SearchOptions]
 ) -> Any: ...
 @overload
 def duplicate_groups(
-    x: Rows,
-    threshold: Number,
-    *,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    memory: SupportsIndex | None = None,
-    progress: Progress | None = None,
+    x: Rows, threshold: Number, *, progress: Progress | None = None, **options: Unpack[SearchOptions]
 ) -> NDArray[np.int64]: ...
 def duplicate_groups(
     x: Rows | Lazy,
