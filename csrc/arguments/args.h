@@ -34,6 +34,18 @@ static inline PyObject *none_or_error(int status)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* Returns (first, second), or NULL if the status is negative. Takes both references, which may be
+ * NULL if the status is negative. */
+static inline PyObject *finished_two(PyObject *first, PyObject *second, int status)
+{
+    if (status >= 0) {
+        return Py_BuildValue("NN", first, second);
+    }
+    release(first);
+    release(second);
+    return NULL;
+}
+
 /* Returns numpy.exceptions.AxisError, borrowed, or NULL with an error set. */
 PyObject *axis_error(void);
 

@@ -103,6 +103,18 @@ PyObject *misfit(void)
     return NULL;
 }
 
+int misfit_status(void)
+{
+    misfit();
+    return -1;
+}
+
+int no_memory_status(void)
+{
+    PyErr_NoMemory();
+    return -1;
+}
+
 /* Raises the error that cossim._arguments.unreadable returns for an object. Returns false, without
  * an error, if that function finds nothing wrong. */
 static bool raise_mistake(const char *function, const char *name, PyObject *object)

@@ -103,8 +103,13 @@ static inline bool is_none(PyArrayObject *object)
     return (PyObject *)object == Py_None;
 }
 
-/* Sets the ValueError for arrays that the core cannot use together. Returns NULL. */
+/* Sets the ValueError for arrays that the core cannot use together. misfit returns NULL,
+ * misfit_status -1. */
 PyObject *misfit(void);
+int misfit_status(void);
+
+/* Sets MemoryError. Returns -1. */
+int no_memory_status(void);
 
 /* Sets *dtype to the element type of an array. Returns false if its elements are not real numbers.
  */

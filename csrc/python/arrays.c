@@ -119,9 +119,8 @@ static PyArrayObject *new_bitmap(int ndim, npy_intp rows, npy_intp n)
     return (PyArrayObject *)PyArray_ZEROS(ndim, shape + (2 - ndim), NPY_UINT64, 0);
 }
 
-static PyObject *pack_mask(PyObject *self, PyObject *object)
+static PyObject *pack_mask(PyObject *Py_UNUSED(self), PyObject *object)
 {
-    (void)self;
     if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_BOOL ||
         PyArray_NDIM((PyArrayObject *)object) < 1 || PyArray_NDIM((PyArrayObject *)object) > 2) {
         return misfit();
@@ -148,11 +147,10 @@ static PyObject *pack_mask(PyObject *self, PyObject *object)
     return Py_BuildValue("Nn", bitmap, (Py_ssize_t)most);
 }
 
-static PyObject *pack_numbers(PyObject *self, PyObject *args)
+static PyObject *pack_numbers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *object;
     Py_ssize_t n;
-    (void)self;
     if (!PyArg_ParseTuple(args, "On:pack_numbers", &object, &n)) {
         return NULL;
     }
@@ -196,21 +194,19 @@ static PyArrayObject *copy_living(PyArrayObject *living, Py_ssize_t first, Py_ss
     return bits;
 }
 
-static PyObject *living_with(PyObject *self, PyObject *args)
+static PyObject *living_with(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *living;
     Py_ssize_t first, n;
-    (void)self;
     return PyArg_ParseTuple(args, "Onn:living_with", &living, &first, &n)
                ? (PyObject *)copy_living(living, first, n)
                : NULL;
 }
 
-static PyObject *living_without(PyObject *self, PyObject *args)
+static PyObject *living_without(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *living, *column, *numbers;
     Py_ssize_t n;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OnOO:living_without", &living, &n, &column, &numbers)) {
         return NULL;
     }

@@ -8,13 +8,12 @@
 #include "arguments/args.h"
 #include "python/without_gil.h"
 
-static PyObject *augment_augment(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *augment_augment(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "", "colours", "noise", "low", "high", NULL};
     PyArrayObject *images, *maps, *keys, *out, *colours;
     double noise, low, high;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$Oddd:augment", names, &images, &maps,
                                      &keys, &out, &colours, &noise, &low, &high)) {
         return NULL;

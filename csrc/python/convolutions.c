@@ -227,8 +227,7 @@ static PyObject *core_conv2d_grad_weight(PyObject *Py_UNUSED(self), PyObject *ar
     }
     const int status = bias == NULL ? -1 : run_grad_weight(&a.conv, maps, indices, weight, bias);
     layer_arrays_close(&a.arrays);
-    PyArrayObject *const both[] = {weight, bias};
-    return finished_two(both, status);
+    return finished_two((PyObject *)weight, (PyObject *)bias, status);
 }
 
 /* Forces the algorithm of all convolutions that it fits, or none. */

@@ -29,17 +29,6 @@ static inline PyObject *finished(PyArrayObject *array, int status)
     return array == NULL ? NULL : PyArray_Return(array);
 }
 
-/* Returns (arrays[0], arrays[1]), or NULL if the status is negative. Takes both references. */
-static inline PyObject *finished_two(PyArrayObject *const arrays[2], int status)
-{
-    if (status >= 0) {
-        return Py_BuildValue("NN", arrays[0], arrays[1]);
-    }
-    Py_XDECREF(arrays[0]);
-    Py_XDECREF(arrays[1]);
-    return NULL;
-}
-
 /* Is indices an int64 array of the shape of `gradients` whose elements are all in [0, size)? */
 static inline bool are_indices(PyArrayObject *indices, PyArrayObject *gradients, size_t size)
 {

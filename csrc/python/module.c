@@ -26,9 +26,8 @@ __attribute__((visibility("default"))) void cossim_set_num_threads(int n)
     pool_set_threads(n);
 }
 
-static PyObject *get_num_threads(PyObject *Py_UNUSED(self), PyObject *unused)
+static PyObject *get_num_threads(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
 {
-    (void)unused;
     return PyLong_FromLong(pool_get_threads());
 }
 
@@ -113,9 +112,8 @@ static PyObject *available_names(void)
     return names;
 }
 
-static PyObject *config(PyObject *Py_UNUSED(self), PyObject *unused)
+static PyObject *config(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
 {
-    (void)unused;
     const struct kernels *kernels = kernels_current();
     PyObject *names = available_names();
     if (names == NULL) {
@@ -127,9 +125,8 @@ static PyObject *config(PyObject *Py_UNUSED(self), PyObject *unused)
                          pool_get_threads());
 }
 
-static PyObject *enter_fp_mode(PyObject *Py_UNUSED(self), PyObject *unused)
+static PyObject *enter_fp_mode(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
 {
-    (void)unused;
     const fp_mode caller = fp_mode_enter();
     PyObject *mode = PyBytes_FromStringAndSize((const char *)&caller, sizeof caller);
     if (mode == NULL) {
@@ -150,9 +147,8 @@ static PyObject *leave_fp_mode(PyObject *Py_UNUSED(self), PyObject *mode)
     Py_RETURN_NONE;
 }
 
-static PyObject *live_blocks(PyObject *Py_UNUSED(self), PyObject *unused)
+static PyObject *live_blocks(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
 {
-    (void)unused;
     return PyLong_FromSize_t(scratch_live());
 }
 

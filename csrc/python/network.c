@@ -545,12 +545,7 @@ static PyObject *network_backward_layers(PyObject *Py_UNUSED(self), PyObject *ar
     struct without_gil released;
     struct cancel_token *token = without_gil_begin(&released, NULL, 0);
     const int status = lanes_backward(&t->tape, &g, token);
-    if (without_gil_finish(&released, status) < 0) {
-        release(parameters);
-        release(input);
-        return NULL;
-    }
-    return Py_BuildValue("NN", input, parameters);
+    return finished_two(input, parameters, without_gil_finish(&released, status));
 }
 
 PyMethodDef network_methods[] = {

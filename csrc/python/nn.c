@@ -198,8 +198,7 @@ static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
         status = without_gil_end(&released);
     }
     layer_arrays_close(&a);
-    PyArrayObject *const both[] = {out, indices};
-    return finished_two(both, status);
+    return finished_two((PyObject *)out, (PyObject *)indices, status);
 }
 
 static PyObject *nn_max_pool2d_scatter(PyObject *Py_UNUSED(self), PyObject *args)

@@ -35,10 +35,12 @@ struct search_call {
     struct search search;
 };
 
-static void close_call(struct search_call *c)
+/* Ends a function: releases the operands. Returns None, or NULL if the status is negative. */
+static PyObject *close_call(struct search_call *c, int status)
 {
     array_release(&c->corpus);
     array_release(&c->queries);
+    return none_or_error(status);
 }
 
 /* Reads the heads of the corpus: (directions, error, codes, scales). With `written`, codes and
@@ -125,15 +127,13 @@ int read_filter(PyObject *object, npy_intp queries, npy_intp candidates, struct 
     if (!PyTuple_Check(object) ||
         !PyArg_ParseTuple(object, "OOOpn", &rows, &pairs, &excluded, &both, &count)) {
         PyErr_Clear();
-        misfit();
-        return -1;
+        return misfit_status();
     }
     const npy_intp most = both && queries > candidates ? queries : candidates,
                    words = (most + 63) / 64;
     if (!covers(rows, NPY_UINT64, 1, words, 0) || !covers(pairs, NPY_UINT64, 2, queries, words) ||
         !covers(excluded, NPY_INT64, 2, queries, 0)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     *filter = (struct filter){.both = both};
     if (!is_none(rows)) {
@@ -176,8 +176,7 @@ static int open_call(struct search_call *c, PyObject *request)
     int without_self, binary;
     double eps;
     if (!PyTuple_Check(request)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     if (!PyArg_ParseTuple(request, "sOOnnpdOpOOOO", &c->function, &corpus, &queries,
                           &first_candidate, &first_query, &without_self, &eps, &c->report, &binary,
@@ -193,8 +192,7 @@ static int open_call(struct search_call *c, PyObject *request)
     if (PyArray_NDIM(x) != 2 || PyArray_NDIM(y) != 2 ||
         !set_end(first_candidate, PyArray_DIM(x, 0), &c->corpus_end) ||
         !set_end(first_query, PyArray_DIM(y, 0), &c->queries_end)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     c->search = (struct search){
         .corpus = c->corpus.operand,
@@ -246,16 +244,14 @@ static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject 
         PyArray_DIM(values, 1) == 0 || !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values)) ||
         c->queries_end > PyArray_DIM(values, 0) ||
         (c->search.self && c->corpus_end > PyArray_DIM(values, 0))) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     const size_t rows = (size_t)PyArray_DIM(values, 0), k = (size_t)PyArray_DIM(values, 1);
     const fp_mode caller = fp_mode_enter();
     int status = topk_init(&topk, compute, rows, k, PyArray_DATA(values), PyArray_DATA(indices));
     fp_mode_leave(caller);
     if (status < 0) {
-        PyErr_NoMemory();
-        return -1;
+        return no_memory_status();
     }
     struct without_gil released;
     c->search.token = without_gil_begin(&released, c->report, topk_pairs(&topk, &c->search));
@@ -264,19 +260,14 @@ static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject 
     return status;
 }
 
-static PyObject *topk(PyObject *self, PyObject *args)
+static PyObject *topk(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct search_call c = {.corpus.name = "corpus", .queries.name = "queries"};
     PyObject *request;
     PyArrayObject *values, *indices;
-    int status = -1;
-    (void)self;
-    if (PyArg_ParseTuple(args, "OOO:topk", &request, &values, &indices) &&
-        open_call(&c, request) == 0) {
-        status = run_topk(&c, values, indices);
-    }
-    close_call(&c);
-    return none_or_error(status);
+    const bool is_open = PyArg_ParseTuple(args, "OOO:topk", &request, &values, &indices) &&
+                         open_call(&c, request) == 0;
+    return close_call(&c, is_open ? run_topk(&c, values, indices) : -1);
 }
 
 /* ---- pairs: a capsule collects those of all requests ---- */
@@ -317,13 +308,12 @@ static struct pair_collector *take_collector(PyObject *capsule)
     return collector;
 }
 
-static PyObject *pairs_begin(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *pairs_begin(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "threshold", "max_pairs", "double", NULL};
     Py_ssize_t rows, columns, max_pairs;
     double threshold;
     int is_double;
-    (void)self;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nn$dnp:pairs_begin", names, &rows, &columns,
                                      &threshold, &max_pairs, &is_double)) {
         return NULL;
@@ -332,13 +322,8 @@ static PyObject *pairs_begin(PyObject *self, PyObject *args, PyObject *kwargs)
         return misfit();
     }
     struct pair_collector *collector = scratch_alloc(sizeof *collector);
-    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    const int status = collector == NULL
-                           ? -1
-                           : range_init(&collector->pairs, is_double ? COMPUTE_F64 : COMPUTE_F32,
-                                        threshold, (size_t)rows, (size_t)columns);
-    fp_mode_leave(caller);
-    if (status < 0) {
+    if (collector == NULL || range_init(&collector->pairs, is_double ? COMPUTE_F64 : COMPUTE_F32,
+                                        threshold, (size_t)rows, (size_t)columns) < 0) {
         scratch_free(collector);
         return PyErr_NoMemory();
     }
@@ -359,28 +344,25 @@ static int run_pairs(struct search_call *c, struct range_result *pairs, bool swa
                    columns = swapped ? c->queries_end : c->corpus_end;
     if (pairs->result_handler.compute != compute_type_of_call(c) || (size_t)rows > pairs->rows ||
         (size_t)columns > pairs->columns) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     pairs->swapped_sides = swapped;
     if (run_call(c, &pairs->result_handler) < 0) {
         return -1;
     }
     if (atomic_load(&pairs->no_memory)) {
-        PyErr_NoMemory();
-        return -1;
+        return no_memory_status();
     }
     return 0;
 }
 
-static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "swapped", NULL};
     struct search_call c = {.corpus.name = "y", .queries.name = "x"};
     struct pair_collector *found;
     int swapped, status = -1;
     PyObject *request, *capsule;
-    (void)self;
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:pairs", names, &request, &capsule,
                                     &swapped) &&
         (found = take_collector(capsule)) != NULL) {
@@ -390,8 +372,7 @@ static PyObject *pairs(PyObject *self, PyObject *args, PyObject *kwargs)
         }
         atomic_store(&found->in_use, false);
     }
-    close_call(&c);
-    return none_or_error(status);
+    return close_call(&c, status);
 }
 
 PyObject *pairs_found(struct range_result *pairs)
@@ -423,10 +404,9 @@ PyObject *pairs_found(struct range_result *pairs)
     return Py_BuildValue("NNNn", i, j, values, (Py_ssize_t)count);
 }
 
-static PyObject *pairs_end(PyObject *self, PyObject *args)
+static PyObject *pairs_end(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *capsule;
-    (void)self;
     if (!PyArg_ParseTuple(args, "O:pairs_end", &capsule)) {
         return NULL;
     }
@@ -460,39 +440,35 @@ static int run_components(struct search_call *c, PyArrayObject *parents, double 
     struct components joined;
     if (!are_parents(parents) || c->queries_end > PyArray_DIM(parents, 0) ||
         c->corpus_end > PyArray_DIM(parents, 0)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
-    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    int status =
-        components_init(&joined, compute_type_of_call(c), threshold, PyArray_DATA(parents));
-    fp_mode_leave(caller);
-    if (status < 0) {
-        PyErr_NoMemory();
-        return -1;
+    if (components_init(&joined, compute_type_of_call(c), threshold, PyArray_DATA(parents)) < 0) {
+        return no_memory_status();
     }
-    status = run_call(c, &joined.result_handler);
+    const int status = run_call(c, &joined.result_handler);
     components_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
     components_free(&joined);
     return status;
 }
 
-static PyObject *components(PyObject *self, PyObject *args, PyObject *kwargs)
+/* Parses (request, array, *, threshold), and runs a search that writes to the array. */
+static PyObject *run_threshold_search(PyObject *args, PyObject *kwargs, const char *format,
+                                      int (*run)(struct search_call *, PyArrayObject *, double))
 {
     static char *names[] = {"", "", "threshold", NULL};
     struct search_call c = {.corpus.name = "x", .queries.name = "x"};
     PyObject *request;
-    PyArrayObject *parents;
+    PyArrayObject *array;
     double threshold;
-    int status = -1;
-    (void)self;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:components", names, &request, &parents,
-                                    &threshold) &&
-        open_call(&c, request) == 0) {
-        status = run_components(&c, parents, threshold);
-    }
-    close_call(&c);
-    return none_or_error(status);
+    const bool is_open =
+        PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &request, &array, &threshold) &&
+        open_call(&c, request) == 0;
+    return close_call(&c, is_open ? run(&c, array, threshold) : -1);
+}
+
+static PyObject *components(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
+{
+    return run_threshold_search(args, kwargs, "OO$d:components", run_components);
 }
 
 /* Runs top_pairs for an open call. Returns 0, or -1 with an error set. */
@@ -504,13 +480,11 @@ static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayOb
     if (!can_write(values, value_type(compute), 1, NULL) || PyArray_DIM(values, 0) == 0 ||
         !can_write(i, NPY_INT64, 1, PyArray_DIMS(values)) ||
         !can_write(j, NPY_INT64, 1, PyArray_DIMS(values))) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     if (top_pairs_init(&pairs, compute, (size_t)PyArray_DIM(values, 0), PyArray_DATA(values),
                        PyArray_DATA(i), PyArray_DATA(j)) < 0) {
-        PyErr_NoMemory();
-        return -1;
+        return no_memory_status();
     }
     pairs.self = c->search.self;
     pairs.swapped_sides = swapped;
@@ -520,21 +494,19 @@ static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayOb
     return status;
 }
 
-static PyObject *top_pairs(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *top_pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "", "swapped", NULL};
     struct search_call c = {.corpus.name = "y", .queries.name = "x"};
     PyObject *request;
     PyArrayObject *values, *i, *j;
     int swapped, status = -1;
-    (void)self;
     if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$p:top_pairs", names, &request, &values, &i,
                                     &j, &swapped)) {
         c.swapped = swapped;
         status = open_call(&c, request) < 0 ? -1 : run_top_pairs(&c, values, i, j, swapped);
     }
-    close_call(&c);
-    return none_or_error(status);
+    return close_call(&c, status);
 }
 
 /* Runs first_match for an open call. Returns 0, or -1 with an error set. */
@@ -542,38 +514,19 @@ static int run_first_match(struct search_call *c, PyArrayObject *matches, double
 {
     struct first_match first;
     if (!can_write(matches, NPY_INT64, 1, NULL) || c->queries_end > PyArray_DIM(matches, 0)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
-    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    int status =
-        first_match_init(&first, compute_type_of_call(c), threshold, PyArray_DATA(matches));
-    fp_mode_leave(caller);
-    if (status < 0) {
-        PyErr_NoMemory();
-        return -1;
+    if (first_match_init(&first, compute_type_of_call(c), threshold, PyArray_DATA(matches)) < 0) {
+        return no_memory_status();
     }
-    status = run_call(c, &first.result_handler);
+    const int status = run_call(c, &first.result_handler);
     first_match_free(&first);
     return status;
 }
 
-static PyObject *first_match(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *first_match(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"", "", "threshold", NULL};
-    struct search_call c = {.corpus.name = "x", .queries.name = "x"};
-    PyObject *request;
-    PyArrayObject *matches;
-    double threshold;
-    int status = -1;
-    (void)self;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:first_match", names, &request, &matches,
-                                    &threshold) &&
-        open_call(&c, request) == 0) {
-        status = run_first_match(&c, matches, threshold);
-    }
-    close_call(&c);
-    return none_or_error(status);
+    return run_threshold_search(args, kwargs, "OO$d:first_match", run_first_match);
 }
 
 /* Runs quantize for an open call. Returns 0, or -1 with an error set. */
@@ -585,8 +538,7 @@ static int run_quantize(struct search_call *c, PyArrayObject *codes, PyArrayObje
     const bool has_codes =
         is_none(codes) ? rows_are_codes(&own) : can_write(codes, NPY_UBYTE, 2, rows);
     if (!has_codes || !can_write(scales, NPY_FLOAT, 2, of_scales)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     uint8_t *to = is_none(codes) ? NULL : PyArray_DATA(codes);
     c->search.token = without_gil_begin(&released, c->report, (size_t)rows[0]);
@@ -594,29 +546,23 @@ static int run_quantize(struct search_call *c, PyArrayObject *codes, PyArrayObje
     return without_gil_finish(&released, status);
 }
 
-static PyObject *quantize(PyObject *self, PyObject *args)
+static PyObject *quantize(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct search_call c = {.corpus.name = "corpus", .queries.name = "corpus"};
     PyObject *request;
     PyArrayObject *codes, *scales;
-    int status = -1;
-    (void)self;
-    if (PyArg_ParseTuple(args, "OOO:quantize", &request, &codes, &scales) &&
-        open_call(&c, request) == 0) {
-        status = run_quantize(&c, codes, scales);
-    }
-    close_call(&c);
-    return none_or_error(status);
+    const bool is_open = PyArg_ParseTuple(args, "OOO:quantize", &request, &codes, &scales) &&
+                         open_call(&c, request) == 0;
+    return close_call(&c, is_open ? run_quantize(&c, codes, scales) : -1);
 }
 
-/* Reads the heads of an open call and runs quantize_heads for it. Returns 0, or -1 with an error
- * set. */
-static int run_quantize_heads(struct search_call *c)
+/* Reads the heads and runs quantize_heads for an open call. Returns 0, or -1 with an error set. */
+static int run_quantize_heads(struct search_call *c, PyObject *rotated)
 {
     struct without_gil released;
+    c->rotated = rotated;
     if (!read_heads(c, true)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     c->search.token =
         without_gil_begin(&released, c->report, (size_t)PyArray_DIM(c->corpus.array, 0));
@@ -626,19 +572,13 @@ static int run_quantize_heads(struct search_call *c)
     return without_gil_finish(&released, status);
 }
 
-static PyObject *quantize_heads_of(PyObject *self, PyObject *args)
+static PyObject *quantize_heads_of(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct search_call c = {.corpus.name = "corpus", .queries.name = "corpus"};
     PyObject *request, *rotated;
-    int status = -1;
-    (void)self;
-    if (PyArg_ParseTuple(args, "OO:quantize_heads", &request, &rotated) &&
-        open_call(&c, request) == 0) {
-        c.rotated = rotated;
-        status = run_quantize_heads(&c);
-    }
-    close_call(&c);
-    return none_or_error(status);
+    const bool is_open = PyArg_ParseTuple(args, "OO:quantize_heads", &request, &rotated) &&
+                         open_call(&c, request) == 0;
+    return close_call(&c, is_open ? run_quantize_heads(&c, rotated) : -1);
 }
 
 PyMethodDef search_methods[] = {

@@ -40,14 +40,13 @@ static bool are_gradients(PyArrayObject *const *dz, PyArrayObject *const *z, int
                               (is_none(z[1]) ? is_none(dz[1]) : can_write(dz[1], type, 2, shape)));
 }
 
-static PyObject *simclr_nt_xent(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *simclr_nt_xent(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "", "", "", "temperature", "interleaved", NULL};
     PyArrayObject *z[2], *dz[2], *classes, *positives;
     double temperature, loss;
     int interleaved;
     struct without_gil released;
-    (void)self;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO$dp:nt_xent", names, &z[0], &z[1], &dz[0],
                                      &dz[1], &classes, &positives, &temperature, &interleaved)) {
         return NULL;

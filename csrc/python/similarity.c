@@ -589,14 +589,12 @@ static int run_maxsim(const char *function, const struct array_argument *query,
 {
     PyArrayObject *x = documents->array, *y = query->array;
     if (PyArray_NDIM(x) != 2 || PyArray_NDIM(y) != 2 || !are_offsets(offsets, PyArray_DIM(x, 0))) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     const npy_intp shape[1] = {PyArray_DIM(offsets, 0) - 1};
     if (!can_write(scores, NPY_DOUBLE, 1, shape) ||
         (!is_none(mask) && !can_read(mask, NPY_BOOL, 1, shape))) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     struct without_gil released;
     struct maxsim maxsim = {
@@ -619,14 +617,13 @@ static int run_maxsim(const char *function, const struct array_argument *query,
     return status < 0 ? fail(PyExc_MemoryError, function, query, documents, NO_MEMORY) : 0;
 }
 
-static PyObject *maxsim(PyObject *self, PyObject *args)
+static PyObject *maxsim(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct array_argument query = {.name = "query"}, documents = {.name = "documents"};
     PyObject *query_rows, *document_rows, *report;
     PyArrayObject *offsets, *mask, *scores;
     double eps;
     int status = -1;
-    (void)self;
     if (PyArg_ParseTuple(args, "OOOOdOO:maxsim", &query_rows, &document_rows, &offsets, &mask, &eps,
                          &report, &scores) &&
         array_argument("maxsim", query.name, query_rows, &query) == 0 &&

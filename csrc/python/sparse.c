@@ -166,10 +166,12 @@ struct sparse_call {
     struct sparse_rows rows[SIDES];
 };
 
-static void close_call(struct sparse_call *c)
+/* Ends a function: releases both sides. Returns the result. */
+static PyObject *close_call(struct sparse_call *c, PyObject *result)
 {
     close_side(&c->sides[X]);
     close_side(&c->sides[Y]);
+    return result;
 }
 
 static enum dtype dtype_of_side(const struct sparse_call *c, size_t side)
@@ -183,8 +185,7 @@ static int open_call(struct sparse_call *c, PyObject *request)
 {
     PyObject *objects[SIDES], *filter;
     if (!PyTuple_Check(request)) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     if (!PyArg_ParseTuple(request, "ssOsOdOO", &c->function, &c->sides[X].name, &objects[X],
                           &c->sides[Y].name, &objects[Y], &c->eps, &c->report, &filter)) {
@@ -316,13 +317,10 @@ static PyObject *run_pairwise(struct sparse_call *c, PyObject *out)
 static PyObject *pairwise(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct sparse_call c = {.count = 0};
-    PyObject *request, *out, *result = NULL;
-    if (PyArg_ParseTuple(args, "OO:sparse_pairwise", &request, &out) &&
-        open_call(&c, request) == 0) {
-        result = run_pairwise(&c, out);
-    }
-    close_call(&c);
-    return result;
+    PyObject *request, *out;
+    const bool is_open =
+        PyArg_ParseTuple(args, "OO:sparse_pairwise", &request, &out) && open_call(&c, request) == 0;
+    return close_call(&c, is_open ? run_pairwise(&c, out) : NULL);
 }
 
 /* ---- search ---- */
@@ -342,8 +340,7 @@ static int run_topk(struct sparse_call *c, PyArrayObject *values, PyArrayObject 
     if (!can_write(values, value_type(compute), 2, NULL) ||
         !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values)) ||
         (size_t)PyArray_DIM(values, 0) != c->sides[X].source.count || PyArray_DIM(values, 1) == 0) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
     struct sparse_topk call = {.self = c->count == 1,
                                .filter = c->has_filter ? &c->filter : NULL,
@@ -358,13 +355,9 @@ static PyObject *topk(PyObject *Py_UNUSED(self), PyObject *args)
     struct sparse_call c = {.count = 0};
     PyObject *request;
     PyArrayObject *values, *indices;
-    int status = -1;
-    if (PyArg_ParseTuple(args, "OOO:sparse_topk", &request, &values, &indices) &&
-        open_call(&c, request) == 0) {
-        status = run_topk(&c, values, indices);
-    }
-    close_call(&c);
-    return none_or_error(status);
+    const bool is_open = PyArg_ParseTuple(args, "OOO:sparse_topk", &request, &values, &indices) &&
+                         open_call(&c, request) == 0;
+    return close_call(&c, none_or_error(is_open ? run_topk(&c, values, indices) : -1));
 }
 
 static int compute_search(struct sparse_call *c, void *context, struct cancel_token *token)
@@ -391,10 +384,7 @@ static PyObject *run_pairs(struct sparse_call *c, double threshold, Py_ssize_t m
     const enum compute_type compute = compute_type_of_call(c);
     struct range_result found;
     PyObject *result = NULL;
-    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    const int status = range_init(&found, compute, threshold, rows, columns);
-    fp_mode_leave(caller);
-    if (status < 0) {
+    if (range_init(&found, compute, threshold, rows, columns) < 0) {
         return PyErr_NoMemory();
     }
     found.max_pairs = (size_t)max_pairs;
@@ -411,14 +401,11 @@ static PyObject *pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwar
     struct sparse_call c = {.count = 0};
     double threshold;
     Py_ssize_t max_pairs;
-    PyObject *request, *result = NULL;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "O$dn:sparse_pairs", names, &request, &threshold,
-                                    &max_pairs) &&
-        open_call(&c, request) == 0) {
-        result = run_pairs(&c, threshold, max_pairs);
-    }
-    close_call(&c);
-    return result;
+    PyObject *request;
+    const bool is_open = PyArg_ParseTupleAndKeywords(args, kwargs, "O$dn:sparse_pairs", names,
+                                                     &request, &threshold, &max_pairs) &&
+                         open_call(&c, request) == 0;
+    return close_call(&c, is_open ? run_pairs(&c, threshold, max_pairs) : NULL);
 }
 
 static int run_components(struct sparse_call *c, PyArrayObject *parents, double threshold)
@@ -427,17 +414,12 @@ static int run_components(struct sparse_call *c, PyArrayObject *parents, double 
     const enum compute_type compute = compute_type_of_call(c);
     if (!are_parents(parents) || c->count != 1 ||
         (size_t)PyArray_DIM(parents, 0) != c->sides[X].source.count) {
-        misfit();
-        return -1;
+        return misfit_status();
     }
-    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
-    int status = components_init(&joined, compute, threshold, PyArray_DATA(parents));
-    fp_mode_leave(caller);
-    if (status < 0) {
-        PyErr_NoMemory();
-        return -1;
+    if (components_init(&joined, compute, threshold, PyArray_DATA(parents)) < 0) {
+        return no_memory_status();
     }
-    status = run_call(c, compute, compute_search, &joined, pairs_of_call(c, true));
+    const int status = run_call(c, compute, compute_search, &joined, pairs_of_call(c, true));
     components_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
     components_free(&joined);
     return status;
@@ -450,14 +432,10 @@ static PyObject *components(PyObject *Py_UNUSED(self), PyObject *args, PyObject 
     PyObject *request;
     PyArrayObject *parents;
     double threshold;
-    int status = -1;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:sparse_components", names, &request,
-                                    &parents, &threshold) &&
-        open_call(&c, request) == 0) {
-        status = run_components(&c, parents, threshold);
-    }
-    close_call(&c);
-    return none_or_error(status);
+    const bool is_open = PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:sparse_components", names,
+                                                     &request, &parents, &threshold) &&
+                         open_call(&c, request) == 0;
+    return close_call(&c, none_or_error(is_open ? run_components(&c, parents, threshold) : -1));
 }
 
 /* ---- rows ---- */
@@ -520,15 +498,12 @@ static PyObject *cosines(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kw
 {
     static char *names[] = {"", "", "distance", NULL};
     struct sparse_call c = {.count = 0};
-    PyObject *request, *out, *result = NULL;
+    PyObject *request, *out;
     int distance;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:sparse_cosines", names, &request, &out,
-                                    &distance) &&
-        open_call(&c, request) == 0) {
-        result = run_cosines(&c, distance, out);
-    }
-    close_call(&c);
-    return result;
+    const bool is_open = PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:sparse_cosines", names,
+                                                     &request, &out, &distance) &&
+                         open_call(&c, request) == 0;
+    return close_call(&c, is_open ? run_cosines(&c, distance, out) : NULL);
 }
 
 struct row_norms {
@@ -563,13 +538,8 @@ static PyObject *norms(PyObject *Py_UNUSED(self), PyObject *args)
             status = run_call(&c, COMPUTE_F64, compute_norms, &call, (size_t)shape[0]);
         }
     }
-    close_call(&c);
-    if (status < 0) {
-        release(found);
-        release(exponents);
-        return NULL;
-    }
-    return Py_BuildValue("NN", found, exponents);
+    close_call(&c, NULL);
+    return finished_two(found, exponents, status);
 }
 
 PyMethodDef sparse_methods[] = {

@@ -1,6 +1,7 @@
 /* A threshold that all queries share. */
 #include "results/result_handler.h"
 
+#include "base/fp_mode.h"
 #include "base/scratch.h"
 
 void *constant_thresholds(enum compute_type compute, double threshold)
@@ -9,8 +10,10 @@ void *constant_thresholds(enum compute_type compute, double threshold)
     if (thresholds == NULL) {
         return NULL;
     }
+    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
     for (size_t i = 0; i < SHARED_THRESHOLDS; i++) {
         compute_store(compute, thresholds, i, threshold);
     }
+    fp_mode_leave(caller);
     return thresholds;
 }
