@@ -10,7 +10,7 @@ from cossim import _core, _errors
 from cossim._arguments import plain_text
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.arguments import layer_arrays, layer_gradient, real_argument
-from cossim.nn.module import FunctionLayer, Module, without_parameters
+from cossim.nn.module import ArrayLayer, FunctionLayer, without_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,15 +286,10 @@ class LeakyReLU(FunctionLayer):
     negative_slope: float
 
     _functions = leaky_relu, leaky_relu_vjp
+    _options = ("negative_slope",)
 
     def __init__(self, negative_slope: Number = 0.01) -> None:
         self.negative_slope = real_argument("LeakyReLU", "negative_slope", negative_slope)
-
-    def _arguments(self) -> tuple[Any, ...]:
-        return (self.negative_slope,)
-
-    def _arguments_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
 
 
 class GELU(FunctionLayer):
@@ -320,18 +315,16 @@ class GELU(FunctionLayer):
     approximate: Literal["none", "tanh"]
 
     _functions = gelu, gelu_vjp
+    _options = ("approximate",)
 
     def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         self.approximate = approximate
-
-    def _arguments(self) -> tuple[Any, ...]:
-        return (self.approximate,)
 
     def _arguments_repr(self) -> str:
         return f"approximate={self.approximate!r}"
 
 
-class Dropout(Module):
+class Dropout(ArrayLayer):
     """dropout in training mode, as in torch.nn.Dropout without inplace. After eval() the layer returns its input.
 
     Parameters
@@ -356,10 +349,6 @@ class Dropout(Module):
 
     p: float
     rng: np.random.Generator
-
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
 
     def __init__(self, p: Number = 0.5, *, rng: Seed | None = None) -> None:
         self.p = _probability("Dropout", p)

@@ -67,10 +67,9 @@ def _fixed_windows(function, x, kernel_size, stride, padding, ceil_mode, count_i
     sides = zip(x.shape[-2:], *pairs[:3], counts, strict=True)
     windows = [_fixed_spans(*side, count_include_pad) for side in sides]
     if divisor_override is not None:
-        divisors = (divisor_override, 1)
         windows = [
-            _Windows(side.spans, np.full(len(side.spans), divisor, np.float64))
-            for side, divisor in zip(windows, divisors, strict=True)
+            side._replace(sizes=np.full(len(side.spans), divisor, np.float64))
+            for side, divisor in zip(windows, (divisor_override, 1), strict=True)
         ]
     return x, windows
 
@@ -286,6 +285,7 @@ class AvgPool2d(FunctionLayer):
     divisor_override: SupportsIndex | None
 
     _functions = avg_pool2d, avg_pool2d_vjp
+    _options = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
     def __init__(
         self,
@@ -302,10 +302,6 @@ class AvgPool2d(FunctionLayer):
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
         self.divisor_override = divisor_override
-
-    def _arguments(self):
-        windows = self.kernel_size, self.stride, self.padding, self.ceil_mode
-        return *windows, self.count_include_pad, self.divisor_override
 
     def _arguments_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -334,12 +330,7 @@ class AdaptiveAvgPool2d(FunctionLayer):
     output_size: _OutputSize
 
     _functions = adaptive_avg_pool2d, adaptive_avg_pool2d_vjp
+    _options = ("output_size",)
 
     def __init__(self, output_size: _OutputSize) -> None:
         self.output_size = output_size
-
-    def _arguments(self) -> tuple[Any, ...]:
-        return (self.output_size,)
-
-    def _arguments_repr(self) -> str:
-        return f"output_size={self.output_size}"

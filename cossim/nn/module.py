@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from cossim._typing import Array, Pullback, Weights
 
 
+def with_names(names, pullback):
+    """The pullback of a layer from that of its function: gradients of parameters are a dict, without those of None."""
+
+    def named(dy, input_gradient=True):
+        dx, *values = pullback(dy, input_gradient)
+        return dx, {name: value for name, value in zip(names, values, strict=True) if value is not None}
+
+    return named
+
+
 def without_parameters(pullback):
     """Returns the pullback of a layer without parameters, given a function dy -> dx."""
     return lambda dy, input_gradient=True: (pullback(dy) if input_gradient else None, {})
@@ -43,6 +53,7 @@ class Module:
     buffer_names: ClassVar[tuple[str, ...]] = ()
     module_names: ClassVar[tuple[str, ...]] = ()
     training: bool = True
+    _options: ClassVar[tuple[str, ...]] = ()  # names of the attributes that repr shows
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -215,7 +226,7 @@ class Module:
         return [(name, repr(module)) for name, module in self.named_modules()]
 
     def _arguments_repr(self) -> str:
-        return ""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._options)
 
     def __repr__(self) -> str:
         children = [f"({name}): " + text.replace("\n", "\n  ") for name, text in self._children_repr()]
@@ -224,18 +235,22 @@ class Module:
         return f"{type(self).__name__}(\n  " + "\n  ".join(children) + "\n)"
 
 
-class FunctionLayer(Module):
-    """Base class of layers without parameters: a function of x and of stored arguments."""
-
-    _functions: ClassVar[tuple[Callable[..., Any], Callable[..., Any]]]  # the function, and its vjp
+class ArrayLayer(Module):
+    """Base class of the layers that take an array, or an object that can be converted to one."""
 
     if TYPE_CHECKING:
 
         def __call__(self, x: Array) -> NDArray[Any]: ...
 
+
+class FunctionLayer(ArrayLayer):
+    """Base class of the layers that are a function of x and of stored arguments, without parameters."""
+
+    _functions: ClassVar[tuple[Callable[..., Any], Callable[..., Any]]]  # the function, and its vjp
+
     def _arguments(self) -> tuple[Any, ...]:
         """The arguments of the function after x."""
-        return ()
+        return tuple(getattr(self, name) for name in self._options)
 
     def forward(self, x: Array) -> NDArray[Any]:
         """The function of x and of the layer's arguments: same as layer(x)."""

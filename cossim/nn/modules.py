@@ -13,7 +13,7 @@ from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim.nn import functional, gradients
 from cossim.nn.arguments import dtype_argument
-from cossim.nn.module import FunctionLayer, Module, without_parameters
+from cossim.nn.module import ArrayLayer, FunctionLayer, with_names, without_parameters
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -27,7 +27,7 @@ def _uniform(rng, shape, fan_in, dtype):
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
-class Conv2d(Module):
+class Conv2d(ArrayLayer):
     """conv2d with its own weight and bias, as in torch.nn.Conv2d.
 
     Parameters
@@ -69,10 +69,6 @@ class Conv2d(Module):
     bias: NDArray[Any] | None
 
     parameter_names = ("weight", "bias")
-
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
 
     def __init__(
         self,
@@ -141,9 +137,9 @@ class Conv2d(Module):
             dx, *parameter_gradients = pullback_padded(dy, input_gradient)
             if dx is not None and padding is not None:
                 dx = _fold_border(dx, padding, mode)
-            return dx, _named(self.parameter_names, parameter_gradients)
+            return dx, *parameter_gradients
 
-        return y, pullback
+        return y, with_names(self.parameter_names, pullback)
 
     def _arguments_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -158,10 +154,6 @@ class Conv2d(Module):
         if self.padding_mode != "zeros":
             text += f", padding_mode={self.padding_mode}"
         return text
-
-
-def _named(names, values):
-    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 # padding modes: torch's name to NumPy's name
@@ -201,7 +193,7 @@ def _fold_border(dx, padding, mode):
     return folded.reshape(*dx.shape[:-2], *image)
 
 
-class MaxPool2d(Module):
+class MaxPool2d(FunctionLayer):
     """max_pool2d with stored arguments, as in torch.nn.MaxPool2d.
 
     Parameters
@@ -228,6 +220,9 @@ class MaxPool2d(Module):
     return_indices: bool
     ceil_mode: bool
 
+    _functions = functional.max_pool2d, gradients.max_pool2d_vjp
+    _options = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
     if TYPE_CHECKING:
         # Any: with return_indices the result is a pair of arrays.
         def __call__(self, x: Array) -> ArrayOrScalar[Any]: ...
@@ -250,23 +245,12 @@ class MaxPool2d(Module):
 
     def forward(self, x: Array) -> ArrayOrScalar[Any]:
         """max_pool2d of x: same as layer(x). x is (N, C, H, W) or (C, H, W)."""
-        return functional.max_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
-        )
+        return functional.max_pool2d(x, *self._arguments(), self.return_indices)
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
         if self.return_indices:
             raise TypeError(_errors.POOL_INDICES)
-        y, pullback = gradients.max_pool2d_vjp(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        )
-        return y, without_parameters(pullback)
-
-    def _arguments_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
+        return super().vjp(x)
 
 
 class ReLU(FunctionLayer):
@@ -282,7 +266,7 @@ class ReLU(FunctionLayer):
     _functions = functional.relu, gradients.relu_vjp
 
 
-class Flatten(Module):
+class Flatten(ArrayLayer):
     """Merges dimensions start_dim to end_dim into one, as torch.nn.Flatten does.
 
     Parameters
@@ -307,16 +291,14 @@ class Flatten(Module):
     start_dim: int
     end_dim: int
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
+    _options = ("start_dim", "end_dim")
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim = start_dim
         self.end_dim = end_dim
 
     def _dims(self):
-        return tuple(integer_argument("Flatten", name, getattr(self, name)) for name in ("start_dim", "end_dim"))
+        return tuple(integer_argument("Flatten", name, getattr(self, name)) for name in self._options)
 
     def forward(self, x: Array) -> NDArray[Any]:
         """x with the dimensions merged: same as layer(x). x has any shape and any dtype of real numbers."""
@@ -340,11 +322,8 @@ class Flatten(Module):
         y = self.forward(x)
         return y, without_parameters(lambda dy: gradients._gradient("Flatten.vjp", dy, y).reshape(x.shape))
 
-    def _arguments_repr(self) -> str:
-        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
-
-class Linear(Module):
+class Linear(ArrayLayer):
     """linear with its own weight and bias, as in torch.nn.Linear.
 
     Parameters
@@ -376,10 +355,6 @@ class Linear(Module):
 
     parameter_names = ("weight", "bias")
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
-
     def __init__(
         self,
         in_features: int,
@@ -404,13 +379,8 @@ class Linear(Module):
 
     def _vjp(self, x, relu=False):
         """As vjp. With relu=True, ReLU follows the layer."""
-        y, pullback_all = gradients._linear_vjp(x, self.weight, self.bias, relu)
-
-        def pullback(dy, input_gradient=True):
-            dx, *parameter_gradients = pullback_all(dy, input_gradient)
-            return dx, _named(self.parameter_names, parameter_gradients)
-
-        return y, pullback
+        y, pullback = gradients._linear_vjp(x, self.weight, self.bias, relu)
+        return y, with_names(self.parameter_names, pullback)
 
     def _arguments_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

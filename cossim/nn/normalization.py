@@ -12,7 +12,7 @@ from cossim._arguments import length_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim.nn.arguments import dtype_argument, layer_arrays, layer_gradient, real_argument
-from cossim.nn.module import Module
+from cossim.nn.module import ArrayLayer, with_names
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -211,11 +211,15 @@ def batch_norm_vjp(
     array([4.])
     """
     call = _normalized(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    return _normalized_vjp("batch_norm_vjp", call)
+
+
+def _normalized_vjp(function, call):
+    """Returns the result of a call and its pullback."""
     y = call.run()
 
     def pullback(dy, input_gradient=True):
-        dy = layer_gradient("batch_norm_vjp", dy, y).reshape(call.x.shape)
-        return _pulled(call, dy, input_gradient)
+        return _pulled(call, layer_gradient(function, dy, y).reshape(call.x.shape), input_gradient)
 
     return y, pullback
 
@@ -245,7 +249,7 @@ def _pulled(call, dy, input_gradient):
     return dx.reshape(call.shape), dweight, dbias
 
 
-class BatchNorm2d(Module):
+class BatchNorm2d(ArrayLayer):
     """batch_norm of images with its own parameters and running statistics, as in torch.nn.BatchNorm2d.
 
     In training mode, the layer normalizes each channel by its mean and variance over the batch, and updates the running
@@ -296,10 +300,6 @@ class BatchNorm2d(Module):
     parameter_names = ("weight", "bias")
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
 
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
-
     def __init__(
         self,
         num_features: int,
@@ -345,15 +345,8 @@ class BatchNorm2d(Module):
         return self._call(x).run()
 
     def vjp(self, x: Array) -> tuple[NDArray[Any], Pullback]:
-        call = self._call(x)
-        y = call.run()
-
-        def pullback(dy, input_gradient=True):
-            dy = layer_gradient("BatchNorm2d.vjp", dy, y).reshape(call.x.shape)
-            dx, *found = _pulled(call, dy, input_gradient)
-            return dx, {name: a for name, a in zip(self.parameter_names, found, strict=True) if a is not None}
-
-        return y, pullback
+        y, pullback = _normalized_vjp("BatchNorm2d.vjp", self._call(x))
+        return y, with_names(self.parameter_names, pullback)
 
     def _arguments_repr(self) -> str:
         return (

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from cossim import _errors
-from cossim._arguments import number_argument
 from cossim._arithmetic import fixed_arithmetic
+from cossim.nn.arguments import real_argument
 from cossim.nn.module import Module
 from cossim.nn.weights import named_arrays, read_weights
 
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 
 
 def _number(optimizer: str, name: str, value: Any, *, minimum: float = 0.0, below: float = math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(_errors.NOT_A_NUMBER.format(function=optimizer, name=name, kind=type(value).__name__))
-    number = number_argument(optimizer, name, value)
+    number = real_argument(optimizer, name, value)
     if not minimum <= number < below or not math.isfinite(number):
         bound = f" from {minimum:g}" if minimum > -math.inf else ""
         bound += f" to below {below:g}" if below < math.inf else ""

@@ -8,7 +8,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim.nn import gradients
-from cossim.nn.module import Module
+from cossim.nn.module import ArrayLayer, Module
 from cossim.nn.modules import NETWORK_LAYERS, Conv2d, Linear, MaxPool2d, ReLU
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def layers_vjp(names: tuple[str, ...], layers: tuple[Any, ...], x: Any) -> tuple
     return y, pullback
 
 
-class Sequential(Module):
+class Sequential(ArrayLayer):
     """A chain of layers, as in torch.nn.Sequential.
 
     Parameters
@@ -112,10 +112,6 @@ class Sequential(Module):
     >>> list(net.state_dict())
     ['1.weight', '1.bias']
     """
-
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
 
     @overload
     def __init__(self, layers: dict[str, Any], /) -> None: ...

@@ -11,7 +11,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._dtypes import NUMPY_NAMES, bfloat16, stored_dtype
-from cossim._io import map_elements, open_regular, read_bytes, read_elements, read_npy_header
+from cossim._io import open_regular, read_bytes, read_elements, read_npy_header
 from cossim.rows.reader import (
     GZIP_RATIO,
     ArrayReader,
@@ -21,6 +21,7 @@ from cossim.rows.reader import (
     StreamReader,
     check_rows,
     chosen,
+    mapped,
 )
 
 if TYPE_CHECKING:
@@ -44,15 +45,6 @@ def _npy_header(stream: Any, given: np.dtype[Any] | None) -> tuple[tuple[int, in
     return shape, column_major, dtype
 
 
-def _mapped(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: str = "C") -> ArrayReader:
-    if 0 in shape:  # there is nothing to map
-        return ArrayReader(np.empty(shape, dtype))
-    try:
-        return ArrayReader(map_elements(file, dtype, shape, offset, order))
-    except ValueError as error:
-        raise RowsError(str(error)) from None
-
-
 def _npy_stream(stream: Any, given: np.dtype[Any] | None, most: int) -> Reader:
     """Reads a .npy stream of at most `most` bytes that cannot be mapped. The reader closes it."""
     shape, column_major, dtype = _npy_header(stream, given)
@@ -68,13 +60,13 @@ def _npy_stream(stream: Any, given: np.dtype[Any] | None, most: int) -> Reader:
 
 
 def open_npy(source: Source) -> Reader:
-    source.check_unnamed()
+    source.check(unnamed=True)
     if source.zipped or source.data is not None:
         limit = len(source.data) if source.data is not None else GZIP_RATIO * (os.stat(source.path).st_size + 1)
         return _npy_stream(source.open(), source.dtype, limit)
     with open_regular(source.path) as file:
         shape, column_major, dtype = _npy_header(file, source.dtype)
-        return _mapped(file, dtype, shape, file.tell(), "F" if column_major else "C")
+        return ArrayReader(mapped(file, dtype, shape, file.tell(), "F" if column_major else "C"))
 
 
 # ---- .npz ----
@@ -82,7 +74,7 @@ def open_npy(source: Source) -> Reader:
 
 def open_npz(source: Source) -> Reader:
     """Arrays of numpy.savez are mapped; those of numpy.savez_compressed are unzipped block by block."""
-    source.check_plain()
+    source.check(plain=True)
     with open_regular(source.path) as file:
         archive = zipfile.ZipFile(file)
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -118,7 +110,7 @@ def _map_member(file: Any, archive: zipfile.ZipFile, info: zipfile.ZipInfo, sour
     header = read_bytes(file, 30)
     name_length, extra_length = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
     offset = info.header_offset + 30 + name_length + extra_length + start
-    return _mapped(file, dtype, shape, offset, "F" if column_major else "C")
+    return ArrayReader(mapped(file, dtype, shape, offset, "F" if column_major else "C"))
 
 
 # ---- .safetensors ----
@@ -139,8 +131,7 @@ class WideningReader(Reader):
 
 
 def open_safetensors(source: Source) -> Reader:
-    source.check_plain()
-    source.check_own_dtype()
+    source.check(plain=True, own_dtype=True)
     with open_regular(source.path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(read_bytes(file, 8), "little")
@@ -160,7 +151,7 @@ def open_safetensors(source: Source) -> Reader:
         stored = dtype or stored
         if min(shape) < 0 or not 0 <= begin <= end or end - begin != shape[0] * shape[1] * stored.itemsize:
             raise RowsError(_errors.ROWS_SAFETENSORS_HEADER)
-        reader = _mapped(file, stored, shape, 8 + length + begin)
+        reader = ArrayReader(mapped(file, stored, shape, 8 + length + begin))
     if dtype == "?" and np.any(reader.read(0, shape[0]).view(np.uint8) > 1):
         raise RowsError(_errors.ROWS_BOOL)
     return WideningReader(reader.read(0, shape[0])) if dtype is None else reader

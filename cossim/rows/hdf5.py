@@ -16,8 +16,8 @@ class Hdf5Reader(Reader):
     """One dataset of a file. The ids are N elements in the same group, named by the caller or one of ID_NAMES."""
 
     def __init__(self, source: Source) -> None:
-        source.check_own_dtype()
-        source.check_plain()
+        source.check(own_dtype=True)
+        source.check(plain=True)
         try:
             import h5py
         except ImportError:

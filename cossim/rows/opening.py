@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # The openers of all formats, by suffix: each takes a Source and returns a Reader. Add a new format to the FORMATS of a
 # module, or a new module here.
-FORMATS = {**arrays.FORMATS, **binary.FORMATS, **words.FORMATS, **tables.FORMATS, **hdf5.FORMATS}
+FORMATS: dict[str, Any] = {**arrays.FORMATS, **binary.FORMATS, **words.FORMATS, **tables.FORMATS, **hdf5.FORMATS}
 MAGIC = {  # first bytes of formats, for files of other suffixes
     b"\x93NUMPY": ".npy",
     b"PK\3\4": ".npz",

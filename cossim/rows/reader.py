@@ -14,7 +14,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._dtypes import is_real
-from cossim._io import Pages, open_nonblocking, read_bytes
+from cossim._io import Pages, map_elements, open_nonblocking, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,18 +75,16 @@ class Source(NamedTuple):
         file = io.BufferedReader(_File(self.path, "rb", opener=open_nonblocking))
         return _Unzipped(file) if self.zipped else file
 
-    def check_plain(self) -> None:
-        """Raises an error for a gzip file of a format that needs random access."""
-        if self.zipped or self.data is not None:
+    def check(self, *, plain: bool = False, unnamed: bool = False, own_dtype: bool = False) -> None:
+        """Raises an error for what a format cannot have.
+
+        plain: it needs random access, so no gzip file. unnamed: its rows have no name. own_dtype: it stores its dtype.
+        """
+        if plain and (self.zipped or self.data is not None):
             raise RowsError(_errors.ROWS_PLAIN_FILE.format(suffix=self.suffix))
-
-    def check_unnamed(self) -> None:
-        if self.name is not None:
+        if unnamed and self.name is not None:
             raise RowsError(_errors.ROWS_UNNAMED.format(name=self.name))
-
-    def check_own_dtype(self) -> None:
-        """Raises an error if dtype= is given for a format that stores its own."""
-        if self.dtype is not None:
+        if own_dtype and self.dtype is not None:
             raise RowsError(_errors.ROWS_OWN_DTYPE.format(suffix=self.suffix))
 
     def text_dtype(self, default: DTypeLike) -> np.dtype[Any]:
@@ -156,6 +154,7 @@ class Reader:
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     array: Any = None  # all rows, if they are mapped or in memory
+    stream: Any = None  # what close() closes
     id_name: str | None = None  # the name of the column of ids
 
     def read(self, first: int, last: int) -> NDArray[Any]:
@@ -167,7 +166,18 @@ class Reader:
         return None
 
     def close(self) -> None:
-        pass
+        if self.stream is not None:
+            self.stream.close()
+
+
+def mapped(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0, order: Any = "C") -> NDArray[Any]:
+    """map_elements of cossim/_io.py for rows: its errors are RowsError, and an empty array is not mapped."""
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    try:
+        return map_elements(file, dtype, shape, offset, order)
+    except ValueError as error:
+        raise RowsError(str(error)) from None
 
 
 class ArrayReader(Reader):
@@ -210,9 +220,6 @@ class StreamReader(Reader):
             sizes = {"expected": total, "found": first * size + len(data)}
             raise RowsError(_errors.TRUNCATED.format(shape=self.shape, **sizes))
         return np.frombuffer(data, self.dtype).reshape(last - first, self.shape[1])
-
-    def close(self) -> None:
-        self.stream.close()
 
 
 class ShardsReader(Reader):
@@ -305,13 +312,21 @@ class RowIndex:
             yield self.rows[number], self.rows[number + 1] - self.rows[number], data
             number += 1
 
-    def read(self, first: int, last: int, width: int, dtype: np.dtype[Any], parse: Callable) -> NDArray[Any]:
-        """Returns rows [first, last). parse(data, first row) returns the array of the rows of a piece."""
-        out = np.empty((last - first, width), dtype)
-        for row, count, data in self.pieces(first, last):
-            rows = parse(data, row)
-            if rows.shape != (count, width):
-                raise RowsError(_errors.ROWS_CHANGED.format(row=row, shape=rows.shape, wanted=(count, width)))
+
+class IndexedReader(Reader):
+    """Rows that a RowIndex finds. Subclasses have a method _parse that returns the rows of a piece."""
+
+    index: RowIndex
+
+    def _parse(self, data: bytes, row: int) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def read(self, first: int, last: int) -> NDArray[Any]:
+        out = np.empty((last - first, self.shape[1]), self.dtype)
+        for row, count, data in self.index.pieces(first, last):
+            rows, wanted = self._parse(data, row), (count, self.shape[1])
+            if rows.shape != wanted:
+                raise RowsError(_errors.ROWS_CHANGED.format(row=row, shape=rows.shape, wanted=wanted))
             begin, end = max(first, row), min(last, row + count)
             out[begin - first : end - first] = rows[begin - row : end - row]
         return out
@@ -336,6 +351,14 @@ def first_lines(stream: Any, count: int) -> list[bytes]:
         if line.strip():
             lines.append(line.rstrip(b"\r\n"))
     return lines
+
+
+def after_first_line(stream: Any) -> int:
+    """Returns the position after the first line that is not empty."""
+    stream.seek(0)
+    while not stream.readline().strip():
+        pass
+    return stream.tell()
 
 
 def strings(values: list[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import bisect
 import csv
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,12 @@ from cossim import _errors
 from cossim.rows.reader import (
     ID_NAMES,
     PIECE,
+    IndexedReader,
     Reader,
     RowIndex,
     RowsError,
     Source,
+    after_first_line,
     chosen,
     cut_lines,
     first_lines,
@@ -188,6 +191,8 @@ class ParquetReader(Reader):
     """Rows of a Parquet file, read forwards in batches. Reading backwards starts at a row group."""
 
     def __init__(self, source: Source) -> None:
+        source.check(own_dtype=True)
+        source.check(plain=True)
         pyarrow = _pyarrow(source.path)
         from pyarrow.parquet import ParquetFile
 
@@ -267,21 +272,16 @@ class ParquetReader(Reader):
     def close(self) -> None:
         self.batches, self.rest = iter(()), None
         self.file.close()
-        self.stream.close()
+        super().close()
 
 
 # ---- CSV and JSON lines ----
 
 
-class _LinesReader(Reader):
+class _LinesReader(IndexedReader):
     """A table with one row in each line. Subclasses have a method _table(data) that parses whole lines."""
 
     choice: Choice
-    stream: Any
-    index: RowIndex
-
-    def read(self, first: int, last: int) -> NDArray[Any]:
-        return self.index.read(first, last, self.shape[1], self.dtype, self._parse)
 
     def _parse(self, data: bytes, row: int) -> NDArray[Any]:
         table = self._table(data, self.choice.vectors)
@@ -306,9 +306,6 @@ class _LinesReader(Reader):
         pieces = self.index.pieces(0, len(self.index))
         parts = [ids_of(self._table(data, [self.id_name]).column(0)) for _, _, data in pieces]
         return np.concatenate(parts) if parts else strings([])
-
-    def close(self) -> None:
-        self.stream.close()
 
 
 def _text_kind(values: list[str]) -> str:
@@ -340,10 +337,7 @@ class CsvReader(_LinesReader):
         # The first row is a header unless one of its values is a number or a vector.
         if all(_text_kind([value]) == "text" or not value for value in sample[0]) or self._is_range(sample):
             names, sample = sample[0], sample[1:]
-            self.stream.seek(0)
-            while not self.stream.readline().strip():
-                pass
-            start = self.stream.tell()
+            start = after_first_line(self.stream)
         else:
             names = [f"f{place}" for place in range(len(sample[0]))]
         if len(set(names)) != len(names):
@@ -456,24 +450,10 @@ def _json_kind(values: list[Any]) -> str:
 # ---- formats ----
 
 
-def open_parquet(source: Source) -> Reader:
-    source.check_own_dtype()
-    source.check_plain()
-    return ParquetReader(source)
-
-
-def open_csv(source: Source) -> Reader:
-    return CsvReader(source, ",")
-
-
-def open_tsv(source: Source) -> Reader:
-    return CsvReader(source, "\t")
-
-
 FORMATS = {
-    ".parquet": open_parquet,
-    ".csv": open_csv,
-    ".tsv": open_tsv,
+    ".parquet": ParquetReader,
+    ".csv": partial(CsvReader, delimiter=","),
+    ".tsv": partial(CsvReader, delimiter="\t"),
     ".jsonl": JsonLinesReader,
     ".ndjson": JsonLinesReader,
 }

@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from cossim import _errors
 from cossim.rows.reader import (
-    Reader,
+    IndexedReader,
     RowIndex,
     RowsError,
     Source,
+    after_first_line,
     cut_lines,
     first_lines,
     strings,
@@ -65,26 +65,20 @@ def _layout(lines: list[bytes]) -> tuple[int | None, int, bool]:
     return None, dim, any(fields > dim for _, fields in counts)
 
 
-class WordsReader(Reader):
+class WordsReader(IndexedReader):
     """Lines of numbers. Each line begins with a word, or none does."""
 
-    def __init__(self, stream: Any, dtype: np.dtype[Any]) -> None:
-        self.stream, self.dtype = stream, dtype
+    def __init__(self, source: Source) -> None:
+        source.check(unnamed=True)
+        self.stream = stream = source.open()
+        self.dtype = source.text_dtype(np.float32)
         count, dim, self.has_words = _layout(first_lines(stream, SAMPLE))
-        start = 0
-        if count is not None:
-            stream.seek(0)
-            while not stream.readline().strip():
-                pass
-            start = stream.tell()
+        start = 0 if count is None else after_first_line(stream)
         self.index = RowIndex(stream, start, cut_lines, end=b"\n")
         if count is not None and count != len(self.index):
             raise RowsError(_errors.ROWS_COUNT.format(count=count, found=len(self.index)))
         self.shape = (len(self.index), dim)
         self.id_name = "word" if self.has_words else None
-
-    def read(self, first: int, last: int) -> np.ndarray:
-        return self.index.read(first, last, self.shape[1], self.dtype, self._parse)
 
     def _parse(self, data: bytes, row: int) -> np.ndarray:
         lines = [line for line in data.split(b"\n") if line.strip(b"\r")]
@@ -130,26 +124,19 @@ class WordsReader(Reader):
                     word = fields[0].strip() if len(fields) > self.shape[1] else b""
                 yield word.decode("utf-8", "replace")
 
-    def close(self) -> None:
-        self.stream.close()
-
-
-def open_words(source: Source) -> Reader:
-    source.check_unnamed()
-    return WordsReader(source.open(), source.text_dtype(np.float32))
-
 
 # ---- word2vec's binary format ----
 
 
-class BinaryWordsReader(Reader):
+class BinaryWordsReader(IndexedReader):
     """A line with N and D, and then N rows: a word, a space, D little-endian floats and perhaps a line end."""
 
     dtype = np.dtype("<f4")
     id_name = "word"
 
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
+    def __init__(self, source: Source) -> None:
+        source.check(unnamed=True, own_dtype=True)
+        self.stream = stream = source.open()
         header = re.fullmatch(rb"(\d{1,18})[ \t](\d{1,9})\s*\n", stream.readline(64))
         if header is None or not int(header[2]):
             raise RowsError(_errors.ROWS_WORD2VEC_HEADER)
@@ -180,9 +167,6 @@ class BinaryWordsReader(Reader):
             yield data[place:space].lstrip(b"\n"), space + 1
             place = space + 1 + self.size
 
-    def read(self, first: int, last: int) -> np.ndarray:
-        return self.index.read(first, last, self.shape[1], self.dtype, self._parse)
-
     def _parse(self, data: bytes, row: int) -> np.ndarray:
         vectors = b"".join([data[place : place + self.size] for _, place in self._spans(data, len(data))])
         return np.frombuffer(vectors, self.dtype).reshape(-1, self.shape[1])
@@ -191,20 +175,11 @@ class BinaryWordsReader(Reader):
         pieces = (self._spans(data, count) for _, count, data in self.index.pieces(0, len(self.index)))
         return strings([word.decode("utf-8", "replace") for spans in pieces for word, _ in spans])
 
-    def close(self) -> None:
-        self.stream.close()
-
-
-def open_binary_words(source: Source) -> Reader:
-    source.check_unnamed()
-    source.check_own_dtype()
-    return BinaryWordsReader(source.open())
-
 
 FORMATS = {
-    ".txt": open_words,
-    ".vec": open_words,
-    ".w2v": open_words,
-    ".glove": open_words,
-    ".bin": open_binary_words,
+    ".txt": WordsReader,
+    ".vec": WordsReader,
+    ".w2v": WordsReader,
+    ".glove": WordsReader,
+    ".bin": BinaryWordsReader,
 }

@@ -46,7 +46,7 @@ from cossim.search.results import Pairs, TopK
 if TYPE_CHECKING:
     from typing import SupportsIndex, TypeAlias
 
-    from cossim._typing import Array, Dims, Lazy, Number, Path
+    from cossim._typing import Array, Axis, Dim, Dims, Lazy, Number, Path
 
     Operand: TypeAlias = Array | Lazy
 
@@ -595,13 +595,7 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
 
 
 def cosine_similarity(
-    x1: Operand,
-    x2: Operand,
-    dim: SupportsIndex = _UNSET,
-    eps: Number = _core.DEFAULT_EPS,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Operand, x2: Operand, dim: Dim = _UNSET, eps: Number = _core.DEFAULT_EPS, *, out: None = None, axis: Axis = None
 ) -> da.Array:
     """cossim.cosine_similarity for Dask arrays, with one task for each block of the result.
 
@@ -622,21 +616,13 @@ def cosine_similarity(
 
 
 def cosine_distance(
-    x1: Operand,
-    x2: Operand,
-    dim: SupportsIndex = _UNSET,
-    eps: Number = _core.DEFAULT_EPS,
-    *,
-    out: None = None,
-    axis: SupportsIndex | None = None,
+    x1: Operand, x2: Operand, dim: Dim = _UNSET, eps: Number = _core.DEFAULT_EPS, *, out: None = None, axis: Axis = None
 ) -> da.Array:
     """cossim.cosine_distance for Dask arrays. Chunks are as in cosine_similarity."""
     return _along_dim(_core.cosine_distance, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
 
 
-def vecdot(
-    x1: Operand, x2: Operand, dim: SupportsIndex = _UNSET, *, out: None = None, axis: SupportsIndex | None = None
-) -> da.Array:
+def vecdot(x1: Operand, x2: Operand, dim: Dim = _UNSET, *, out: None = None, axis: Axis = None) -> da.Array:
     """cossim.vecdot for Dask arrays. dim is -1 by default. Chunks are as in cosine_similarity."""
     return _along_dim(_core.vecdot, -1, {"x1": x1, "x2": x2}, out, {"dim": dim, "axis": axis})
 

@@ -93,6 +93,16 @@ def checked(
     return mask, excluded
 
 
+def chosen_rows(function: str, where: Any, exclude: Any, rows: int) -> NDArray[np.bool_] | None:
+    """The mask (rows,) of where and exclude for a search whose filter holds for all queries. None: all rows."""
+    mask, excluded = checked(function, where, exclude, 1, rows, True)
+    if excluded is None:
+        return None if mask is None else mask.reshape(-1)
+    chosen = np.ones(rows, bool) if mask is None else np.array(mask.reshape(-1))
+    chosen[excluded[excluded >= 0]] = False
+    return chosen
+
+
 def _array(function, name, value):
     try:
         return _core.as_array(function, name, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -45,6 +45,15 @@ def _numbers_argument(function, numbers):
     if array.dtype == np.uint64:
         array = np.minimum(array, np.uint64(2**63 - 1))  # a number that no row has
     return array.astype(np.int64)
+
+
+class _Options(NamedTuple):
+    """The options of one search of an index. where and exclude are as the user passed them."""
+
+    where: Any = None
+    exclude: Any = None
+    memory: int | None = None
+    report: Any = None
 
 
 class Index:
@@ -376,17 +385,17 @@ class Index:
             check_bits(name, queries=x.array)
         return x, y
 
-    def _search(self, name, state, queries, where, exclude, memory, report, both=False):
+    def _search(self, name, state, queries, options, both=False):
         """Returns the search of queries, or of all rows with each other, among the live rows that filters allow.
 
         both: with queries=None, filters hold for both rows of a pair.
         """
         x, y = self._as_rows(name, state, queries)
-        left = index_filters.filter_by_number(name, state, where, exclude, None if y is None else len(x), both)
-        memory = None if y is None else memory  # rows with codes are one block
-        return BlockwiseSearch(
-            x, y, Options(name, self.eps, memory, report, self.binary, left, (state.codes, state.scales, state.rotated))
-        )
+        rows = None if y is None else len(x)
+        left = index_filters.filter_by_number(name, state, options.where, options.exclude, rows, both)
+        memory = None if y is None else options.memory  # rows with codes are one block
+        codes = state.codes, state.scales, state.rotated
+        return BlockwiseSearch(x, y, Options(name, self.eps, memory, options.report, self.binary, left, codes))
 
     def topk(
         self,
@@ -448,7 +457,7 @@ class Index:
         if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
             state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows
         with reporting(progress, name) as report:
-            values, places = self._search(name, state, queries, where, exclude, memory, report).topk(k)
+            values, places = self._search(name, state, queries, _Options(where, exclude, memory, report)).topk(k)
         if queries is None and (living := state.living_places()) is not None:
             values, places = values[living], places[living]
         return TopK(values, state.numbers_at(places))
@@ -510,7 +519,7 @@ class Index:
         max_pairs = max_pairs_argument(name, max_pairs)
         state = self._state
         with reporting(progress, name) as report:
-            search = self._search(name, state, queries, where, exclude, memory, report, queries is None)
+            search = self._search(name, state, queries, _Options(where, exclude, memory, report), queries is None)
             i, j, values = search.pairs_above(threshold, max_pairs)
         return Pairs(state.numbers_at(i) if queries is None else i, state.numbers_at(j), values)
 
@@ -546,7 +555,7 @@ class Index:
         threshold = threshold_argument(name, threshold)
         state = self._state
         with reporting(progress, name) as report:
-            labels = self._search(name, state, None, None, None, None, report, True).duplicate_groups(threshold)
+            labels = self._search(name, state, None, _Options(report=report), True).duplicate_groups(threshold)
         living = state.living_places()
         return state.numbers_at(labels if living is None else labels[living])
 

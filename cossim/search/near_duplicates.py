@@ -20,7 +20,7 @@ from cossim.search.blocks import (
     rows_of,
     threshold_argument,
 )
-from cossim.search.filters import checked
+from cossim.search.filters import chosen_rows
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
@@ -116,10 +116,8 @@ def deduplicate(
     memory = memory_argument(name, memory)
     (rows,) = rows_of(name, x=x)
     check_elements(name, "x", rows.array)
-    mask, excluded = checked(name, where, exclude, 1, len(rows), True)
-    mask = np.ones(len(rows), bool) if mask is None else np.array(mask.reshape(-1))
-    if excluded is not None:
-        mask[excluded[excluded >= 0]] = False
+    mask = chosen_rows(name, where, exclude, len(rows))
+    mask = np.ones(len(rows), bool) if mask is None else np.array(mask)
     like = np.where(mask, np.arange(len(rows)), -1)
     kept, kept_rows = np.empty(0, np.int64), np.empty((0, rows.array.shape[1]), rows.array.dtype)
     with reporting(progress, name, "rows") as report:

@@ -12,7 +12,7 @@ from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search.blocks import BlockwiseSearch, Options, check_elements, rows_of, score_dtype
-from cossim.search.filters import checked, filter_argument
+from cossim.search.filters import chosen_rows, filter_argument
 from cossim.search.index import Index
 from cossim.search.results import TopK
 
@@ -242,11 +242,7 @@ def maxsim(
             _core.as_rows(name, ("query", documents_name), (query, rows))  # raises ValueError
     if k is not None:
         k = length_argument(name, "k", k)
-    mask, excluded = checked(name, where, exclude, 1, len(sizes), True)
-    mask = None if mask is None else mask.reshape(-1)
-    if excluded is not None:
-        mask = np.ones(len(sizes), bool) if mask is None else np.array(mask)
-        mask[excluded[excluded >= 0]] = False
+    mask = chosen_rows(name, where, exclude, len(sizes))
     scores = np.zeros(len(sizes), np.float64)  # a query of no tokens scores 0
     ends = np.append(0, np.cumsum(sizes))
     with reporting(progress, name, "documents") as report, fixed_arithmetic():

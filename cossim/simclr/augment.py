@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import number_argument
 from cossim._arithmetic import contiguous, fixed_arithmetic
+from cossim.nn.arguments import real_argument
 from cossim.simclr.images import images_argument, scaled_pixels
 
 if TYPE_CHECKING:
@@ -269,7 +268,7 @@ def _colours(drawn, greyscale):
 def _colour_ranges(flip, brightness, contrast, saturation, hue, greyscale, blur):
     """Ranges of the numbers to draw for flips and colours, or None if these arguments change nothing."""
     for name, value in (("flip", flip), ("greyscale", greyscale)):
-        if not 0 <= _number(name, value) <= 1:
+        if not 0 <= real_argument("augment", name, value) <= 1:
             raise ValueError(_errors.PROBABILITY.format(function="augment", name=name, value=value))
     factors = [_factors(name, value) for name, value in _named(brightness, contrast, saturation)]
     hues = _symmetric("hue", hue, 0.5, _errors.HUE)
@@ -306,14 +305,8 @@ def _generator(rng: Seed | None) -> np.random.Generator:
         raise type(error)(_errors.RNG.format(rng=rng, error=error)) from None
 
 
-def _number(name: str, value: object) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(_errors.NOT_A_NUMBER.format(function="augment", name=name, kind=type(value).__name__))
-    return number_argument("augment", name, value)
-
-
 def _not_negative(name: str, value: object) -> float:
-    number = _number(name, value)
+    number = real_argument("augment", name, value)
     if not 0 <= number < math.inf:
         raise ValueError(_errors.NOT_NEGATIVE.format(name=name, value=value))
     return number
@@ -323,7 +316,7 @@ def _pair(name: str, value: object) -> tuple[float, float]:
     """Returns (low, high) with low <= high. Refuses NaN."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(_errors.RANGE_TYPE.format(name=name, value=value))
-    low, high = (_number(name, number) for number in value)
+    low, high = (real_argument("augment", name, number) for number in value)
     if not low <= high:
         raise ValueError(_errors.RANGE_ORDER.format(name=name, value=value))
     return low, high

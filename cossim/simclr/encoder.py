@@ -7,7 +7,8 @@ import numpy as np
 from cossim import _errors
 from cossim._arguments import length_argument
 from cossim._core import as_array, pair_argument, run_layers
-from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU
+from cossim.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU
+from cossim.nn.module import ArrayLayer
 from cossim.nn.modules import NETWORK_LAYERS
 from cossim.nn.sequential import call_layer, layers_vjp
 from cossim.simclr.images import scaled_pixels
@@ -29,7 +30,7 @@ def _pooled(size):
 LEAST_SIZE = 16  # height and width of the smallest images: 16, 12, 6, 2, 1 pixels after the layers
 
 
-class Encoder(Module):
+class Encoder(ArrayLayer):
     """Encodes images as embeddings of 100 numbers.
 
     The network is two convolutions, each with ReLU and 2 x 2 max pooling, and a linear layer with ReLU. For N grey
@@ -75,10 +76,6 @@ class Encoder(Module):
     conv1: Conv2d
     conv2: Conv2d
     fc: Linear
-
-    if TYPE_CHECKING:
-
-        def __call__(self, x: Array) -> NDArray[Any]: ...
 
     def __init__(
         self, in_channels: SupportsIndex = 1, size: Pair = 28, *, dtype: DTypeLike = np.float32, rng: Seed | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cossim._typing import Array, Float, Number
+
+    _Halves: TypeAlias = Literal["halves"]
+    _Pairs: TypeAlias = Literal["halves", "interleaved"]
+    _Labels: TypeAlias = Array | None
 
 PAIRS = ("halves", "interleaved")
 
@@ -75,12 +79,7 @@ def _nt_xent(function, z0, z1, temperature, pairs, labels, gradient):
 
 
 def nt_xent(
-    z0: Array,
-    z1: Array | None = None,
-    temperature: Number = 0.5,
-    *,
-    pairs: Literal["halves", "interleaved"] = "halves",
-    labels: Array | None = None,
+    z0: Array, z1: Array | None = None, temperature: Number = 0.5, *, pairs: _Pairs = "halves", labels: _Labels = None
 ) -> float:
     """The loss of SimCLR, NT-Xent: small where each row is most similar to its partner, the other view of its image.
 
@@ -147,12 +146,7 @@ def nt_xent(
 
 @overload
 def nt_xent_value_and_grad(
-    z0: NDArray[Float],
-    z1: None = None,
-    temperature: Number = 0.5,
-    *,
-    pairs: Literal["halves", "interleaved"] = "halves",
-    labels: Array | None = None,
+    z0: NDArray[Float], z1: None = None, temperature: Number = 0.5, *, pairs: _Pairs = "halves", labels: _Labels = None
 ) -> tuple[float, NDArray[Float]]: ...
 @overload
 def nt_xent_value_and_grad(
@@ -160,34 +154,19 @@ def nt_xent_value_and_grad(
     z1: NDArray[Float],
     temperature: Number = 0.5,
     *,
-    pairs: Literal["halves"] = "halves",
-    labels: Array | None = None,
+    pairs: _Halves = "halves",
+    labels: _Labels = None,
 ) -> tuple[float, tuple[NDArray[Float], NDArray[Float]]]: ...
 @overload
 def nt_xent_value_and_grad(
-    z0: Array,
-    z1: None = None,
-    temperature: Number = 0.5,
-    *,
-    pairs: Literal["halves", "interleaved"] = "halves",
-    labels: Array | None = None,
+    z0: Array, z1: None = None, temperature: Number = 0.5, *, pairs: _Pairs = "halves", labels: _Labels = None
 ) -> tuple[float, NDArray[Any]]: ...
 @overload
 def nt_xent_value_and_grad(
-    z0: Array,
-    z1: Array,
-    temperature: Number = 0.5,
-    *,
-    pairs: Literal["halves"] = "halves",
-    labels: Array | None = None,
+    z0: Array, z1: Array, temperature: Number = 0.5, *, pairs: _Halves = "halves", labels: _Labels = None
 ) -> tuple[float, tuple[NDArray[Any], NDArray[Any]]]: ...
 def nt_xent_value_and_grad(
-    z0: Array,
-    z1: Array | None = None,
-    temperature: Number = 0.5,
-    *,
-    pairs: Literal["halves", "interleaved"] = "halves",
-    labels: Array | None = None,
+    z0: Array, z1: Array | None = None, temperature: Number = 0.5, *, pairs: _Pairs = "halves", labels: _Labels = None
 ) -> tuple[float, NDArray[Any] | tuple[NDArray[Any], NDArray[Any]]]:
     """nt_xent and its gradient with respect to the embeddings.
 

@@ -11,7 +11,7 @@ Sums over broadcast axes are computed as dot products (vecdot), so no array of t
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cossim._typing import Array, ArrayOrScalar, Float, Number
+    from cossim._typing import Array, ArrayOrScalar, Axis, Dim, Float, Number
 
 
 class _NormalizedVectors:
@@ -102,29 +102,14 @@ def _summed_product(d, units, axes, dim):
 
 @overload
 def cosine_similarity_vjp(
-    x1: NDArray[Float],
-    x2: NDArray[Float],
-    dim: SupportsIndex = 1,
-    eps: Number = _core.DEFAULT_EPS,
-    *,
-    axis: SupportsIndex | None = None,
+    x1: NDArray[Float], x2: NDArray[Float], dim: Dim = 1, eps: Number = _core.DEFAULT_EPS, *, axis: Axis = None
 ) -> tuple[ArrayOrScalar[Float], Callable[[Array], tuple[NDArray[Float], NDArray[Float]]]]: ...
 @overload
 def cosine_similarity_vjp(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = 1,
-    eps: Number = _core.DEFAULT_EPS,
-    *,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Array, dim: Dim = 1, eps: Number = _core.DEFAULT_EPS, *, axis: Axis = None
 ) -> tuple[ArrayOrScalar[Any], Callable[[Array], tuple[NDArray[Any], NDArray[Any]]]]: ...
 def cosine_similarity_vjp(
-    x1: Array,
-    x2: Array,
-    dim: SupportsIndex = DEFAULT_DIM,
-    eps: Number = _core.DEFAULT_EPS,
-    *,
-    axis: SupportsIndex | None = None,
+    x1: Array, x2: Array, dim: Dim = DEFAULT_DIM, eps: Number = _core.DEFAULT_EPS, *, axis: Axis = None
 ) -> tuple[ArrayOrScalar[Any], Callable[[Array], tuple[NDArray[Any], NDArray[Any]]]]:
     """Returns cosine_similarity(x1, x2, dim, eps) and its pullback (vector-Jacobian product).
 
