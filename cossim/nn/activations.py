@@ -283,8 +283,6 @@ class LeakyReLU(FunctionLayer):
     array([-0.1,  2. ])
     """
 
-    negative_slope: float
-
     _functions = leaky_relu, leaky_relu_vjp
     _options = ("negative_slope",)
 
@@ -311,8 +309,6 @@ class GELU(FunctionLayer):
     >>> cossim.nn.GELU()(np.array([-1.0, 2.0])).round(4)
     array([-0.1587,  1.9545])
     """
-
-    approximate: Literal["none", "tanh"]
 
     _functions = gelu, gelu_vjp
     _options = ("approximate",)
@@ -348,7 +344,6 @@ class Dropout(ArrayLayer):
     """
 
     p: float
-    rng: np.random.Generator
 
     def __init__(self, p: Number = 0.5, *, rng: Seed | None = None) -> None:
         self.p = _probability("Dropout", p)

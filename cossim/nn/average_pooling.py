@@ -277,13 +277,6 @@ class AvgPool2d(FunctionLayer):
     (1, 1, 2, 2)
     """
 
-    kernel_size: Pair
-    stride: Pair
-    padding: Pair
-    ceil_mode: bool
-    count_include_pad: bool
-    divisor_override: SupportsIndex | None
-
     _functions = avg_pool2d, avg_pool2d_vjp
     _options = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
@@ -326,8 +319,6 @@ class AdaptiveAvgPool2d(FunctionLayer):
     >>> cossim.nn.AdaptiveAvgPool2d(1)(np.zeros((2, 8, 5, 7))).shape
     (2, 8, 1, 1)
     """
-
-    output_size: _OutputSize
 
     _functions = adaptive_avg_pool2d, adaptive_avg_pool2d_vjp
     _options = ("output_size",)

@@ -57,14 +57,7 @@ class Conv2d(ArrayLayer):
     (2, 10, 24, 24)
     """
 
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
     padding: tuple[int, int] | Literal["same", "valid"]
-    dilation: tuple[int, int]
-    groups: int
-    padding_mode: Literal["zeros", "reflect", "replicate", "circular"]
     weight: NDArray[Any]
     bias: NDArray[Any] | None
 
@@ -213,13 +206,6 @@ class MaxPool2d(FunctionLayer):
     (1, 1, 2, 2)
     """
 
-    kernel_size: Pair
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    return_indices: bool
-    ceil_mode: bool
-
     _functions = functional.max_pool2d, gradients.max_pool2d_vjp
     _options = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
@@ -288,9 +274,6 @@ class Flatten(ArrayLayer):
     (2, 320)
     """
 
-    start_dim: int
-    end_dim: int
-
     _options = ("start_dim", "end_dim")
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
@@ -348,8 +331,6 @@ class Linear(ArrayLayer):
     (2, 100)
     """
 
-    in_features: int
-    out_features: int
     weight: NDArray[Any]
     bias: NDArray[Any] | None
 

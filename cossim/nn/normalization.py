@@ -286,11 +286,6 @@ class BatchNorm2d(ArrayLayer):
     (True, 1)
     """
 
-    num_features: int
-    eps: float
-    momentum: float | None
-    affine: bool
-    track_running_stats: bool
     weight: NDArray[Any] | None
     bias: NDArray[Any] | None
     running_mean: NDArray[Any] | None

@@ -249,11 +249,6 @@ class SGD(_Optimizer):
     array([-0.45,  2.  ])
     """
 
-    lr: float
-    momentum: float
-    dampening: float
-    weight_decay: float
-    nesterov: bool
     _options = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 
     def __init__(
@@ -332,10 +327,7 @@ class Adam(_Optimizer):
     array([0.99, 2.01, 3.  ])
     """
 
-    lr: float
     betas: tuple[float, float]
-    eps: float
-    weight_decay: float
     _options = ("lr", "betas", "eps", "weight_decay")
     _decoupled = False  # whether weight_decay shrinks the parameters apart from the gradient
 

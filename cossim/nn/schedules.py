@@ -29,9 +29,7 @@ class _Schedule:
     """
 
     _options: ClassVar[tuple[str, ...]] = ()
-    optimizer: HasRate
     base_lr: float
-    last_epoch: int
 
     def __init__(self, optimizer: HasRate) -> None:
         if not hasattr(optimizer, "lr"):
@@ -110,9 +108,6 @@ class LinearLR(_Schedule):
     [0.5, 0.75, 1.0, 1.0]
     """
 
-    start_factor: float
-    end_factor: float
-    total_iters: int
     _options = ("start_factor", "end_factor", "total_iters")
 
     def __init__(
@@ -174,8 +169,6 @@ class CosineAnnealingLR(_Schedule):
     [1.0, 0.8536, 0.5, 0.1464, 0.0]
     """
 
-    T_max: int
-    eta_min: float
     _options = ("T_max", "eta_min")
 
     def __init__(self, optimizer: HasRate, T_max: SupportsIndex, eta_min: Number = 0.0) -> None:  # noqa: N803

@@ -71,11 +71,6 @@ class Encoder(ArrayLayer):
     """
 
     module_names = ("conv1", "conv2", "fc")
-    in_channels: int
-    size: tuple[int, int]
-    conv1: Conv2d
-    conv2: Conv2d
-    fc: Linear
 
     def __init__(
         self, in_channels: SupportsIndex = 1, size: Pair = 28, *, dtype: DTypeLike = np.float32, rng: Seed | None = None

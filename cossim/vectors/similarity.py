@@ -62,9 +62,6 @@ class CosineSimilarity:
     np.float64(0.96)
     """
 
-    dim: SupportsIndex
-    eps: Number
-
     def __init__(self, dim: SupportsIndex = DEFAULT_DIM, eps: Number = DEFAULT_EPS) -> None:
         self.dim = dim
         self.eps = eps

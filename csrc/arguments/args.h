@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_ARGS_H
-#define COSSIM_ARGUMENTS_ARGS_H
+#pragma once
 
 #include "arguments/operands.h"
 
@@ -102,5 +101,3 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
 /* Returns the result as a Python object: a scalar if it is 0-d and out is not given, otherwise an
  * array. If ok is 0, returns NULL and keeps the error that is set. Releases everything else. */
 PyObject *result_finish(struct result *result, int ok);
-
-#endif

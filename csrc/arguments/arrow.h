@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_ARROW_H
-#define COSSIM_ARGUMENTS_ARROW_H
+#pragma once
 
 #include "arguments/numpy.h"
 
@@ -21,5 +20,3 @@
  * argument and, if there are nulls, the first row with a null.
  */
 PyArrayObject *array_from_arrow(const char *function, const char *name, PyObject *object);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_ARROW_CHUNK_H
-#define COSSIM_ARGUMENTS_ARROW_CHUNK_H
+#pragma once
 
 #include "arguments/arrow_schema.h"
 
@@ -36,5 +35,3 @@ void arrow_ragged(const struct arrow_reader *reader, int64_t row, int64_t size, 
 /* Appends an array to a list. Steals the reference to the array, which may be NULL with an error
  * set. Returns 0, or -1 with an error set. */
 int arrow_append(PyObject *list, PyArrayObject *array);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_ARROW_SCHEMA_H
-#define COSSIM_ARGUMENTS_ARROW_SCHEMA_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -54,5 +53,3 @@ struct arrow_rows {
  * ValueError set. */
 int arrow_rows_of(const char *function, const char *name, const struct arrow_schema *schema,
                   struct arrow_rows *rows);
-
-#endif

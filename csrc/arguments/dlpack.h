@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_DLPACK_H
-#define COSSIM_ARGUMENTS_DLPACK_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -27,5 +26,3 @@ bool requires_grad(PyObject *object);
  * structured type with one uint16 field named bfloat16. New reference, or NULL with an error
  * set. */
 PyArray_Descr *bfloat16_descr(void);
-
-#endif

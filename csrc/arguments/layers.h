@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_LAYERS_H
-#define COSSIM_ARGUMENTS_LAYERS_H
+#pragma once
 
 #include "arguments/operands.h"
 
@@ -95,5 +94,3 @@ struct linear_arguments {
 /* Reads (x, weight, bias). */
 int linear_arguments_open(struct linear_arguments *a, PyObject *const *objects);
 void linear_arguments_close(struct linear_arguments *a);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_MESSAGES_H
-#define COSSIM_ARGUMENTS_MESSAGES_H
+#pragma once
 
 /*
  * The text of every error message that only the C core raises, as formats of PyErr_Format.
@@ -117,5 +116,3 @@
 #define NAMES_OF_OBJECTS "%s(): %zd names for %zd objects"
 #define FP_MODE "leave_fp_mode(): mode must be what enter_fp_mode() returned"
 #define MISFIT "arrays that do not fit together: call a public function, not one of cossim._core"
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_NUMPY_H
-#define COSSIM_ARGUMENTS_NUMPY_H
+#pragma once
 
 /* Includes Python.h and NumPy's headers with the same settings in every file. Only module.c defines
  * COSSIM_IMPORT_ARRAY: it holds NumPy's function table, which the other files use. */
@@ -13,5 +12,3 @@
 #endif
 #include <numpy/arrayobject.h>
 #include <numpy/arrayscalars.h>
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_OPERANDS_H
-#define COSSIM_ARGUMENTS_OPERANDS_H
+#pragma once
 
 #include "arguments/numpy.h"
 
@@ -137,5 +136,3 @@ int check_rows(const char *function, const struct array_argument *x,
  * exception is NULL, an error is already set, and fail() leaves it unchanged. Returns -1. */
 int fail(PyObject *exception, const char *function, const struct array_argument *x,
          const struct array_argument *y, const char *format, ...);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_ARGUMENTS_PROTOCOLS_H
-#define COSSIM_ARGUMENTS_PROTOCOLS_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -61,5 +60,3 @@ void raise_filled(PyObject *exception, const char *template, PyObject *fields);
 
 /* Returns a text of cossim/_errors.py. New reference, or NULL with an error set. */
 PyObject *error_text(const char *name);
-
-#endif

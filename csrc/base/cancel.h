@@ -1,5 +1,4 @@
-#ifndef COSSIM_BASE_CANCEL_H
-#define COSSIM_BASE_CANCEL_H
+#pragma once
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -62,5 +61,3 @@ struct cancel_scope {
 };
 struct cancel_scope cancel_enter(struct cancel_token *token, size_t worker);
 void cancel_leave(struct cancel_scope before);
-
-#endif

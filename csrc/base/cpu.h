@@ -1,5 +1,4 @@
-#ifndef COSSIM_BASE_CPU_H
-#define COSSIM_BASE_CPU_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -25,5 +24,3 @@ bool cpu_has_full_width_avx512(void);
 /* The number of CPUs this process may use, at least 1: the size of its affinity mask, limited by
  * the quotas of its control groups (cgroup v1 and v2). */
 int cpu_count_available(void);
-
-#endif

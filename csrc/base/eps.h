@@ -1,5 +1,4 @@
-#ifndef COSSIM_BASE_EPS_H
-#define COSSIM_BASE_EPS_H
+#pragma once
 
 #include <math.h>
 #include <stdbool.h>
@@ -44,5 +43,3 @@ static inline double eps_unclamped_square(double eps, double relative_error)
 
 /* The relative_error to pass for sums of squares in double. The actual error is far smaller. */
 #define EPS_ERROR_OF_DOUBLES 0x1p-40
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_BASE_FP_MODE_H
-#define COSSIM_BASE_FP_MODE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -118,7 +117,5 @@ static inline void fp_mode_leave(fp_mode caller)
 {
     fesetenv(&caller);
 }
-
-#endif
 
 #endif

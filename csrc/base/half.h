@@ -1,5 +1,4 @@
-#ifndef COSSIM_BASE_HALF_H
-#define COSSIM_BASE_HALF_H
+#pragma once
 
 #include <math.h>
 #include <stdint.h>
@@ -99,5 +98,3 @@ static inline float f32_for_half(double value)
     return fabs(value) < 0x1p-126 && value != 0.0 ? bf16_to_f32(bf16_from_double(value))
                                                   : f32_rounded_to_odd(value);
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_BASE_POOL_H
-#define COSSIM_BASE_POOL_H
+#pragma once
 
 #include <stddef.h>
 
@@ -63,5 +62,3 @@ enum grain_size {
     GRAIN_GEMM = 1 << 20  /* blocked products: about 20 us */
 };
 int thread_count_for(size_t outputs, size_t depth, enum grain_size grain);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_BASE_SCRATCH_H
-#define COSSIM_BASE_SCRATCH_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -134,5 +133,3 @@ static inline void *arena_take(struct arena *arena, size_t n, size_t size)
     const size_t offset = scratch_add(&arena->bytes, n, size);
     return arena->block == NULL ? NULL : arena->block + offset;
 }
-
-#endif

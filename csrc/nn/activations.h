@@ -1,5 +1,4 @@
-#ifndef COSSIM_NN_ACTIVATIONS_H
-#define COSSIM_NN_ACTIVATIONS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,5 +32,3 @@ struct activation_call {
 };
 
 void activation(const struct activation_call *call);
-
-#endif

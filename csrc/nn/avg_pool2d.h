@@ -1,5 +1,4 @@
-#ifndef COSSIM_NN_AVG_POOL2D_H
-#define COSSIM_NN_AVG_POOL2D_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -33,5 +32,3 @@ int avg_pool2d(const struct avg_pool2d *pool, const void *input, void *output);
 /* Spreads gradient (planes, out) over output (planes, in). Returns 0, or -1 when memory runs out.
  */
 int avg_pool2d_gradient(const struct avg_pool2d *pool, const void *gradient, void *output);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_NN_BATCH_NORM_H
-#define COSSIM_NN_BATCH_NORM_H
+#pragma once
 
 #include <stddef.h>
 
@@ -26,5 +25,3 @@ void channel_sums(const struct channels *call, double (*sums)[2]);
 /* output = v * factors[c][0] + y * factors[c][1] + factors[c][2]. If y is NULL, its term is left
  * out. The result is computed in double and rounded once. */
 void channel_affine(const struct channels *call, const double (*factors)[3], void *output);
-
-#endif

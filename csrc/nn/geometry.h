@@ -1,5 +1,4 @@
-#ifndef COSSIM_NN_GEOMETRY_H
-#define COSSIM_NN_GEOMETRY_H
+#pragma once
 
 #include <limits.h>
 #include <stdbool.h>
@@ -69,5 +68,3 @@ static inline size_t pool_window_count(size_t in, size_t kernel, size_t stride, 
                                                 kernel, stride, dilation);
     return count - !last_window_starts_inside(in, count, stride, padding);
 }
-
-#endif

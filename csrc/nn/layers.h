@@ -1,5 +1,4 @@
-#ifndef COSSIM_NN_LAYERS_H
-#define COSSIM_NN_LAYERS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -106,5 +105,3 @@ void relu(enum compute_type compute, size_t n, const void *input, void *output);
 /* output[i] = gradient[i], or 0 where input[i] <= 0. */
 void relu_gradient(enum compute_type compute, size_t n, const void *input, const void *gradient,
                    void *output);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_NN_LOOPS_H
-#define COSSIM_NN_LOOPS_H
+#pragma once
 
 #include "nn/layers.h"
 
@@ -47,5 +46,3 @@ struct layer_loops {
 };
 
 extern const struct layer_loops layer_loops[COMPUTE_TYPES];
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PYTHON_DOCS_H
-#define COSSIM_PYTHON_DOCS_H
+#pragma once
 
 #include "base/eps.h"
 
@@ -203,5 +202,3 @@
     ">>> cossim.pairwise(bits, binary=True)\n" \
     "array([[1.  , 0.75],\n" \
     "       [0.75, 1.  ]])\n"
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PYTHON_LAYER_RESULTS_H
-#define COSSIM_PYTHON_LAYER_RESULTS_H
+#pragma once
 
 #include "arguments/layers.h"
 
@@ -43,5 +42,3 @@ static inline bool are_indices(PyArrayObject *indices, PyArrayObject *gradients,
     }
     return fit;
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PYTHON_METHODS_H
-#define COSSIM_PYTHON_METHODS_H
+#pragma once
 
 #include "arguments/numpy.h"
 
@@ -39,5 +38,3 @@ extern PyMethodDef similarity_methods[];
 
 /* network.c: makes the names of attributes. Returns 0, or -1 with an error set. */
 int network_init(void);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PYTHON_SEARCH_H
-#define COSSIM_PYTHON_SEARCH_H
+#pragma once
 
 #include "arguments/numpy.h"
 
@@ -26,5 +25,3 @@ static inline int value_type(enum compute_type compute)
 {
     return compute == COMPUTE_F64 ? NPY_DOUBLE : NPY_FLOAT;
 }
-
-#endif

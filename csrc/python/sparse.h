@@ -1,5 +1,4 @@
-#ifndef COSSIM_PYTHON_SPARSE_H
-#define COSSIM_PYTHON_SPARSE_H
+#pragma once
 
 #include "arguments/numpy.h"
 
@@ -11,5 +10,3 @@ static inline int is_sparse(PyObject *object)
 {
     return !PyArray_Check(object) && !PyList_CheckExact(object) && is_sparse_object(object);
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PYTHON_WITHOUT_GIL_H
-#define COSSIM_PYTHON_WITHOUT_GIL_H
+#pragma once
 
 #include "arguments/numpy.h"
 
@@ -52,5 +51,3 @@ int progress_open(const char *function, PyObject *progress, PyObject **report, P
 
 /* Closes the display. An error that is set stays set. */
 void progress_close(PyObject *report, PyObject *context);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_COMPONENTS_H
-#define COSSIM_RESULTS_COMPONENTS_H
+#pragma once
 
 #include <pthread.h>
 #include <stdint.h>
@@ -20,5 +19,3 @@ int components_init(struct components *components, enum compute_type compute, do
 void components_free(struct components *components);
 /* Replaces the parent of each row by the row's label: the lowest row of its component. */
 void components_label(size_t rows, int64_t *parents);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_ENTRIES_H
-#define COSSIM_RESULTS_ENTRIES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,5 +68,3 @@ static inline float score_of_float_key(uint64_t key)
 void entries_select(struct entry *entries, size_t n, size_t k);
 /* Sorts n entries, best first, in O(n). spare has room for n entries. */
 void entries_sort(struct entry *entries, struct entry *spare, size_t n);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_FILTER_H
-#define COSSIM_RESULTS_FILTER_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -92,5 +91,3 @@ static inline size_t run_of_numbers(const size_t *numbers, size_t at, size_t mos
     }
     return n;
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_FIRST_MATCH_H
-#define COSSIM_RESULTS_FIRST_MATCH_H
+#pragma once
 
 #include <pthread.h>
 #include <stdint.h>
@@ -15,5 +14,3 @@ struct first_match {
 int first_match_init(struct first_match *first, enum compute_type compute, double threshold,
                      int64_t *matches);
 void first_match_free(struct first_match *first);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_RANGE_H
-#define COSSIM_RESULTS_RANGE_H
+#pragma once
 
 #include <stdint.h>
 #include "base/cancel.h"
@@ -37,5 +36,3 @@ void range_free(struct range_result *range);
  */
 int range_store(struct range_result *range, const struct pair_arrays *to,
                 struct cancel_token *token);
-
-#endif

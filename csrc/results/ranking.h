@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_RANKING_H
-#define COSSIM_RESULTS_RANKING_H
+#pragma once
 
 #include <math.h>
 #include <stdbool.h>
@@ -23,5 +22,3 @@ static inline bool is_better(double score, int64_t index, double other, int64_t 
     }
     return isnan(other);
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_RESULT_HANDLER_H
-#define COSSIM_RESULTS_RESULT_HANDLER_H
+#pragma once
 
 #include "kernels/kernels.h"
 #include "pairwise/gemm.h"
@@ -78,5 +77,3 @@ static inline double threshold_at(const struct result_handler *handler, size_t w
  * out.
  */
 void *constant_thresholds(enum compute_type compute, double threshold);
-
-#endif

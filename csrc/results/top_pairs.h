@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_TOP_PAIRS_H
-#define COSSIM_RESULTS_TOP_PAIRS_H
+#pragma once
 
 #include <pthread.h>
 #include <stdint.h>
@@ -32,5 +31,3 @@ struct top_pairs {
 int top_pairs_init(struct top_pairs *pairs, enum compute_type compute, size_t size, void *values,
                    int64_t *i, int64_t *j);
 void top_pairs_free(struct top_pairs *pairs);
-
-#endif

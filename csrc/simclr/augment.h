@@ -1,5 +1,4 @@
-#ifndef COSSIM_SIMCLR_AUGMENT_H
-#define COSSIM_SIMCLR_AUGMENT_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -43,5 +42,3 @@ struct augment {
 
 /* Returns 0, or -1 when memory runs out. */
 int augment(const struct augment *call);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SIMCLR_COLOUR_H
-#define COSSIM_SIMCLR_COLOUR_H
+#pragma once
 
 #include <stddef.h>
 
@@ -25,5 +24,3 @@ size_t colour_scratch(enum compute_type compute, size_t height, size_t width);
 /* Changes a view (channels, height, width) in place. channels is 1 or 3. */
 void change_colours(enum compute_type compute, const struct colour *colour, size_t channels,
                     size_t height, size_t width, void *view, void *scratch);
-
-#endif

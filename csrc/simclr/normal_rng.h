@@ -1,5 +1,4 @@
-#ifndef COSSIM_SIMCLR_NORMAL_RNG_H
-#define COSSIM_SIMCLR_NORMAL_RNG_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,5 +13,3 @@ enum { NORMAL_RNG_BLOCK = 32 };
 
 /* Writes block `block` of the stream: NORMAL_RNG_BLOCK numbers from NORMAL_RNG_BLOCK * block on. */
 void normal_rng_block(uint64_t key, size_t block, float *numbers);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SIMCLR_NT_XENT_H
-#define COSSIM_SIMCLR_NT_XENT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,5 +48,3 @@ enum { NT_XENT_MATRIX = 16 << 20 };
 /* Returns 0, or -1 when memory runs out. Needs memory for three copies of the rows and, with
  * gradients, for one matrix of at most NT_XENT_MATRIX bytes. */
 int nt_xent(const struct nt_xent *call, double *loss);
-
-#endif

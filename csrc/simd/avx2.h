@@ -1,7 +1,6 @@
 /* The vector abstraction of generic.h in AVX2, FMA and F16C. This header opens the target region
  * that simd/end.h closes. */
-#ifndef COSSIM_SIMD_AVX2_H
-#define COSSIM_SIMD_AVX2_H
+#pragma once
 
 #include <immintrin.h>
 #include <math.h>
@@ -357,5 +356,3 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 
 #include "simd/groups_int16.h"
 #include "simd/x86_transpose.h"
-
-#endif

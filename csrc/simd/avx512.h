@@ -1,7 +1,6 @@
 /* The vector abstraction of generic.h in AVX-512 F, BW, DQ and VL. This header opens the target
  * region that simd/end.h closes. */
-#ifndef COSSIM_SIMD_AVX512_H
-#define COSSIM_SIMD_AVX512_H
+#pragma once
 
 #include <immintrin.h>
 #include <math.h>
@@ -390,5 +389,3 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 #endif
 
 #include "simd/x86_transpose.h"
-
-#endif

@@ -23,8 +23,7 @@
  *   SUM_CHAINS               Even number of independent chains of a row kernel. They hide the
  *                            latency of an addition.
  */
-#ifndef COSSIM_SIMD_GENERIC_H
-#define COSSIM_SIMD_GENERIC_H
+#pragma once
 
 #include <math.h>
 #include <stddef.h>
@@ -529,4 +528,3 @@ static inline vi vi_add_squares(vi sums, vc bytes)
 
 #undef EACH_F
 #undef EACH_D
-#endif

@@ -1,7 +1,6 @@
 /* The vector abstraction of generic.h in AArch64 Advanced SIMD. Every AArch64 processor has it, so
  * no target region is needed. */
-#ifndef COSSIM_SIMD_NEON_H
-#define COSSIM_SIMD_NEON_H
+#pragma once
 
 #include <arm_neon.h>
 #include <math.h>
@@ -294,5 +293,3 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
     vst1q_f64(to, vzip1q_f64(x, y));
     vst1q_f64(to + step, vzip2q_f64(x, y));
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_VECTORS_COMPUTE_TYPE_H
-#define COSSIM_VECTORS_COMPUTE_TYPE_H
+#pragma once
 
 #include <stddef.h>
 
@@ -35,5 +34,3 @@ static inline void compute_store(enum compute_type compute, void *values, size_t
         ((float *)values)[i] = (float)value;
     }
 }
-
-#endif

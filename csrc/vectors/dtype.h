@@ -1,5 +1,4 @@
-#ifndef COSSIM_VECTORS_DTYPE_H
-#define COSSIM_VECTORS_DTYPE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -84,5 +83,3 @@ void operand_load(const struct operand *operand, const char *from, ptrdiff_t str
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n);
 void dtype_store_computed(enum dtype dtype, char *to, ptrdiff_t stride, enum compute_type compute,
                           const void *values, size_t n);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_VECTORS_FORMULA_H
-#define COSSIM_VECTORS_FORMULA_H
+#pragma once
 
 #include <math.h>
 
@@ -61,5 +60,3 @@ static inline double formula_cosine_of(const struct row_sums *sums, double eps)
     return formula_cosine(sums->xy, sums->xx, sums->yy, eps_scaled(eps, sums->x_exponent),
                           eps_scaled(eps, sums->y_exponent));
 }
-
-#endif

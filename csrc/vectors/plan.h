@@ -1,5 +1,4 @@
-#ifndef COSSIM_VECTORS_PLAN_H
-#define COSSIM_VECTORS_PLAN_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -91,5 +90,3 @@ static inline struct offsets axes_offsets(const struct axes *axes, size_t index)
     return step == 0 ? (struct offsets){0, 0, 0}
                      : (struct offsets){step * axis->x, step * axis->y, step * axis->out};
 }
-
-#endif

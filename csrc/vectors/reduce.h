@@ -1,5 +1,4 @@
-#ifndef COSSIM_VECTORS_REDUCE_H
-#define COSSIM_VECTORS_REDUCE_H
+#pragma once
 
 #include "base/cancel.h"
 #include "vectors/dtype.h"
@@ -60,5 +59,3 @@ int reduce(const struct reduction *reduction);
 enum { FEW_ROWS = 64 };
 bool reduce_few_rows(enum op op, double eps, enum dtype dtype, const void *x, const void *y,
                      size_t rows, size_t depth, double *results);
-
-#endif

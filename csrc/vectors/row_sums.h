@@ -1,5 +1,4 @@
-#ifndef COSSIM_VECTORS_ROW_SUMS_H
-#define COSSIM_VECTORS_ROW_SUMS_H
+#pragma once
 
 #include <math.h>
 #include <stdbool.h>
@@ -85,5 +84,3 @@ struct row_sums row_sums_scaled(const struct row_pair *pair);
 
 /* Returns the plain sums if they are safe, else the scaled ones. */
 struct row_sums row_sums_of(const struct row_pair *pair);
-
-#endif
