@@ -146,6 +146,8 @@ def _mistake(function, name, value):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))
     if hasattr(value, "pairs_above"):  # an Index; its module cannot be imported here, because it imports this one
         return TypeError(_errors.AN_INDEX.format(function=function, name=name))
+    if hasattr(value, "tocsr"):  # sparse rows of a file refuse to become an array
+        return TypeError(_errors.SPARSE_REFUSED.format(function=function, name=name))
     if isinstance(value, str):
         return TypeError(_errors.TEXT_ELEMENT.format(function=function, name=name, value=value))
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":

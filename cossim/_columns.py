@@ -100,8 +100,12 @@ def _ragged(function, name, row, vector, first):
 
 
 def from_path(function: str, name: str, path: Any, as_array: AsArray) -> NDArray[Any]:
-    """Returns all rows of a file as an array, mapped where the format allows it."""
+    """Returns all rows of a file as an array, mapped where the format allows it, or its only vector."""
     rows = _hooks.open_path(function, name, path)
+    if isinstance(rows, np.ndarray):
+        return rows
+    if hasattr(rows, "indptr"):
+        raise TypeError(_errors.SPARSE_REFUSED.format(function=function, name=name))
     return rows.memmap if rows.memmap is not None else rows[:]
 
 

@@ -265,6 +265,9 @@ ROWS_BFLOAT16 = (
 )
 ROWS_SHAPE = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: reshape it"
 ONE_VECTOR = "an array of shape {shape}, where rows of vectors, shape (N, D), are needed: save one vector as x[None]"
+ROWS_SPARSE_FORMAT = "sparse rows in the format {format}: save them as CSR, scipy.sparse.save_npz(path, matrix.tocsr())"
+ROWS_SPARSE_DAMAGED = "the arrays of its sparse rows do not fit together: save the matrix again with save_npz"
+ROWS_SPARSE_MIXED = "{path} and {first} are not of one kind, sparse or dense: open them one by one"
 ROWS_FORMAT = (
     "no known format: rename the file to one of the suffixes {suffixes}, pass dtype= and shape= of raw elements, or "
     "open a saved index with Index.load"

@@ -23,10 +23,10 @@ def dask_function(name: str) -> Callable[..., Any]:
 
 
 def sparse_function(name: str) -> Callable[..., Any]:
-    """Returns the function of this name for sparse rows."""
-    from cossim.search import sparse
+    """Returns the function of this name for sparse rows, and for paths of files that may hold them."""
+    from cossim.search import functions, sparse
 
-    return getattr(sparse, name)
+    return sparse.opening_paths(getattr(sparse, name), getattr(functions, name, None) or getattr(_core, name))
 
 
 def open_path(function: str, name: str, path: Path) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._io import MAGIC, errors_as_text, open_regular, read_npy
-from cossim.rows.opening import open_data, open_rows
+from cossim.rows.opening import open_argument, open_data
 from cossim.rows.reader import strings
 
 STDIN = "-"
@@ -25,8 +25,8 @@ def open_input(path, column=None, ids=None, ids_required=True):
 
     def open_with(ids):
         if data is None:
-            return open_rows(path, column, ids=ids)
-        return open_data(STDIN_NAME, _suffix_of(data), data, name=column, ids=ids)
+            return open_argument(path, column, ids)
+        return open_data(STDIN_NAME, _suffix_of(data), data, name=column, ids=ids, may_be_vector=True)
 
     with errors_as_text():
         try:

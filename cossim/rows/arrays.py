@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from cossim.rows.reader import (
     chosen,
     mapped,
 )
+from cossim.rows.sparse_files import open_sparse, sparse_format
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +32,15 @@ if TYPE_CHECKING:
 # ---- .npy ----
 
 
-def _npy_header(stream: Any, given: np.dtype[Any] | None) -> tuple[tuple[int, int], bool, np.dtype[Any]]:
-    """Returns (shape, column_major, dtype). NumPy stores bfloat16 without its name: dtype= gives it back."""
+class _Header(NamedTuple):
+    shape: tuple[int, int]  # (N, D)
+    column_major: bool
+    dtype: np.dtype[Any]
+    is_vector: bool  # the array has the shape (D,); it is one row
+
+
+def _npy_header(stream: Any, given: np.dtype[Any] | None, may_be_vector: bool = False) -> _Header:
+    """Reads the header of a .npy stream. NumPy stores bfloat16 without its name: dtype= gives it back."""
     try:
         shape, column_major, dtype = read_npy_header(stream)
     except ValueError as error:
@@ -41,19 +49,23 @@ def _npy_header(stream: Any, given: np.dtype[Any] | None) -> tuple[tuple[int, in
         dtype = given
     elif given is not None:
         raise RowsError(_errors.ROWS_OWN_DTYPE.format(suffix=".npy"))
+    is_vector = may_be_vector and len(shape) == 1
+    shape = (1, *shape) if is_vector else shape
     check_rows(shape, dtype)
-    return shape, column_major, dtype
+    return _Header(shape, column_major and not is_vector, dtype, is_vector)
 
 
-def _npy_stream(stream: Any, given: np.dtype[Any] | None, most: int) -> Reader:
+def _npy_stream(stream: Any, given: np.dtype[Any] | None, most: int, may_be_vector: bool = False) -> Reader:
     """Reads a .npy stream of at most `most` bytes that cannot be mapped. The reader closes it."""
-    shape, column_major, dtype = _npy_header(stream, given)
+    shape, column_major, dtype, is_vector = _npy_header(stream, given, may_be_vector)
     start = stream.tell()
     expected = start + shape[0] * shape[1] * dtype.itemsize
     if expected > most:
         raise RowsError(_errors.TRUNCATED.format(shape=shape, expected=expected - start, found="fewer"))
     if not column_major:
-        return StreamReader(stream, start, shape, dtype)
+        reader = StreamReader(stream, start, shape, dtype)
+        reader.is_vector = is_vector
+        return reader
     with stream:  # each row of a column-major array is spread over the file
         elements = read_elements(stream, dtype, shape)
     return ArrayReader(elements.reshape(shape, order="F"))
@@ -63,20 +75,28 @@ def open_npy(source: Source) -> Reader:
     source.check(unnamed=True)
     if source.zipped or source.data is not None:
         limit = len(source.data) if source.data is not None else GZIP_RATIO * (os.stat(source.path).st_size + 1)
-        return _npy_stream(source.open(), source.dtype, limit)
+        return _npy_stream(source.open(), source.dtype, limit, source.may_be_vector)
     with open_regular(source.path) as file:
-        shape, column_major, dtype = _npy_header(file, source.dtype)
-        return ArrayReader(mapped(file, dtype, shape, file.tell(), "F" if column_major else "C"))
+        shape, column_major, dtype, is_vector = _npy_header(file, source.dtype, source.may_be_vector)
+        reader = mapped(file, dtype, shape, file.tell(), "F" if column_major else "C")
+        reader.is_vector = is_vector
+        return reader
 
 
 # ---- .npz ----
 
 
 def open_npz(source: Source) -> Reader:
-    """Arrays of numpy.savez are mapped; those of numpy.savez_compressed are unzipped block by block."""
+    """Arrays of numpy.savez are mapped; those of numpy.savez_compressed are unzipped block by block.
+
+    The sparse rows of scipy.sparse.save_npz are read into memory.
+    """
     source.check(plain=True)
     with open_regular(source.path) as file:
         archive = zipfile.ZipFile(file)
+        if source.name is None and (form := sparse_format(archive)) is not None:
+            source.check(own_dtype=True)
+            return open_sparse(archive, form)
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         info = members[chosen(_npz_names(archive, members, source), source.name)]
         if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
@@ -101,7 +121,7 @@ def _npz_names(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], so
 def _map_member(file: Any, archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: Source) -> Reader:
     """Maps a member that is not compressed. Its elements follow a header of 30 bytes, its name and extra fields."""
     with archive.open(info) as stream:
-        shape, column_major, dtype = _npy_header(stream, source.dtype)
+        shape, column_major, dtype, _ = _npy_header(stream, source.dtype)
         start = stream.tell()
     if start + shape[0] * shape[1] * dtype.itemsize != info.file_size:
         sizes = {"expected": shape[0] * shape[1] * dtype.itemsize, "found": info.file_size - start}

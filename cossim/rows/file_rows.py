@@ -67,6 +67,7 @@ class FileRows:
         self.shape = (int(reader.shape[0]), int(reader.shape[1]))
         self.dtype: np.dtype[Any] = reader.dtype
         self.ndim = 2
+        self.is_vector = reader.is_vector
         self.memmap = reader.array if isinstance(reader.array, np.memmap) else None
 
     def __len__(self) -> int:

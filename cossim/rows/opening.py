@@ -15,6 +15,7 @@ from cossim._io import open_regular
 from cossim.rows import arrays, binary, hdf5, tables, words
 from cossim.rows.file_rows import FileRows
 from cossim.rows.reader import Reader, RowsError, ShardsReader, Source, errors_with_path
+from cossim.rows.sparse_files import SparseFileRows, SparseReader, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ def open_rows(
     ============================ ====================================================== =================
     .npy, .npz                   arrays of NumPy; compressed ones are unzipped by       mapped
                                  blocks
+    .npz of sparse rows          scipy.sparse.save_npz, in CSR, CSC or COO              in memory
     .safetensors                 arrays, bfloat16 too                                   mapped
     .fvecs, .bvecs, .ivecs       TEXMEX (FAISS)                                         mapped
     .fbin, .u8bin, .i8bin, .ibin Big-ANN benchmarks                                     mapped
@@ -88,7 +90,8 @@ def open_rows(
     Returns
     -------
     FileRows
-        It has shape, dtype, ids and slices, and close().
+        It has shape, dtype, ids and slices, and close(). That of sparse rows has the arrays of CSR: data, indices and
+        indptr. The functions that take sparse matrices take it.
 
     Raises
     ------
@@ -126,6 +129,11 @@ def open_rows(
     return open_paths(_paths_argument(path_or_paths), given)
 
 
+def open_argument(path: Path, name: str | None = None, ids: str | None = None) -> FileRows:
+    """Opens a path that is an argument of a function or command. A .npy file of one vector is one row."""
+    return open_paths(_paths_argument(path), {"name": name, "ids": ids, "may_be_vector": True})
+
+
 def _paths_argument(path_or_paths: Any) -> list[str]:
     if isinstance(path_or_paths, (str, os.PathLike)):
         return _expanded(os.fsdecode(path_or_paths))
@@ -145,10 +153,21 @@ def open_paths(paths: list[str], given: dict[str, Any]) -> FileRows:
         reader, text = readers[0], paths[0]
     else:
         with errors_with_path(paths[0]):
-            reader = ShardsReader(paths, readers)
+            reader = _shards(paths, readers)
         text = f"{paths[0]} and {len(paths) - 1} more"
     absolute = [os.path.abspath(path) for path in paths]
-    return FileRows(text, reader, (open_paths, (absolute, given)), absolute)
+    kind = SparseFileRows if isinstance(reader, SparseReader) else FileRows
+    return kind(text, reader, (open_paths, (absolute, given)), absolute)
+
+
+def _shards(paths: list[str], readers: list[Reader]) -> Reader:
+    """Returns the reader of several files as one set of rows, all of them dense or all sparse."""
+    for path, reader in zip(paths, readers, strict=True):
+        if isinstance(reader, SparseReader) != isinstance(readers[0], SparseReader):
+            raise RowsError(_errors.ROWS_SPARSE_MIXED.format(path=path, first=paths[0]))
+    rows = ShardsReader(paths, readers)
+    sparse = [reader for reader in readers if isinstance(reader, SparseReader)]
+    return joined(sparse) if sparse else rows
 
 
 def _with_ids(reader: Reader, ids: str | None) -> Reader:

@@ -67,6 +67,7 @@ class Source(NamedTuple):
     shape: tuple[int, ...] | None = None
     offset: int = 0
     data: bytes | None = None  # the contents, where they do not come from a file
+    may_be_vector: bool = False  # a .npy file of one vector is one row
 
     def open(self) -> Any:
         """Opens the contents, unzipped, as a stream that can seek. The reader closes it."""
@@ -156,6 +157,7 @@ class Reader:
     array: Any = None  # all rows, if they are mapped or in memory
     stream: Any = None  # what close() closes
     id_name: str | None = None  # the name of the column of ids
+    is_vector = False  # the only row comes from an array of one dimension
 
     def read(self, first: int, last: int) -> NDArray[Any]:
         """Returns rows [first, last), which are within the shape. Raises an error if the file lacks some of them."""

@@ -141,12 +141,16 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
     return tuple(Rows(arrays[name], given[name], readers.get(name)) if name in given else None for name in sources)
 
 
-def open_path(function: str, name: str, path: Path) -> FileRows:
-    """Opens the rows of a file. Errors name the function and its argument."""
-    from cossim.rows.opening import open_rows  # on first use, because few searches read files
+def open_path(function: str, name: str, path: Path) -> FileRows | NDArray[Any]:
+    """Opens the rows of a file. Returns an array (D,) for a .npy file of one vector.
+
+    Errors name the function and its argument.
+    """
+    from cossim.rows.opening import open_argument  # on first use, because few searches read files
 
     try:
-        return open_rows(path)
+        rows = open_argument(path)
+        return np.asarray(rows[0]) if rows.is_vector else rows
     except FileNotFoundError as error:
         if error.errno is None:  # a folder or pattern without files: the error names it already
             raise

@@ -6,6 +6,7 @@ and a `shape`. SciPy is not imported. Duplicate entries are summed and unsorted 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from cossim.search.blocks import (
     empty_places,
     max_pairs_argument,
     memory_argument,
+    open_path,
     rows_of,
     score_dtype,
     threshold_argument,
@@ -93,6 +95,30 @@ def _sides(function: str, **sources: Any) -> tuple[Any, ...]:
     return tuple(
         None if source is None and name != first else _Side(function, name, source) for name, source in sources.items()
     )
+
+
+_ROWS = {"x", "y", "x1", "x2", "queries", "corpus"}  # arguments that may be paths
+
+
+def opening_paths(function: Callable[..., Any], dense: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that opens its arguments that are paths, and calls `function` if one of them is sparse.
+
+    Otherwise it calls `dense`: only an open file says whether its rows are sparse.
+    """
+    name = function.__name__
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+
+    def opened(argument: str, value: Any) -> Any:
+        is_path = argument in _ROWS and isinstance(value, (str, os.PathLike))
+        return open_path(name, argument, value) if is_path else value
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple(opened(*named) for named in zip(names, args, strict=False)) + args[len(names) :]
+        kwargs = {argument: opened(argument, value) for argument, value in kwargs.items()}
+        is_sparse = any(_core.is_sparse(value) for value in (*args, *kwargs.values()))
+        return (function if is_sparse else dense)(*args, **kwargs)
+
+    return call
 
 
 def _request(function, names, x, y, eps, report=None, found=None):

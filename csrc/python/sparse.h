@@ -2,8 +2,9 @@
 
 #include "arguments/numpy.h"
 
-/* Returns 1 for an object that can be converted to CSR (`tocsr`), and for an object that has the
- * arrays of CSR and cannot be converted to a dense array. Returns 0 for other objects. */
+/* Returns 1 for an object that can be converted to CSR (`tocsr`), for an object that has the arrays
+ * of CSR and cannot be converted to a dense array, and for the path of an .npz file. Returns 0 for
+ * other objects. */
 int is_sparse_object(PyObject *object);
 
 static inline int is_sparse(PyObject *object)

@@ -318,6 +318,7 @@ ROW_FILES = {  # files of every format that NumPy alone reads
     ".txt.gz": gzip.compress(b"1 2 3 4\n5 6 7 8\n"),
     ".bin": b"3 4\n" + b"".join(b"king " + row.tobytes() + b"\n" for row in ROWS),
 }
+SPARSE = {"data": np.ones(3), "indices": [3, 0, 2], "indptr": [0, 1, 1, 3], "shape": [3, 4]}
 ROW_FILES[".safetensors"] = struct.pack("<Q", len(ROW_FILES[".safetensors"])) + ROW_FILES[".safetensors"] + bytes(24)
 
 
@@ -334,7 +335,11 @@ def open_and_read(path):
 
 
 def row_seeds():
-    return [bytes([number]) + data for number, data in enumerate(ROW_FILES.values())]
+    seeds = [bytes([number]) + data for number, data in enumerate(ROW_FILES.values())]
+    archive = bytes([list(ROW_FILES).index(".npz")])
+    coo = {name: SPARSE[name] for name in ("data", "shape")} | {"row": [0, 2, 2], "col": SPARSE["indices"]}
+    seeds += [archive + _npz(SPARSE | {"format": form}) for form in (b"csr", b"csc")]
+    return [*seeds, archive + _npz(coo | {"format": b"coo"})]
 
 
 TARGETS = {

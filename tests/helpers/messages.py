@@ -594,6 +594,16 @@ open_rows("X.npy").__array__(np.float32, copy=False) -> ValueError: X.npy: its r
     dtype: leave copy=False out
 open_rows(["X.npy", "narrow.npy"]) -> ValueError: X.npy: rows of narrow.npy have shape (2, 3) and dtype float64,
     those of X.npy (6, 4) and float64: choose files of one kind
+open_rows("flat.npy") -> ValueError: flat.npy: an array of shape (5,), where rows of vectors, shape (N, D), are needed:
+    save one vector as x[None]
+open_rows("bsr.npz") -> ValueError: bsr.npz: sparse rows in the format bsr: save them as CSR,
+    scipy.sparse.save_npz(path, matrix.tocsr())
+open_rows("short_indptr.npz") -> ValueError: short_indptr.npz: the arrays of its sparse rows do not fit together: save
+    the matrix again with save_npz
+open_rows(["X.npz", "sparse.npz"]) -> ValueError: X.npz: sparse.npz and X.npz are not of one kind, sparse or dense:
+    open them one by one
+cossim.Index("sparse.npz") -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray()
+    if it fits into memory
 open_rows("two.npz") -> ValueError: two.npz: it has 2 arrays or columns of vectors, so a name is needed, one of:
     'a', 'b'
 # ---- the command line ----
@@ -631,8 +641,6 @@ cossim topk X.npy --binary -k 1 -o hits.npz -> 1: cossim: X.npy: packed bits mus
     of numbers with numpy.packbits(rows > 0, axis=1)
 cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28), where rows of vectors,
     shape (N, D), are needed: reshape it
-cossim topk X.npy flat.npy -k 1 -o hits.npz -> 1: cossim: flat.npy: an array of shape (5,), where rows of vectors, shape
-    (N, D), are needed: save one vector as x[None]
 cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
     header, found 63: copy the file again
 cossim topk X.npy version.npy -k 1 -o hits.npz -> 1: cossim: version.npy: a .npy file of an unknown version, or a

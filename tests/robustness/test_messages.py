@@ -108,6 +108,9 @@ def make_files():
     Path("rows.txt").write_text("1 x")
     np.savez("X.npz", X)
     np.savez("two.npz", a=X, b=X, c=np.ones(3))
+    sparse = {"shape": [2, 4], "data": np.ones(2), "indices": [0, 1], "indptr": [0, 1, 2], "format": b"csr"}
+    for name, change in {"sparse": {}, "bsr": {"format": b"bsr"}, "short_indptr": {"indptr": [0, 1]}}.items():
+        np.savez(f"{name}.npz", **sparse | change)
     np.savez("complex.npz", weight=np.ones((2, 4), complex))
     nn.save_weights("weights.npz", {"weight": np.ones(3)})
     text = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
