@@ -290,16 +290,17 @@ static bool round_to_odd(float *out, const double *in, size_t n)
      xent_weigh_##type, xent_weigh_logs_##type, xent_project_##type}
 
 #define TILE_KERNELS(type, lanes) \
-    { \
-        TILE_ROWS, \
-        TILE_VECTORS * lanes, \
-        tile_##type, \
-        tile_sum_##type, \
-        transpose_rows_##type, \
-        cosine_##type, \
-        select_at_least_##type, \
-        maxima_##type, \
-        XENT_KERNELS(type)}
+    {TILE_ROWS, \
+     TILE_VECTORS * lanes, \
+     tile_##type, \
+     tile_sum_##type, \
+     transpose_rows_##type, \
+     cosine_##type, \
+     select_at_least_##type, \
+     keep_at_least_##type, \
+     count_at_least_##type, \
+     maxima_##type, \
+     XENT_KERNELS(type)}
 
 const struct tile_kernels PASTE(tile_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = TILE_KERNELS(f32, VF_LANES),

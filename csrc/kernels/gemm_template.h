@@ -332,6 +332,50 @@ static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t
     return count;
 }
 
+/* keep_kernel of kernels.h. */
+static size_t NAME(keep_at_least)(void *to_void, int64_t *to_numbers, const void *scores_void,
+                                  const int64_t *numbers, size_t n, double least)
+{
+    TILE_TYPE *to = to_void;
+    const TILE_TYPE *scores = scores_void;
+    const TILE_VECTOR threshold = TILE_OP(set1)((TILE_TYPE)least);
+    const unsigned all = (1u << TILE_LANES) - 1;
+    size_t count = 0, i = 0;
+    for (; i + TILE_LANES <= n; i += TILE_LANES) {
+        const unsigned lanes = ~TILE_OP(below)(TILE_OP(load)(scores + i), threshold) & all;
+        count += TILE_OP(compress)(to + count, to_numbers + count, scores + i, numbers + i, lanes);
+    }
+    if (i < n) {
+        const unsigned rest = (1u << (n - i)) - 1;
+        const unsigned lanes = ~TILE_OP(below)(TILE_OP(load)(scores + i), threshold) & rest;
+        count += TILE_OP(compress)(to + count, to_numbers + count, scores + i, numbers + i, lanes);
+    }
+    return count;
+}
+
+/* count_kernel of kernels.h. */
+static size_t NAME(count_at_least)(const void *scores_void, size_t n, double least)
+{
+    const TILE_TYPE *scores = scores_void;
+    const TILE_VECTOR threshold = TILE_OP(set1)((TILE_TYPE)least);
+    size_t below = 0, i = 0;
+    for (; i + 4 * TILE_LANES <= n; i += 4 * TILE_LANES) {
+        uint64_t lanes = 0; /* of four vectors */
+        _Pragma("GCC unroll 4") for (unsigned v = 0; v < 4; v++)
+        {
+            const TILE_VECTOR score = TILE_OP(load)(scores + i + v * TILE_LANES);
+            lanes |= (uint64_t)TILE_OP(below)(score, threshold) << v * TILE_LANES;
+        }
+        below += (size_t)__builtin_popcountll(lanes);
+    }
+    for (; i < n; i += TILE_LANES) {
+        const unsigned rest = n - i < TILE_LANES ? (1u << (n - i)) - 1 : (1u << TILE_LANES) - 1;
+        const unsigned lanes = TILE_OP(below)(TILE_OP(load)(scores + i), threshold) & rest;
+        below += (size_t)__builtin_popcount(lanes);
+    }
+    return n - below;
+}
+
 /* maxima_kernel of kernels.h. */
 static void NAME(maxima)(void *maxima_void, const void *scores_void, size_t step, size_t rows,
                          size_t columns)

@@ -207,6 +207,18 @@ typedef size_t select_kernel(const void *scores, size_t step, size_t rows, size_
 enum { SELECT_PADDING = 16 };
 
 /*
+ * Copies the scores that are not below `least`, NaN included, and their numbers, in order. Returns
+ * how many these are. The targets have room for n + SELECT_PADDING elements. They may be the
+ * sources. Scores and numbers are read up to the next multiple of SELECT_PADDING.
+ */
+typedef size_t keep_kernel(void *to, int64_t *to_numbers, const void *scores,
+                           const int64_t *numbers, size_t n, double least);
+
+/* Returns how many of n scores are not below `least`, NaN included. Scores are read up to the next
+ * multiple of SELECT_PADDING. */
+typedef size_t count_kernel(const void *scores, size_t n, double least);
+
+/*
  * Raises maxima[c] to the largest score of column c. scores is (rows, columns). A maximum is NaN if
  * it or a score of its column is NaN. Scores and maxima are read, and maxima written, up to the
  * next multiple of SELECT_PADDING columns.
@@ -598,6 +610,8 @@ struct tile_kernels {
     transpose_kernel *transpose;
     cosine_kernel *cosine;
     select_kernel *select_at_least;
+    keep_kernel *keep_at_least;
+    count_kernel *count_at_least;
     maxima_kernel *maxima;
     struct xent_kernels xent;
 };

@@ -18,7 +18,7 @@ enum {
      */
     MAX_SORTED = 64,
     /* Queries are searched in blocks, whose collected candidates take about this much memory. */
-    COLLECTED_BYTES = 16 << 20,
+    COLLECTED_BYTES = 32 << 20,
     /* The first WARM_ROWS + WARM_TIMES_K * k corpus rows are scored without the prefilter. After
      * them, at most one row in thirty reaches the threshold of a query, so the prefilter saves
      * time. */
@@ -28,14 +28,6 @@ enum {
      * each query, or for each of MANY_QUERIES queries if there are more. */
     MIN_ROWS_PER_RESULT = 8,
     MANY_QUERIES = 16
-};
-
-/* The candidates of a query. */
-struct collected {
-    size_t count;
-    /* the k-th best candidate selected so far: later candidates must be better */
-    struct entry last;
-    struct entry *entries;
 };
 
 /* True if candidates are collected. They belong to one block of queries, so a pair of two queries
@@ -201,125 +193,95 @@ static void add_sorted(struct result_handler *handler, size_t worker, size_t que
 
 /* ---- collected candidates ---- */
 
-static inline struct entry entry_of_float(float score, uint64_t index)
+static struct candidates *candidates_of(const struct topk *t, size_t query)
 {
-    uint32_t bits;
-    memcpy(&bits, &score, sizeof bits);
-    return (struct entry){key_of_float(score), 2 * index + (bits == (uint32_t)1 << 31)};
-}
-
-static inline struct entry entry_of_double(double score, uint64_t index)
-{
-    uint64_t bits;
-    memcpy(&bits, &score, sizeof bits);
-    return (struct entry){key_of_double(score), 2 * index + (bits == (uint64_t)1 << 63)};
-}
-
-static struct entry entry_of(const struct topk *t, double score, uint64_t index)
-{
-    return t->result_handler.compute == COMPUTE_F64 ? entry_of_double(score, index)
-                                                    : entry_of_float((float)score, index);
-}
-
-static double score_of(const struct topk *t, struct entry entry)
-{
-    const double score = t->result_handler.compute == COMPUTE_F64
-                             ? score_of_double_key(entry.key)
-                             : (double)score_of_float_key(entry.key);
-    return entry.index % 2 == 1 ? -score : score;
+    return t->candidates + query - t->first;
 }
 
 /* Makes room for n candidates: if there is none, drops all but the k best. */
-static inline void make_room(const struct topk *t, struct collected *c, size_t n)
+static void make_room(const struct topk *t, struct candidates *c, size_t n)
 {
     if (c->count + n > t->capacity) {
-        entries_select(c->entries, c->count, t->k);
-        c->count = t->k;
-        c->last = c->entries[t->k - 1];
+        candidates_select(c, t->result_handler.compute, t->k);
     }
-}
-
-static void raise_to_last(struct topk *t, size_t worker, size_t query, const struct collected *c,
-                          size_t candidate)
-{
-    raise_threshold(t, worker, query, score_of(t, c->last), (int64_t)(c->last.index / 2),
-                    candidate);
 }
 
 static void add_collected(struct result_handler *handler, size_t worker, size_t query,
                           size_t candidate, double score)
 {
     struct topk *t = (struct topk *)handler;
-    struct collected *c = t->collected + query - t->first;
+    struct candidates *c = candidates_of(t, query);
     pthread_mutex_t *lock = lock_query(t, query);
-    const struct entry entry = entry_of(t, score, candidate);
-    if (entry_is_better(entry, c->last)) {
+    if (!c->has_last || is_better(score, (int64_t)candidate, c->last_score, c->last_number)) {
         make_room(t, c, 1);
-        c->entries[c->count++] = entry;
+        compute_store(handler->compute, c->scores, c->count, score);
+        c->numbers[c->count++] = (int64_t)candidate;
     }
-    if (c->last.key != UINT64_MAX) {
-        raise_to_last(t, worker, query, c, candidate);
+    if (c->has_last) {
+        raise_threshold(t, worker, query, c->last_score, c->last_number, candidate);
     }
     unlock_query(lock);
 }
 
-/*
- * Adds the scores of one query in a tile, except those below the threshold. The loops have no
- * branches.
- */
-static void add_column(struct collected *c, const struct score_tile *tile, size_t column,
-                       enum compute_type compute, double threshold)
+/* Drops a number from the candidates after the first `from`. */
+static void drop_number(struct candidates *c, enum compute_type compute, size_t from,
+                        int64_t number)
 {
-    const size_t first = tile->candidate, own = tile->query + column - first,
-                 last = tile->numbers == NULL ? tile->rows - 1
-                                              : tile->numbers[tile->rows - 1] - tile->numbers[0];
-    struct entry *to = c->entries + c->count;
-    if (compute == COMPUTE_F64) {
-        const double *scores = (const double *)tile->scores + column;
-        for (size_t r = 0; r < tile->rows; r++) {
-            const double score = scores[r * tile->step];
-            *to = entry_of_double(score, first + r);
-            to += !(score < threshold);
-        }
-    } else {
-        const float *scores = (const float *)tile->scores + column, narrow = (float)threshold;
-        for (size_t r = 0; r < tile->rows; r++) {
-            const float score = scores[r * tile->step];
-            *to = entry_of_float(score, first + r);
-            to += !(score < narrow);
-        }
+    size_t kept = from;
+    for (size_t i = from; i < c->count; i++) {
+        compute_store(compute, c->scores, kept, compute_load(compute, c->scores, i));
+        c->numbers[kept] = c->numbers[i];
+        kept += c->numbers[i] != number;
     }
-    size_t count = (size_t)(to - c->entries);
-    if (tile->numbers != NULL) { /* turns r into numbers[r] in each entry */
-        for (size_t n = c->count; n < count; n++) {
-            const size_t r = (size_t)(c->entries[n].index / 2) - first;
-            c->entries[n].index += 2 * (tile->first_candidate + tile->numbers[r] - first - r);
-        }
-    }
-    /* `own` has wrapped if tile->query + column is below first */
-    if (tile->without_self && own <= last) {
-        size_t kept = c->count;
-        for (size_t n = kept; n < count; n++) {
-            c->entries[kept] = c->entries[n];
-            kept += c->entries[n].index / 2 != tile->query + column;
-        }
-        count = kept;
-    }
-    c->count = count;
+    c->count = kept;
 }
 
+/* Prefetches for writing the memory of the next few candidates. */
+static void prefetch_room(const struct candidates *c, size_t size)
+{
+    enum { CACHE_LINE = 64, NUMBERS = CACHE_LINE / sizeof *c->numbers };
+    __builtin_prefetch((const char *)c->scores + c->count * size + CACHE_LINE, 1);
+    __builtin_prefetch(c->numbers + c->count + NUMBERS, 1);
+    __builtin_prefetch(c->numbers + c->count + 2 * NUMBERS, 1);
+}
+
+/* Adds the scores of a tile, except those below the thresholds. */
 static void add_tile(struct result_handler *handler, size_t worker, const struct score_tile *tile)
 {
     struct topk *t = (struct topk *)handler;
+    const enum compute_type compute = handler->compute;
+    const size_t size = compute_size(compute);
+    const struct tile_kernels *kernels = &kernels_current()->tiles[compute];
+    /* (columns, GEMM_MAX_ROWS): the scores of each query side by side */
+    _Alignas(64) double columns[GEMM_MAX_COLUMNS * GEMM_MAX_ROWS];
+    int64_t numbers[GEMM_MAX_ROWS]; /* of the candidates */
+    const void *rows[GEMM_MAX_ROWS];
+    for (size_t r = 0; r < tile->rows; r++) {
+        rows[r] = (const char *)tile->scores + r * tile->step * size;
+        numbers[r] = (int64_t)(tile->numbers == NULL ? tile->candidate + r
+                                                     : tile->first_candidate + tile->numbers[r]);
+    }
+    for (size_t column = 0; column < tile->columns; column++) {
+        prefetch_room(candidates_of(t, tile->query + column), size);
+    }
+    kernels->transpose(columns, GEMM_MAX_ROWS, rows, tile->rows, tile->columns);
     for (size_t column = 0; column < tile->columns; column++) {
         const size_t query = tile->query + column;
-        struct collected *c = t->collected + query - t->first;
+        struct candidates *c = candidates_of(t, query);
         pthread_mutex_t *lock = lock_query(t, query);
         make_room(t, c, tile->rows);
-        if (c->last.key != UINT64_MAX) {
-            raise_to_last(t, worker, query, c, tile->candidate);
+        if (c->has_last) {
+            raise_threshold(t, worker, query, c->last_score, c->last_number, tile->candidate);
         }
-        add_column(c, tile, column, handler->compute, threshold_at(handler, worker, query));
+        const size_t first = c->count;
+        c->count +=
+            kernels->keep_at_least((char *)c->scores + first * size, c->numbers + first,
+                                   (const char *)columns + column * GEMM_MAX_ROWS * size, numbers,
+                                   tile->rows, threshold_at(handler, worker, query));
+        if (tile->without_self && numbers[0] <= (int64_t)query &&
+            (int64_t)query <= numbers[tile->rows - 1]) {
+            drop_number(c, compute, first, (int64_t)query);
+        }
         unlock_query(lock);
     }
 }
@@ -327,17 +289,20 @@ static void add_tile(struct result_handler *handler, size_t worker, const struct
 /* Loads the result of an earlier search as the first candidates of a query. */
 static void load_query(const struct topk *t, size_t query)
 {
-    struct collected *c = t->collected + query - t->first;
-    const int64_t *indices = t->indices + query * t->k;
-    *c = (struct collected){
-        0, {UINT64_MAX, UINT64_MAX}, t->entries + (query - t->first) * t->capacity};
-    for (; c->count < t->k && indices[c->count] >= 0; c->count++) {
-        c->entries[c->count] =
-            entry_of(t, compute_load(t->result_handler.compute, t->values, query * t->k + c->count),
-                     (uint64_t)indices[c->count]);
+    struct candidates *c = candidates_of(t, query);
+    const enum compute_type compute = t->result_handler.compute;
+    const size_t at = query * t->k, slot = query - t->first, room = t->capacity + SELECT_PADDING;
+    *c = (struct candidates){.scores = (char *)t->scores + slot * room * compute_size(compute),
+                             .numbers = t->numbers + slot * room};
+    for (; c->count < t->k && t->indices[at + c->count] >= 0; c->count++) {
+        compute_store(compute, c->scores, c->count,
+                      compute_load(compute, t->values, at + c->count));
+        c->numbers[c->count] = t->indices[at + c->count];
     }
     if (c->count == t->k) {
-        c->last = c->entries[t->k - 1];
+        c->has_last = true;
+        c->last_score = compute_load(compute, t->values, at + t->k - 1);
+        c->last_number = t->indices[at + t->k - 1];
     }
 }
 
@@ -345,34 +310,21 @@ static void load_query(const struct topk *t, size_t query)
 static void store_query(void *context, size_t task, size_t worker)
 {
     const struct topk *t = context;
-    struct collected *c = t->collected + task;
+    const enum compute_type compute = t->result_handler.compute;
+    const size_t at = (t->first + task) * t->k;
+    struct candidates *c = t->candidates + task;
     (void)worker;
     if (c->count > t->k) {
-        entries_select(c->entries, c->count, t->k);
-        c->count = t->k;
+        candidates_select(c, compute, t->k);
     }
-    entries_sort(c->entries, c->entries + c->count, c->count);
-    for (size_t n = 0; n < c->count; n++) {
-        const size_t at = (t->first + task) * t->k + n;
-        compute_store(t->result_handler.compute, t->values, at, score_of(t, c->entries[n]));
-        t->indices[at] = (int64_t)(c->entries[n].index / 2);
-    }
+    candidates_store(c, compute, (char *)t->values + at * compute_size(compute), t->indices + at);
 }
 
 /* Runs the search for a block of queries and collects their candidates. */
 static int search_collecting(struct topk *t, const struct search *s)
 {
-    struct arena arena = {.block = NULL};
     const size_t queries = s->query_rows.size;
     t->first = s->first_query;
-    while (arena_pass(&arena)) {
-        t->collected = arena_take(&arena, queries, sizeof *t->collected);
-        t->entries =
-            arena_take(&arena, size_product_or_max(queries, t->capacity), sizeof *t->entries);
-    }
-    if (arena.block == NULL) {
-        return -1;
-    }
     for (size_t i = 0; i < queries; i++) {
         load_query(t, t->first + i);
     }
@@ -380,15 +332,15 @@ static int search_collecting(struct topk *t, const struct search *s)
     if (status == 0) {
         pool_run(queries, thread_count_for(queries, t->k, GRAIN_SUMS), store_query, t, s->token);
     }
-    scratch_free(arena.block);
     return status;
 }
 
 /* Returns the number of queries of a block. */
 static size_t queries_of_block(const struct topk *t, const struct search *s)
 {
-    const size_t queries = s->query_rows.size, step = GEMM_MAX_COLUMNS,
-                 most = COLLECTED_BYTES / sizeof(struct entry) / t->capacity,
+    const size_t candidate = compute_size(t->result_handler.compute) + sizeof *t->numbers,
+                 queries = s->query_rows.size, step = GEMM_MAX_COLUMNS,
+                 most = COLLECTED_BYTES / candidate / t->capacity,
                  whole = most < step ? larger(most, 1) : most / step * step,
                  even = size_parts(queries, size_parts(queries, whole));
     return smaller(whole, size_parts(even, step) * step);
@@ -397,17 +349,35 @@ static size_t queries_of_block(const struct topk *t, const struct search *s)
 /* Searches the corpus for each block of queries. */
 static int search_blocks(struct topk *t, const struct search *search)
 {
-    const size_t queries = search->query_rows.size;
+    if (search->query_rows.size == 0) {
+        return 0;
+    }
+    if (t->k > CANDIDATES_MAX) {
+        return -1;
+    }
+    struct arena arena = {.block = NULL};
+    const size_t queries = search->query_rows.size,
+                 most = smaller(queries_of_block(t, search), queries),
+                 room = size_product_or_max(most, size_sum_or_max(t->capacity, SELECT_PADDING));
+    while (arena_pass(&arena)) {
+        t->candidates = arena_take(&arena, most, sizeof *t->candidates);
+        t->scores = arena_take(&arena, room, compute_size(t->result_handler.compute));
+        t->numbers = arena_take(&arena, room, sizeof *t->numbers);
+    }
+    if (arena.block == NULL) {
+        return -1;
+    }
     int status = 0;
     for (size_t at = 0, n; at < queries && status == 0 && !cancel_requested(search->token);
          at += n) {
         struct search s = *search;
-        n = smaller(queries_of_block(t, search), queries - at);
+        n = smaller(most, queries - at);
         s.queries.data += (ptrdiff_t)at * s.query_rows.y;
         s.query_rows.size = n;
         s.first_query += at;
         status = search_collecting(t, &s);
     }
+    scratch_free(arena.block);
     return status;
 }
 

@@ -3,10 +3,8 @@
 
 #include <pthread.h>
 #include <stdint.h>
-#include "results/entries.h"
+#include "results/candidates.h"
 #include "search/search_call.h"
-
-struct collected;
 
 /* Keeps the k best candidates of each query in values and indices, both (queries, k), sorted. */
 struct topk {
@@ -24,8 +22,9 @@ struct topk {
 
     /* For large k: the candidates of a block of queries, which begins with `first`. */
     size_t first, capacity;
-    struct entry *entries;       /* [queries][capacity] */
-    struct collected *collected; /* [queries] */
+    struct candidates *candidates; /* [queries] */
+    void *scores;                  /* [queries][capacity + SELECT_PADDING], of the compute type */
+    int64_t *numbers;              /* [queries][capacity + SELECT_PADDING] */
 };
 
 /*

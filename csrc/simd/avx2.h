@@ -256,6 +256,7 @@ static inline unsigned vd_below(vd a, vd b)
 {
     return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ));
 }
+#include "simd/compress.h"
 
 static inline vd vd_load_f32(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 static inline vd vd_load_f16(const uint16_t *p)

@@ -279,6 +279,27 @@ static inline vd vd_round(vd a)
 static inline vd vd_scale(vd a, vd n) { return _mm512_scalef_pd(a, n); }
 static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
 static inline unsigned vd_below(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
+static inline size_t vf_compress(float *to, int64_t *to_numbers, const float *from,
+                                 const int64_t *numbers, unsigned lanes)
+{
+    const __m512 scores = _mm512_maskz_compress_ps((__mmask16)lanes, _mm512_loadu_ps(from));
+    const __m512i low = _mm512_maskz_compress_epi64((__mmask8)lanes, _mm512_loadu_si512(numbers));
+    const __m512i high =
+        _mm512_maskz_compress_epi64((__mmask8)(lanes >> 8), _mm512_loadu_si512(numbers + 8));
+    _mm512_storeu_ps(to, scores);
+    _mm512_storeu_si512(to_numbers, low);
+    _mm512_storeu_si512(to_numbers + __builtin_popcount(lanes & 0xff), high);
+    return (size_t)__builtin_popcount(lanes);
+}
+static inline size_t vd_compress(double *to, int64_t *to_numbers, const double *from,
+                                 const int64_t *numbers, unsigned lanes)
+{
+    const __m512d scores = _mm512_maskz_compress_pd((__mmask8)lanes, _mm512_loadu_pd(from));
+    const __m512i kept = _mm512_maskz_compress_epi64((__mmask8)lanes, _mm512_loadu_si512(numbers));
+    _mm512_storeu_pd(to, scores);
+    _mm512_storeu_si512(to_numbers, kept);
+    return (size_t)__builtin_popcount(lanes);
+}
 
 static inline vd vd_load_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 static inline vd vd_load_f16(const uint16_t *p)

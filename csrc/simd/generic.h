@@ -375,6 +375,13 @@ static inline unsigned vd_below(vd a, vd b)
     return lanes;
 }
 
+/*
+ * *_compress(to, to_numbers, from, numbers, lanes) copies the elements of `from` and of `numbers`
+ * whose bits are set in `lanes`, in order. It returns how many these are. It reads a whole vector,
+ * and writes at most a whole vector. The targets may be the sources, or begin before them.
+ */
+#include "simd/compress.h"
+
 /* Loads VD_LANES elements of a narrower type and widens them to double, exactly. */
 static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
 static inline vd vd_load_f16(const uint16_t *p) { EACH_D((double)f16_to_f32(p[i])); }

@@ -192,6 +192,7 @@ static inline unsigned vd_below(vd a, vd b)
     const uint64x2_t bits = {1, 2};
     return (unsigned)vaddvq_u64(vandq_u64(vcltq_f64(a, b), bits));
 }
+#include "simd/compress.h"
 
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 

@@ -94,6 +94,44 @@ static void check_select_at_least(const struct tile_kernels *k, const char *name
     }
 }
 
+/* keep_at_least and count_at_least, into other arrays and in place. */
+static void check_keep(const struct tile_kernels *k, const char *name, bool f64, size_t n)
+{
+    enum { MAX = 300 };
+    double wide[MAX + SELECT_PADDING], wide_kept[MAX + SELECT_PADDING];
+    float narrow[MAX + SELECT_PADDING], narrow_kept[MAX + SELECT_PADDING];
+    int64_t numbers[MAX + SELECT_PADDING], numbers_kept[MAX + SELECT_PADDING];
+    const void *scores = f64 ? (void *)wide : narrow;
+    void *kept = f64 ? (void *)wide_kept : narrow_kept;
+    const struct tile_kernels *kernels = &k[f64 ? COMPUTE_F64 : COMPUTE_F32];
+    for (size_t i = 0; i < MAX + SELECT_PADDING; i++) {
+        narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
+        numbers[i] = (int64_t)i << 31;
+    }
+    for (int level = -1; level < 3; level++) {
+        const double least = level < 0 ? -INFINITY : level == 2 ? INFINITY : wide[level];
+        for (int in_place = 0; in_place < 2; in_place++) {
+            memcpy(wide_kept, wide, sizeof wide);
+            memcpy(narrow_kept, narrow, sizeof narrow);
+            memcpy(numbers_kept, numbers, sizeof numbers);
+            const size_t count =
+                kernels->keep_at_least(kept, numbers_kept, in_place ? kept : scores,
+                                       in_place ? numbers_kept : numbers, n, least);
+            size_t expected = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (wide[i] < least) continue;
+                const double got = f64 ? wide_kept[expected] : (double)narrow_kept[expected];
+                CHECK((got == wide[i] || (isnan(got) && isnan(wide[i]))) &&
+                          numbers_kept[expected] == numbers[i],
+                      "%s keep_at_least f64=%d %zu of %zu", name, f64, i, n);
+                expected++;
+            }
+            CHECK(count == expected && kernels->count_at_least(scores, n, least) == expected,
+                  "%s keep_at_least f64=%d %zu: %zu, %zu", name, f64, n, count, expected);
+        }
+    }
+}
+
 static void check_maxima(const struct tile_kernels *k, const char *name, bool f64, size_t rows,
                          size_t columns)
 {
@@ -477,6 +515,8 @@ int main(void)
                 check_select_at_least(k->tiles, k->name, true, rows, columns);
                 check_maxima(k->tiles, k->name, false, rows, columns);
                 check_maxima(k->tiles, k->name, true, rows, columns);
+                check_keep(k->tiles, k->name, false, rows * columns % 300);
+                check_keep(k->tiles, k->name, true, rows * columns % 300);
             }
         }
         static const float odd[][3] = {{NAN, 1, 2}, {1, INFINITY, 0}, {0, 0, 0},
