@@ -299,7 +299,14 @@ def quantize_heads(
 ) -> None: ...
 def topk(request: Request, values: NDArray[Any], indices: NDArray[np.int64], /) -> None: ...
 def top_pairs(
-    request: Request, values: NDArray[Any], i: NDArray[np.int64], j: NDArray[np.int64], /, *, swapped: bool
+    request: Request,
+    values: NDArray[Any],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    /,
+    *,
+    least: float,
+    swapped: bool,
 ) -> None: ...
 def maxsim(
     query: Array,

@@ -5,6 +5,7 @@ An array in memory is one block. Rows in a file are read block by block, within 
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from itertools import chain, pairwise
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 # Default bound of the working set for arrays in files, in bytes.
 DEFAULT_MEMORY = 256 << 20
 MIN_ROWS = 256  # minimum rows per block, even if they exceed the bound
+
+# top_pairs of at least this many pairs gets a threshold from the pairs of every eighth row: it is so low that by chance
+# the best pairs of all rows fall short of it only where their number deviates by four standard deviations.
+MIN_SAMPLED_PAIRS = 1 << 23
+SAMPLED, SAMPLE_DEVIATIONS = 8, 4
 
 
 # ---- rows ----
@@ -428,13 +434,38 @@ class BlockwiseSearch:
     def top_pairs(self, m):
         pairs = len(self.x) * (len(self.x) - 1) // 2 if self.within else len(self.x) * len(self.y)
         m = min(m, pairs)
+        least = self._likely_least(m, pairs)
+        self._use_heads(least)
+        found = self._top_pairs(m, least)
+        if len(found.values) < m and least > -1:  # the sample was not like the whole
+            self.report = None  # all pairs have been reported
+            found = self._top_pairs(m, -1.0)
+        return found
+
+    def _top_pairs(self, m, least):
+        """Returns the m best pairs, without pairs below `least`."""
         values, i = empty_places(self.function, (m,), self._score_dtype())
         j = i.copy()
         for request in self._requests() if m else ():
             request, swapped = self._longer_as_corpus(request)
-            _core.top_pairs(request, values, i, j, swapped=swapped)
+            _core.top_pairs(request, values, i, j, least=least, swapped=swapped)
         found = i >= 0
         return Pairs(i[found], j[found], values[found]).sorted()
+
+    def _likely_least(self, m, pairs):
+        """Returns a score that at least m of the pairs probably reach: that of a pair of a sample of rows; or -1."""
+        if pairs < MIN_SAMPLED_PAIRS or not (self.x.in_memory and self.y.in_memory):
+            return -1.0
+        x, y = self.x.array[::SAMPLED], self.y.array[::SAMPLED]
+        expected = m / SAMPLED**2
+        rank = int(expected + SAMPLE_DEVIATIONS * math.sqrt(expected)) + SAMPLE_DEVIATIONS
+        if rank > (len(x) * (len(x) - 1) // 2 if self.within else len(x) * len(y)):
+            return -1.0
+        sample = BlockwiseSearch(
+            Rows(x, None), None if self.within else Rows(y, None), Options(self.function, self.eps)
+        )
+        found = sample._top_pairs(rank, -1.0)
+        return float(found.values[-1]) if len(found.values) == rank else -1.0
 
     def duplicate_groups(self, threshold):
         labels = np.arange(len(self.x), dtype=np.int64)

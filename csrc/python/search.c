@@ -473,7 +473,7 @@ static PyObject *components(PyObject *Py_UNUSED(self), PyObject *args, PyObject 
 
 /* Runs top_pairs for an open call. Returns 0, or -1 with an error set. */
 static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayObject *i,
-                         PyArrayObject *j, bool swapped)
+                         PyArrayObject *j, double least, bool swapped)
 {
     struct top_pairs pairs;
     const enum compute_type compute = compute_type_of_call(c);
@@ -482,13 +482,13 @@ static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayOb
         !can_write(j, NPY_INT64, 1, PyArray_DIMS(values))) {
         return misfit_status();
     }
-    if (top_pairs_init(&pairs, compute, (size_t)PyArray_DIM(values, 0), PyArray_DATA(values),
+    if (top_pairs_init(&pairs, compute, (size_t)PyArray_DIM(values, 0), least, PyArray_DATA(values),
                        PyArray_DATA(i), PyArray_DATA(j)) < 0) {
         return no_memory_status();
     }
     pairs.self = c->search.self;
     pairs.swapped_sides = swapped;
-    c->search.warm_up_rows = TOP_PAIRS_WARM_UP;
+    c->search.warm_up_rows = least > -1.0 ? 0 : TOP_PAIRS_WARM_UP;
     const int status = run_call(c, &pairs.result_handler);
     top_pairs_free(&pairs);
     return status;
@@ -496,15 +496,16 @@ static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayOb
 
 static PyObject *top_pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"", "", "", "", "swapped", NULL};
+    static char *names[] = {"", "", "", "", "least", "swapped", NULL};
     struct search_call c = {.corpus.name = "y", .queries.name = "x"};
     PyObject *request;
     PyArrayObject *values, *i, *j;
+    double least;
     int swapped, status = -1;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$p:top_pairs", names, &request, &values, &i,
-                                    &j, &swapped)) {
+    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$dp:top_pairs", names, &request, &values, &i,
+                                    &j, &least, &swapped)) {
         c.swapped = swapped;
-        status = open_call(&c, request) < 0 ? -1 : run_top_pairs(&c, values, i, j, swapped);
+        status = open_call(&c, request) < 0 ? -1 : run_top_pairs(&c, values, i, j, least, swapped);
     }
     return close_call(&c, status);
 }
@@ -595,8 +596,10 @@ PyMethodDef search_methods[] = {
                 "there are more than max_pairs pairs."),
     BY_NAME("components", components, "request, parents, /, *, threshold",
             "Joins components in parents: those of two rows whose score reaches the threshold."),
-    BY_NAME("top_pairs", top_pairs, "request, values, i, j, /, *, swapped",
-            "Merges the pairs of a block into the best of all blocks, in no order."),
+    BY_NAME(
+        "top_pairs", top_pairs, "request, values, i, j, /, *, least, swapped",
+        "Merges the pairs of a block into the best of all blocks, in no order. Leaves out pairs\n"
+        "below least."),
     BY_NAME("first_match", first_match, "request, matches, /, *, threshold",
             "Lowers each query's match to the lowest candidate that reaches the threshold."),
     BY_POSITION("quantize", quantize, "request, codes, scales",

@@ -41,7 +41,7 @@ static void set_threshold(struct top_pairs *p, size_t worker)
     const double worst = heap_item(p, 0).score;
     for (size_t i = 0; i < SHARED_THRESHOLDS; i++) {
         compute_store(handler->compute, handler->thresholds, worker * SHARED_THRESHOLDS + i,
-                      isnan(worst) ? -INFINITY : worst);
+                      isnan(worst) ? p->least : worst);
     }
 }
 
@@ -63,8 +63,8 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
     pthread_mutex_unlock(&p->lock);
 }
 
-int top_pairs_init(struct top_pairs *p, enum compute_type compute, size_t size, void *values,
-                   int64_t *i, int64_t *j)
+int top_pairs_init(struct top_pairs *p, enum compute_type compute, size_t size, double least,
+                   void *values, int64_t *i, int64_t *j)
 {
     const size_t workers = (size_t)pool_get_threads();
     *p = (struct top_pairs){.result_handler = {.compute = compute,
@@ -72,6 +72,7 @@ int top_pairs_init(struct top_pairs *p, enum compute_type compute, size_t size, 
                                                .thresholds_step = SHARED_THRESHOLDS,
                                                .add_result = add_result},
                             .size = size,
+                            .least = least,
                             .values = values,
                             .i = i,
                             .j = j};

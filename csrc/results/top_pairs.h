@@ -19,6 +19,7 @@ struct top_pairs {
     bool self, swapped_sides;
     /* A heap of `size` pairs, with the worst pair first. Places without a pair hold NaN and -1. */
     size_t size;
+    double least; /* the threshold while there are fewer pairs */
     void *values;
     int64_t *i, *j;
     pthread_mutex_t lock;
@@ -28,6 +29,6 @@ struct top_pairs {
  * Starts from the pairs in values, i and j, which an earlier search may have left there. Returns -1
  * when memory runs out.
  */
-int top_pairs_init(struct top_pairs *pairs, enum compute_type compute, size_t size, void *values,
-                   int64_t *i, int64_t *j);
+int top_pairs_init(struct top_pairs *pairs, enum compute_type compute, size_t size, double least,
+                   void *values, int64_t *i, int64_t *j);
 void top_pairs_free(struct top_pairs *pairs);

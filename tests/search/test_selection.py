@@ -47,6 +47,18 @@ def test_top_pairs_of_many_rows_with_threads():
     assert all(np.array_equal(a, b[:500]) for a, b in zip(found, best, strict=True))
 
 
+def test_top_pairs_of_rows_whose_sample_misleads():
+    x = np.random.default_rng(0).standard_normal((4104, 24)).astype(np.float32)
+    best = cossim.top_pairs(x, 300)
+    assert np.array_equal(best.values, cossim.pairs_above(x, float(best.values[-1])).sorted().values[:300])
+    x[::8] = x[0] + 0.01 * x[::8]  # only rows of the sample are near one another
+    found = cossim.top_pairs(x, 200_000)
+    expected = cossim.pairs_above(x, float(found.values[-1])).sorted()
+    assert len(found.values) == 200_000 and all(
+        np.array_equal(a, b[:200_000]) for a, b in zip(found, expected, strict=True)
+    )
+
+
 def kept_first(matrix, threshold):
     like = []
     for row, column in enumerate((matrix >= matrix.dtype.type(threshold)).T):
