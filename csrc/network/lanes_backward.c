@@ -13,6 +13,7 @@ enum {
     CHAIN_STEPS = 256,  /* approximate limit of the terms of a chain */
     BLOCK_VECTORS = 4,  /* vectors that a linear layer multiplies with a weight at a time */
     MOST_GROUPS = 16,   /* groups of images with a full vector; each has sums of its own */
+    LEAST_GROUP = 2,    /* vectors of a group, unless there are fewer: adding lanes takes time */
     LINEAR_FILTERS = 20 /* filters of a linear layer in one task */
 };
 
@@ -51,7 +52,7 @@ static void plan_sizes(struct backward_call *r)
     const struct lanes_plan *p = &r->tape->plan;
     size_t parameters = 0;
     r->full = p->images / p->lanes;
-    r->group = larger(size_parts(r->full, MOST_GROUPS), 1);
+    r->group = larger(size_parts(r->full, MOST_GROUPS), LEAST_GROUP);
     r->groups = size_parts(r->full, r->group) + (p->vectors - r->full);
     for (size_t i = 0; i < p->mapped; i++) {
         const struct lanes_stage *s = &p->stages[i];
@@ -128,6 +129,9 @@ static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bo
          *stage_scratch = scratch + r->worker_scratch - scratch_round(r->stage);
     if (s->relu) {
         gate(p, &s->out, t->maps[i + 1] + v * lanes_bytes(p, &s->out), gradient);
+    }
+    if (!add) {
+        memset(bias, 0, s->layer.out * vector);
     }
     for (size_t f = 0; f < s->layer.out; f++) {
         p->kernels->add_sum(bias + f * vector, gradient + f * out * vector, out);
@@ -223,7 +227,6 @@ static void group_task(void *context, size_t task, size_t worker)
          *buffers[2] = {scratch + scratch_round(r->sums) + scratch_round(r->map), NULL};
     buffers[1] = buffers[0] + scratch_round(r->between);
     char *features = buffers[1] + scratch_round(r->between);
-    memset(scratch, 0, r->sums);
     for (size_t block = first, vectors; block < end; block += vectors) {
         vectors = smaller(end - block, BLOCK_VECTORS);
         if (p->mapped < p->count) {
