@@ -78,7 +78,7 @@ def open_npy(source: Source) -> Reader:
         return _npy_stream(source.open(), source.dtype, limit, source.may_be_vector)
     with open_regular(source.path) as file:
         shape, column_major, dtype, is_vector = _npy_header(file, source.dtype, source.may_be_vector)
-        reader = mapped(file, dtype, shape, file.tell(), "F" if column_major else "C")
+        reader = ArrayReader(mapped(file, dtype, shape, file.tell(), "F" if column_major else "C"))
         reader.is_vector = is_vector
         return reader
 
