@@ -8,7 +8,6 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arguments import eps_argument, length_argument, size_argument
-from cossim._finders import dask_function, sparse_function
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
@@ -162,9 +161,9 @@ def topk(
     filters: dict[str, Any] = {"where": where, "exclude": exclude}
     if is_lazy(queries) or is_lazy(corpus):
         options = {"eps": eps, "binary": binary, "memory": memory, "progress": progress}
-        return dask_function("topk")(queries, corpus, k, **filters, **options)
+        return _core.dask_function("topk")(queries, corpus, k, **filters, **options)
     if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
-        return sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
+        return _core.sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
     if isinstance(corpus, (int, np.integer)):
         raise TypeError(_errors.K_THIRD.format(kind=type(corpus).__name__))
     name = "topk"
@@ -339,9 +338,9 @@ def pairs_above(
     filters: dict[str, Any] = {"where": where, "exclude": exclude}
     options: dict[str, Any] = {"eps": eps, "max_pairs": max_pairs, "memory": memory, "progress": progress}
     if is_lazy(x) or is_lazy(y):
-        return dask_function("pairs_above")(x, threshold, y, **filters, binary=binary, **options)
+        return _core.dask_function("pairs_above")(x, threshold, y, **filters, binary=binary, **options)
     if not binary and (_core.is_sparse(x) or _core.is_sparse(y)):
-        return sparse_function("pairs_above")(x, threshold, y, **filters, **options)
+        return _core.sparse_function("pairs_above")(x, threshold, y, **filters, **options)
     name = "pairs_above"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
@@ -410,9 +409,11 @@ def duplicate_groups(
     array([0, 1, 1, 0])
     """
     if is_lazy(x):
-        return dask_function("duplicate_groups")(x, threshold, eps=eps, binary=binary, memory=memory, progress=progress)
+        return _core.dask_function("duplicate_groups")(
+            x, threshold, eps=eps, binary=binary, memory=memory, progress=progress
+        )
     if not binary and _core.is_sparse(x):
-        return sparse_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
+        return _core.sparse_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
     name = "duplicate_groups"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
