@@ -195,7 +195,8 @@ static int run(struct pairwise_job *job)
     struct arena arena = {.block = NULL};
     /* Most scores are 0: rows of the result are cleared, then the others stored. */
     const bool lists_rows = scores_in_place(call) && products < scores / LISTED_SHARE;
-    job->symmetric = call->x == call->y && !lists_rows;
+    /* To mirror a score takes as long as to add about one product. */
+    job->symmetric = call->x == call->y && products >= scores;
     while (arena_pass(&arena)) {
         job->unusual = arena_take(&arena, call->y->count, sizeof *job->unusual);
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);

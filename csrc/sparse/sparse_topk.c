@@ -1,17 +1,33 @@
 /*
- * Top-k of sparse rows. The sums of a query with the rows that share a column with it come from an
+ * Top-k of sparse rows. Only the rows near the k best coarse scores are scored exactly.
+ *
+ * For small k and without filters, coarse scores come from an inverted index of short floats
+ * (coarse_index.h). Queries with fewer than k clearly positive scores are searched again.
+ *
+ * Otherwise the exact sums of a query with the rows that share a column with it come from an
  * inverted index. They become coarse scores, products of floats, which take few instructions and no
- * branch. Only the rows near the k best coarse scores are scored exactly.
+ * branch.
  */
 #include "sparse/sparse_topk.h"
 
+#include <string.h>
+
 #include "base/pool.h"
 #include "results/entries.h"
+#include "sparse/coarse_index.h"
+#include "sparse/query_table.h"
 
 enum {
     TASK_QUERIES = 16,
     CHUNK_ROWS = 1024, /* whose coarse scores are compared at once; they stay in the L1 cache */
-    GROUPS = 64
+    GROUPS = 64,
+    MAX_COARSE_K = 64, /* the largest k for the index of short floats */
+    /* That index needs more products of a query than this, in places of the result. */
+    COARSE_PRODUCTS = 4,
+    TILE_COLUMNS = 256, /* the select kernel numbers columns with 8 bits */
+    TILE_ROWS = COARSE_BLOCK_ROWS / TILE_COLUMNS,
+    LINE = 16,      /* column numbers in a cache line */
+    LINES_AHEAD = 4 /* lines of columns of each row that are prefetched */
 };
 
 /*
@@ -43,10 +59,25 @@ struct topk_worker {
     float *coarse, *selected;
 };
 
+/* The state of a worker that searches the index of short floats. */
+struct coarse_worker {
+    struct coarse_scores scores;
+    struct query_table table;
+    uint32_t *found;     /* words of the select kernel */
+    uint32_t *survivors; /* (COARSE_BLOCK_ROWS + 1): rows whose coarse scores reach a level */
+    float *selected;     /* (COARSE_BLOCK_ROWS + 1) */
+    float *level;        /* (TILE_COLUMNS): one number */
+    float *maxima;       /* (TILE_COLUMNS): of groups of scores */
+    float expected; /* a little less than the k-th best scores of the queries so far; 0: none */
+};
+
 struct topk_job {
     const struct sparse_topk *call;
     struct postings postings;
+    struct coarse_index index;
     struct topk_worker *workers;
+    struct coarse_worker *coarse_workers;
+    bool *is_done;   /* (queries): by the coarse index. NULL: none */
     float *inverses; /* inverse norms of the corpus rows; NaN if out of range */
 };
 
@@ -262,6 +293,9 @@ static void search_queries(void *context, size_t task, size_t worker)
     const size_t first = task * TASK_QUERIES,
                  end = smaller(first + TASK_QUERIES, job->call->queries->count);
     for (size_t query = first; query < end; query++) {
+        if (job->is_done != NULL && job->is_done[query]) {
+            continue;
+        }
         reset_entries(w);
         for (size_t b = 0; b < job->postings.block_count && !cancel_poll_here(); b++) {
             search_block(job, w, &job->postings.blocks[b], query);
@@ -269,6 +303,249 @@ static void search_queries(void *context, size_t task, size_t worker)
         store_entries(job->call, w, query);
         progress_add(job->call->token, job->call->corpus->count);
     }
+}
+
+/* ---- the index of short floats ---- */
+
+/* Lists the rows of a block whose coarse scores reach a level above 0. Returns how many. */
+static size_t list_survivors(struct coarse_worker *c, size_t rows, float level)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < TILE_COLUMNS; i++) {
+        c->level[i] = level;
+    }
+    const size_t words = kernels_current()->tiles[COMPUTE_F32].select_at_least(
+        c->scores.scores, TILE_COLUMNS, size_parts(rows, TILE_COLUMNS), TILE_COLUMNS, NULL,
+        c->level, c->found);
+    for (size_t f = 0; f < words; f++) {
+        const uint32_t row = (c->found[f] >> 16) * TILE_COLUMNS + (c->found[f] >> 8 & 0xff);
+        for (uint32_t bits = c->found[f] & 0xff; bits != 0; bits &= bits - 1) {
+            c->survivors[count++] = row + (uint32_t)__builtin_ctz(bits);
+        }
+    }
+    return count;
+}
+
+/* Lists the candidates whose coarse scores reach the level that they were listed for. Returns how
+ * many. */
+static size_t list_candidates(struct coarse_worker *c, float level)
+{
+    float *scores = c->scores.scores;
+    size_t count = 0;
+    for (size_t i = 0; i < c->scores.candidate_count; i++) {
+        const uint32_t row = c->scores.candidates[i];
+        c->survivors[count] = row;
+        c->selected[count] = scores[row];
+        count += scores[row] >= level;
+        scores[row] = scores[row] >= level ? -2.0f : scores[row]; /* a repeated row is left out */
+    }
+    for (size_t i = 0; i < count; i++) {
+        scores[c->survivors[i]] = c->selected[i];
+    }
+    return count;
+}
+
+/* Returns the k-th largest coarse score of n survivors. */
+static float kth_survivor(struct coarse_worker *c, size_t n, size_t k)
+{
+    for (size_t i = 0; i < n; i++) {
+        c->selected[i] = c->scores.scores[c->survivors[i]];
+    }
+    return kth_largest(c->selected, n, k);
+}
+
+/* Returns a number that at least k of the coarse scores of a block reach: the k-th largest of the
+ * maxima of groups. */
+static float reached_by_groups(struct coarse_worker *c, size_t rows, size_t k)
+{
+    const size_t groups = k > GROUPS / 4 ? TILE_COLUMNS : GROUPS;
+    for (size_t i = 0; i < groups; i++) {
+        c->maxima[i] = -INFINITY;
+    }
+    kernels_current()->tiles[COMPUTE_F32].maxima(c->maxima, c->scores.scores, groups,
+                                                 size_parts(rows, groups), groups);
+    return kth_largest(c->maxima, groups, k);
+}
+
+/*
+ * Lists the rows of a block that can be among the k best. `error` bounds the errors of coarse
+ * scores, and no score below `threshold` is among the k best. Returns how many, or SIZE_MAX if rows
+ * that share no column with the query can be among them.
+ *
+ * If k coarse scores reach a number, k scores reach that number - error. So rows with coarse scores
+ * below that number - 2 * error cannot be among the k best. The number is found fastest among the
+ * few rows that reach `start`, the level that most queries need, if there are k.
+ */
+static size_t find_survivors(struct coarse_worker *c, size_t rows, size_t k, float start,
+                             double threshold, double error)
+{
+    float least = (float)(threshold - error), reached = -INFINITY;
+    size_t count = 0;
+    if (start > 0.0f && c->scores.candidate_count != SIZE_MAX) {
+        count = list_candidates(c, start);
+    } else if (start > 0.0f) {
+        count = list_survivors(c, rows, start);
+    }
+    if (count >= k) {
+        reached = kth_survivor(c, count, k);
+    } else if (!(least > 0.0f)) {
+        reached = reached_by_groups(c, rows, k);
+    }
+    if (!(least > 0.0f)) {
+        c->expected += (0.85f * reached - c->expected) / (c->expected > 0.0f ? 8.0f : 1.0f);
+    }
+    const float needed = (float)((double)reached - 2.0 * error);
+    least = needed > least ? needed : least;
+    if (!(least > 0.0f)) {
+        return SIZE_MAX;
+    }
+    if (!(start > 0.0f) || least < start) {
+        return list_survivors(c, rows, least);
+    }
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t row = c->survivors[i];
+        c->survivors[left] = row;
+        left += c->scores.scores[row] >= least;
+    }
+    return left;
+}
+
+/* Prefetches the columns of rows of a block. */
+static void prefetch_rows(const struct sparse_rows *rows, size_t first, const uint32_t *numbers,
+                          size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t *columns = rows->column + rows->starts[first + numbers[i]];
+        for (size_t line = 0; line < LINES_AHEAD; line++) {
+            __builtin_prefetch(columns + line * LINE);
+        }
+    }
+}
+
+/* Searches a block for a query. Returns false if the coarse scores cannot tell. */
+static bool search_coarse_block(const struct topk_job *job, struct coarse_worker *c,
+                                struct topk_worker *w, const struct coarse_block *block,
+                                size_t query)
+{
+    const struct sparse_topk *call = job->call;
+    const double error = coarse_error_of(call->queries, query), least = w->threshold - error;
+    const float start = c->expected > least ? c->expected : (float)least;
+    double dots[QUERY_BATCH];
+    coarse_accumulate(&c->scores, block, call->queries, query, start > 0.0f ? start : INFINITY);
+    if (call->self && query >= block->first && query - block->first < block->rows) {
+        c->scores.scores[query - block->first] = -1.0f;
+    }
+    const size_t n = find_survivors(c, block->rows, call->k, start, w->threshold, error);
+    memset(c->scores.scores, 0, block->rows * sizeof *c->scores.scores);
+    if (n == SIZE_MAX) {
+        return false;
+    }
+    prefetch_rows(call->corpus, block->first, c->survivors, n);
+    for (size_t i = 0; i < n; i++) {
+        const size_t candidate = block->first + c->survivors[i], at = i % QUERY_BATCH;
+        if (at == 0) {
+            query_table_dots(&c->table, call->corpus, block->first, c->survivors + i,
+                             smaller(n - i, QUERY_BATCH), dots);
+        }
+        const double score = sparse_score(call->queries, query, call->corpus, candidate, dots[at]);
+        if (!(score < w->threshold)) {
+            add_entry(w, call->k, score, candidate);
+        }
+    }
+    select_entries(w, call->k);
+    return true;
+}
+
+/* Runs a task: up to TASK_QUERIES queries. */
+static void search_coarse_queries(void *context, size_t task, size_t worker)
+{
+    const struct topk_job *job = context;
+    struct topk_worker *w = &job->workers[worker];
+    struct coarse_worker *c = &job->coarse_workers[worker];
+    const size_t first = task * TASK_QUERIES,
+                 end = smaller(first + TASK_QUERIES, job->call->queries->count);
+    for (size_t query = first; query < end; query++) {
+        bool is_done = true;
+        reset_entries(w);
+        query_table_fill(&c->table, query);
+        for (size_t b = 0; b < job->index.block_count && is_done && !cancel_poll_here(); b++) {
+            is_done = search_coarse_block(job, c, w, &job->index.blocks[b], query);
+        }
+        query_table_empty(&c->table);
+        job->is_done[query] = is_done;
+        if (is_done) {
+            store_entries(job->call, w, query);
+            progress_add(job->call->token, job->call->corpus->count);
+        }
+    }
+}
+
+/* True if the index of short floats finds the results of most queries. */
+static bool is_coarse(const struct sparse_topk *call)
+{
+    return call->filter == NULL && call->k <= MAX_COARSE_K && coarse_index_pays(call->corpus) &&
+           sparse_products(call->queries, call->corpus) / larger(call->queries->count, 1) >=
+               COARSE_PRODUCTS * call->k;
+}
+
+static int run_coarse(struct topk_job *job)
+{
+    const struct sparse_topk *call = job->call;
+    const size_t queries = call->queries->count,
+                 products = sparse_products(call->queries, call->corpus),
+                 room = size_sum_or_max(call->k, call->k + CHUNK_ROWS);
+    const int threads = thread_count_for(size_sum_or_max(products, queries), 1, GRAIN_SUMS);
+    struct arena arena = {.block = NULL};
+    while (arena_pass(&arena)) {
+        job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
+        job->coarse_workers = arena_take(&arena, (size_t)threads, sizeof *job->coarse_workers);
+        for (size_t w = 0; w < (size_t)threads; w++) {
+            struct topk_worker worker = {.room = room};
+            struct coarse_worker coarse = {.expected = 0.0f};
+            worker.entries = arena_take(&arena, room, sizeof *worker.entries);
+            worker.spare = arena_take(&arena, call->k, sizeof *worker.spare);
+            coarse_scores_allocate(&coarse.scores, &arena);
+            query_table_allocate(&coarse.table, call->queries, &arena);
+            coarse.found = arena_take(&arena, TILE_ROWS * TILE_COLUMNS / COSINE_STEP + 2,
+                                      sizeof *coarse.found);
+            coarse.survivors = arena_take(&arena, COARSE_BLOCK_ROWS + 1, sizeof *coarse.survivors);
+            coarse.selected = arena_take(&arena, COARSE_BLOCK_ROWS + 1, sizeof *coarse.selected);
+            coarse.level = arena_take(&arena, TILE_COLUMNS, sizeof *coarse.level);
+            coarse.maxima = arena_take(&arena, TILE_COLUMNS, sizeof *coarse.maxima);
+            if (arena.block != NULL) {
+                query_table_clear(&coarse.table);
+                memset(coarse.scores.scores, 0, COARSE_BLOCK_ROWS * sizeof *coarse.scores.scores);
+                job->workers[w] = worker;
+                job->coarse_workers[w] = coarse;
+            }
+        }
+    }
+    if (arena.block == NULL) {
+        return -1;
+    }
+    pool_run(size_parts(queries, TASK_QUERIES), threads, search_coarse_queries, job, call->token);
+    scratch_free(arena.block);
+    return 0;
+}
+
+/* Searches all queries with the index of short floats, and sets is_done. */
+static int search_coarse(struct topk_job *job)
+{
+    const struct sparse_topk *call = job->call;
+    job->is_done = scratch_alloc(call->queries->count);
+    int status =
+        job->is_done == NULL ? -1 : coarse_index_init(&job->index, call->corpus, call->token);
+    if (status == 0 && !cancel_requested(call->token)) {
+        status = run_coarse(job);
+    }
+    coarse_index_free(&job->index);
+    return status;
+}
+
+static bool all_done(const struct topk_job *job)
+{
+    return job->is_done != NULL && memchr(job->is_done, false, job->call->queries->count) == NULL;
 }
 
 static int run(struct topk_job *job)
@@ -309,17 +586,29 @@ static int run(struct topk_job *job)
     return 0;
 }
 
+/* Searches the queries that are not done, by exact sums. */
+static int search_exact(struct topk_job *job)
+{
+    const struct sparse_topk *call = job->call;
+    int status = postings_init(&job->postings, call->corpus,
+                               call->filter == NULL ? NULL : call->filter->rows, call->token);
+    if (status == 0 && !cancel_requested(call->token)) {
+        status = run(job);
+    }
+    postings_free(&job->postings);
+    return status;
+}
+
 int sparse_topk(const struct sparse_topk *call)
 {
     struct topk_job job = {.call = call};
     if (call->k == 0) {
         return 0;
     }
-    int status = postings_init(&job.postings, call->corpus,
-                               call->filter == NULL ? NULL : call->filter->rows, call->token);
-    if (status == 0 && !cancel_requested(call->token)) {
-        status = run(&job);
+    int status = is_coarse(call) ? search_coarse(&job) : 0;
+    if (status == 0 && !cancel_requested(call->token) && !all_done(&job)) {
+        status = search_exact(&job);
     }
-    postings_free(&job.postings);
+    scratch_free(job.is_done);
     return status;
 }

@@ -69,6 +69,50 @@ def test_whole_numbers_score_as_dense_rows_in_search(rng):
     assert cossim.pairs_above(x, 0.5).values == [0.5]
 
 
+def skewed(rng, rows, columns, entries, dtype, signed):
+    """Rows whose columns are frequent or rare, as words are, with repeated and empty rows at the end."""
+    shares = 1 / np.arange(1, columns + 1)
+    at = np.repeat(np.arange(rows), entries), rng.choice(columns, rows * entries, p=shares / shares.sum())
+    values = rng.random(rows * entries) * (rng.choice([-1, 1], rows * entries) if signed else 1)
+    x = sp.csr_array(sp.coo_array((values, at), (rows, columns)))
+    return sp.csr_array(sp.vstack([x, x[:30], x[:5] * 0])).astype(dtype)
+
+
+def first_k(scores, k):
+    """The k best of each row of scores, ties in order of index, and NaN last."""
+    found = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, found, 1), found
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_topk_is_the_first_k_of_pairwise(rng, dtype, signed):
+    """For queries that share columns with many rows, few or none; and where norms are huge, tiny or NaN."""
+    x = skewed(rng, 600, 400, 12, dtype, signed)
+    x.data[400:440] *= 1e30
+    x.data[900:990] *= 1e-30
+    x.data[1200:1210] *= 1e-42
+    for k in (1, 10, 64, 65):
+        scores = cossim.pairwise(x)
+        np.fill_diagonal(scores, -9)
+        same(cossim.topk(x, None, k), first_k(scores, k))
+    x.data[2000] = np.nan
+    y = sp.csr_array(sp.vstack([x[:60], sp.csr_array(([1.0], [399], [0, 1]), shape=(1, 400)), x[-2:]]).astype(dtype))
+    for k in (1, 10, 64, 65):
+        for eps in (0, 1e-8, 1.0):
+            same(cossim.topk(y, x, k, eps=eps), first_k(cossim.pairwise(y, x, eps=eps), k))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_topk_of_many_rows_is_the_first_k_of_pairwise(rng, dtype):
+    """Of more rows than a block of the index of coarse scores holds."""
+    x = skewed(rng, 20_000, 300, 6, dtype, False)
+    y = x[rng.integers(0, 20_000, 40)]
+    same(cossim.topk(y, x, 10), first_k(cossim.pairwise(y, x), 10))
+    long = sp.csr_array(rng.random((3, 300)).astype(dtype))  # its lists have more entries than wait to be added
+    same(cossim.topk(long, x, 10), first_k(cossim.pairwise(long, x), 10))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
 def test_scores_are_accurate(rng, dtype, scale):

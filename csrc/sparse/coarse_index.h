@@ -1,0 +1,76 @@
+#ifndef COSSIM_SPARSE_COARSE_INDEX_H
+#define COSSIM_SPARSE_COARSE_INDEX_H
+
+#include "sparse/rows.h"
+
+/*
+ * An inverted index for approximate scores. An entry of a list has 32 bits: the row within the
+ * block in the lowest 13, and the value divided by the norm of its row, a float with 10 bits of
+ * mantissa, in the others. So a block of lists and its scores, which are floats, take half or a
+ * quarter of the cache that the sums of postings.h take.
+ */
+enum {
+    COARSE_ROW_BITS = 13,
+    COARSE_BLOCK_ROWS = 1 << COARSE_ROW_BITS,
+    COARSE_PIECE = 16 /* entries that are read at a time; a list may be read up to that far beyond
+                         its end */
+};
+
+struct coarse_block {
+    size_t first, rows;
+    const uint32_t *starts; /* (columns + 1) */
+    const uint32_t *lists;
+};
+
+struct coarse_index {
+    const struct sparse_rows *rows;
+    size_t block_count;
+    struct coarse_block *blocks;
+    void **memory; /* (block_count) */
+};
+
+/* True if blocks of COARSE_BLOCK_ROWS have an entry for every two lists, and positions in lists fit
+ * 32 bits. */
+bool coarse_index_pays(const struct sparse_rows *rows);
+
+/* Returns 0, or -1 when memory runs out. Free the index in either case. */
+int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows,
+                      struct cancel_token *token);
+void coarse_index_free(struct coarse_index *index);
+
+/* The coarse scores of one query with the rows of a block. Each worker has its own. */
+enum { COARSE_TERMS = 1024 };
+struct coarse_scores {
+    float *scores; /* (COARSE_BLOCK_ROWS): all 0, except while the scores of a query are read */
+    /* (COARSE_TERMS + COARSE_PIECE): products that wait to be added, and their rows */
+    uint32_t *rows;
+    float *products;
+    /* (COARSE_BLOCK_ROWS + COARSE_TERMS): the rows whose scores reached the level when a product
+     * was added. Rows whose final scores reach it are among them, some of them several times. */
+    uint32_t *candidates;
+    size_t candidate_count; /* SIZE_MAX: too many to list */
+};
+
+/* Takes the arrays. Call it in both passes of an arena. */
+void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena);
+
+/* Adds the products of a query with the rows of a block to the scores, which are 0. Lists the
+ * candidates for a level above 0. */
+void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *block,
+                       const struct sparse_rows *queries, size_t query, float level);
+
+/*
+ * Returns an upper bound of the difference between a coarse score of a query and the score.
+ *
+ * The values of a row are rounded by at most 2^-11 of themselves, those of the query by 2^-24. With
+ * n entries, the sum takes at most n additions, each with a relative error of 2^-24. The magnitudes
+ * of the products add up to at most 1 (Cauchy-Schwarz). The bound leaves twice the room for all
+ * roundings of 2^-24, among them that of the score.
+ */
+static inline double coarse_error_of(const struct sparse_rows *queries, size_t query)
+{
+    const size_t n = queries->starts[query + 1] - queries->starts[query];
+    return 0x1p-11 * (1.0 + 0x1p-9) + ((double)n + 16.0) * 0x1p-23;
+}
+
+#endif
