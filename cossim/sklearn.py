@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ except ModuleNotFoundError as error:
     message = _errors.NEEDS_PACKAGE.format(function="cossim.sklearn", package="scikit-learn")
     raise ModuleNotFoundError(message) from error
 
+from cossim._arguments import eps_argument
 from cossim.search.blocks import check_k
 from cossim.search.functions import pairs_above, topk
 from cossim.search.index import Index
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
 __all__ = ["CosineNeighbors", "CosineNeighborsTransformer"]
 
 MODES = ("distance", "similarity", "connectivity")
+
+
+class _Fitted:
+    """The rows of fit, and their Index, which is made when it is first used: fit_transform does not need it.
+
+    An estimator's own attributes may not change after fit, so it has these two in an object of their own.
+    """
+
+    def __init__(self, rows: NDArray[Any], eps: float) -> None:
+        self.rows, self.eps = rows, eps
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.rows, eps=self.eps)
 
 
 class _Neighbors(BaseEstimator):
@@ -53,9 +69,14 @@ class _Neighbors(BaseEstimator):
         """
         self._check_parameters()
         X = validate_data(self, X, dtype=(np.float64, np.float32, np.float16))
-        self.index_ = Index(X, eps=self.eps)
+        self._fitted = _Fitted(X, eps_argument("Index", self.eps))
         self.n_samples_fit_ = len(X)
         return self
+
+    @property
+    def index_(self) -> Index:
+        check_is_fitted(self)
+        return self._fitted.index
 
     def _check_parameters(self):
         pass
@@ -67,12 +88,12 @@ class _Neighbors(BaseEstimator):
 
     def _topk(self, X, k):
         check_k(type(self).__name__, k, self.n_samples_fit_ - (X is None))
-        return topk(self.index_.corpus, None, k, eps=self.eps) if X is None else self.index_.topk(X, k)
+        return topk(self._fitted.rows, None, k, eps=self.eps) if X is None else self.index_.topk(X, k)
 
     def _topk_of_fit(self, k):
         """Returns _topk for the rows of fit as queries, which may find themselves. Scores each pair of rows once."""
         check_k(type(self).__name__, k, self.n_samples_fit_)
-        corpus = self.index_.corpus
+        corpus = self._fitted.rows
         values, indices = topk(corpus, None, k, eps=self.eps)
         own, rows = own_scores(corpus, self.eps, values.dtype)[:, None], np.arange(len(corpus))[:, None]
         # Scores are not NaN. A neighbour precedes the row itself if it scores higher, or the same with a lower number.
@@ -92,7 +113,7 @@ class _Neighbors(BaseEstimator):
         """Returns the graph of all neighbours within a radius, each row in order of index."""
         if not 0 <= radius <= 2:
             raise ValueError(_errors.RADIUS.format(function=type(self).__name__, radius=radius))
-        corpus = self.index_.corpus
+        corpus = self._fitted.rows
         if X is None:
             i, j, values = pairs_above(corpus, 1 - radius, eps=self.eps)
             i, j, values = np.concatenate((i, j)), np.concatenate((j, i)), np.concatenate((values, values))
@@ -125,6 +146,7 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
     Attributes
     ----------
     index_ : cossim.Index
+        Made when it is first used.
     n_samples_fit_, n_features_in_ : int
 
     Examples
@@ -228,6 +250,7 @@ class CosineNeighbors(_Neighbors):
     Attributes
     ----------
     index_ : cossim.Index
+        Made when it is first used.
     n_samples_fit_, n_features_in_ : int
 
     Examples
