@@ -147,13 +147,6 @@ def _names(arguments, index):
     return row_files.names_in_file(arguments.ids, arguments.index, index._state.given)
 
 
-def _written(arguments, result):
-    if arguments.output is None:
-        result_files.print_csv(result)
-    else:
-        result_files.write(arguments.output, result)
-
-
 def _search(parser, arguments):
     if arguments.max_pairs is not None and arguments.threshold is None:
         parser.error(_errors.WITHOUT_THRESHOLD)
@@ -172,7 +165,7 @@ def _search(parser, arguments):
         else:
             options["max_pairs"] = arguments.max_pairs
             result = _reaching(index.pairs_above(queries, arguments.threshold, **options), names, queries is None)
-    _written(arguments, result)
+    search_commands.write_result(arguments, result)
 
 
 def _best(index, found, names, itself):
@@ -224,4 +217,4 @@ def _dedupe(arguments):
 
     arrays = {"kept": kept} if arguments.kept else {"kept": kept, "like": like}
     arrays = search_commands.with_names(arrays, kept_ids=(names, kept))
-    _written(arguments, result_files.Result(arrays, columns, len(shown)))
+    search_commands.write_result(arguments, result_files.Result(arrays, columns, len(shown)))

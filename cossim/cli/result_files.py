@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from itertools import chain
 from typing import NamedTuple
@@ -62,19 +63,9 @@ def _json_lines(result):
         yield "".join(map(line.format, *values))
 
 
-def _write_csv(file, result):
-    for text in _csv(result):
+def _write_text(pieces, file, result):
+    for text in pieces(result):
         file.write(text.encode())
-
-
-def _write_tsv(file, result):
-    for text in _csv(result, "\t"):
-        file.write(text.encode())
-
-
-def _write_json_lines(file, result):
-    for text in _json_lines(result):
-        file.write(text.encode("ascii"))
 
 
 # ---- arrays and Parquet ----
@@ -82,10 +73,6 @@ def _write_json_lines(file, result):
 
 def _write_npz(file, result):
     write_npz(file, {name: a.astype("U") if a.dtype == object else a for name, a in result.arrays.items()})
-
-
-def _write_safetensors(file, result):
-    write_safetensors(file, result.arrays)
 
 
 def _write_parquet(file, result):
@@ -105,11 +92,11 @@ def _write_parquet(file, result):
 # Writers by the suffix of the file. Add a new format here.
 FORMATS = {
     ".npz": _write_npz,
-    ".csv": _write_csv,
-    ".tsv": _write_tsv,
-    ".jsonl": _write_json_lines,
+    ".csv": partial(_write_text, _csv),
+    ".tsv": partial(_write_text, partial(_csv, separator="\t")),
+    ".jsonl": partial(_write_text, _json_lines),
     ".parquet": _write_parquet,
-    ".safetensors": _write_safetensors,
+    ".safetensors": lambda file, result: write_safetensors(file, result.arrays),
 }
 
 

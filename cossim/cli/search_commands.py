@@ -34,19 +34,17 @@ def integer(text):
     return number
 
 
-def positive(text):
-    number = integer(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(_errors.LESS_THAN.format(text=text, least=1))
-    return number
+def _at_least(least):
+    def check(text):
+        number = integer(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(_errors.LESS_THAN.format(text=text, least=least))
+        return number
+
+    return check
 
 
-def not_negative(text):
-    number = integer(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(_errors.LESS_THAN.format(text=text, least=0))
-    return number
-
+positive, not_negative = _at_least(1), _at_least(0)
 
 # argparse prints this name in the error "invalid int value".
 integer.__name__ = positive.__name__ = not_negative.__name__ = "int"
@@ -64,10 +62,18 @@ def byte_count(text):
     return int(number)
 
 
-def output_path(text):
-    if result_files.suffix(text) not in result_files.FORMATS:
-        raise argparse.ArgumentTypeError(_errors.SUFFIX.format(text=text, suffixes=" or ".join(result_files.FORMATS)))
-    return text
+def with_suffix(*suffixes):
+    """Returns the argparse type of an argument that names a file with one of the suffixes."""
+
+    def check(text):
+        if result_files.suffix(text) not in suffixes:
+            raise argparse.ArgumentTypeError(_errors.SUFFIX.format(text=text, suffixes=" or ".join(suffixes)))
+        return text
+
+    return check
+
+
+output_path = with_suffix(*result_files.FORMATS)
 
 
 def set_run(parser, run, reads=(), writes=()):
@@ -196,7 +202,10 @@ def _run(arguments, name, paths, search, make_result):
     with limited(arguments), reporting(wants_bar(arguments), name) as report:
         options = {"eps": arguments.eps, "binary": arguments.binary, "memory": arguments.memory}
         matches = search(rows[0], rows[1] if len(rows) > 1 else None, **filters, **options, progress=report)
-    result = make_result(matches, found[0][1], found[-1][1])
+    write_result(arguments, make_result(matches, found[0][1], found[-1][1]))
+
+
+def write_result(arguments, result):
     if arguments.output is None:
         result_files.print_csv(result)
     else:

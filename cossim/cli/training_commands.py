@@ -1,14 +1,10 @@
 """The SimCLR commands: train an encoder on the images of a file, and embed images with it."""
 
-import argparse
-import os
-
 import numpy as np
 
-from cossim import _errors
 from cossim._io import ending_by_exception, errors_as_text, replacing, write_errors_as_text
 from cossim._progress import reporting
-from cossim.cli.search_commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar
+from cossim.cli.search_commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar, with_suffix
 
 BATCH = 1024  # images embedded at a time
 IMAGES = "MNIST idx file or .npy of N images of 28 x 28, gzipped or not"
@@ -16,18 +12,7 @@ IMAGES = "MNIST idx file or .npy of N images of 28 x 28, gzipped or not"
 # ---- arguments ----
 
 
-def _with_suffix(*suffixes):
-    """Returns the argparse type of an argument that names a file with one of the suffixes."""
-
-    def check(text):
-        if os.path.splitext(text)[1].lower() not in suffixes:
-            raise argparse.ArgumentTypeError(_errors.SUFFIX.format(text=text, suffixes=" or ".join(suffixes)))
-        return text
-
-    return check
-
-
-_weights_path, _npy_path = _with_suffix(".npz", ".safetensors"), _with_suffix(".npy")
+_weights_path, _npy_path = with_suffix(".npz", ".safetensors"), with_suffix(".npy")
 
 
 def add_train(commands):

@@ -280,12 +280,9 @@ class Flatten(ArrayLayer):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
-    def _dims(self):
-        return tuple(integer_argument("Flatten", name, getattr(self, name)) for name in self._options)
-
     def forward(self, x: Array) -> NDArray[Any]:
         """x with the dimensions merged: same as layer(x). x has any shape and any dtype of real numbers."""
-        dims = self._dims()
+        dims = tuple(integer_argument("Flatten", name, getattr(self, name)) for name in self._options)
         x = _core.as_array("Flatten", "x", x)
         range_ = max(x.ndim, 1)
         for dim in dims:

@@ -11,18 +11,30 @@ from cossim._arguments import eps_argument, length_argument, number_argument, si
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim._progress import reporting
-from cossim.search.blocks import BlockwiseSearch, Options, check_elements, rows_of, score_dtype
+from cossim.search.blocks import BlockwiseSearch, Options, check_elements, rows_of, score_dtype, with_places
 from cossim.search.filters import chosen_rows, filter_argument
 from cossim.search.index import Index
 from cossim.search.results import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import SupportsIndex
+    from typing import SupportsIndex, TypeAlias, TypedDict
 
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
     from cossim._typing import Array, Number, Progress, Rows
+
+    _Documents: TypeAlias = Array | Iterable[Array] | Index
+
+    class _Options(TypedDict, total=False):
+        """The keyword arguments of maxsim, for its overloads."""
+
+        where: Array | None
+        exclude: Array | None
+        eps: Number
+        progress: Progress | None
+
 
 # Documents may be separate arrays. maxsim copies successive ones into one array: up to ROWS rows with several threads,
 # which share the work, and up to FEW_ROWS rows with one.
@@ -136,31 +148,15 @@ def _mmr(relevance, rows, k, weight, eps):
 
 @overload
 def maxsim(
-    query: Array,
-    documents: Array | Iterable[Array] | Index,
-    offsets: Array | None = None,
-    k: None = None,
-    *,
-    where: Array | None = None,
-    exclude: Array | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    progress: Progress | None = None,
+    query: Array, documents: _Documents, offsets: Array | None = None, k: None = None, **options: Unpack[_Options]
 ) -> NDArray[np.float64]: ...
 @overload
 def maxsim(
-    query: Array,
-    documents: Array | Iterable[Array] | Index,
-    offsets: Array | None = None,
-    *,
-    k: SupportsIndex,
-    where: Array | None = None,
-    exclude: Array | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    progress: Progress | None = None,
+    query: Array, documents: _Documents, offsets: Array | None = None, *, k: SupportsIndex, **options: Unpack[_Options]
 ) -> TopK: ...
 def maxsim(
     query: Array,
-    documents: Array | Iterable[Array] | Index,
+    documents: _Documents,
     offsets: Array | None = None,
     k: SupportsIndex | None = None,
     *,
@@ -225,7 +221,7 @@ def maxsim(
     eps = eps_argument(name, eps)
     query = np.atleast_2d(_core.as_rows(name, ("query",), (query,))[0])
     if offsets is None:
-        parts = _documents(name, documents)
+        parts = [_core.as_array(name, f"documents[{n}]", rows) for n, rows in enumerate(documents)]
         sizes = np.array([len(rows) if rows.ndim == 2 else -1 for rows in parts], np.int64)
         wrong = np.flatnonzero(sizes < 1)
         if len(wrong):
@@ -270,14 +266,8 @@ def maxsim(
     with fixed_arithmetic():
         order = np.lexsort((np.arange(len(scores)), -scores))
         order = order[:k] if mask is None else order[mask[order]][:k]
-    with_all = np.full(k, np.nan), np.full(k, -1, np.int64)
-    for whole, part in zip(with_all, (scores[order], order), strict=True):
-        whole[: len(order)] = part
-    return TopK(*with_all)
-
-
-def _documents(name, documents):
-    return [_core.as_array(name, f"documents[{n}]", rows) for n, rows in enumerate(documents)]
+    values, indices = with_places(name, scores[order][None], order[None], k)
+    return TopK(values[0], indices[0])
 
 
 def _offsets(name, offsets, documents):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
 
 import numpy as np
 
@@ -14,54 +14,38 @@ from cossim.simclr.images import images_argument, scaled_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Unpack
 
     from cossim._typing import Array, Float, Number, Seed
 
     _Range: TypeAlias = tuple[Number, Number] | list[float]
 
+    class _Options(TypedDict, total=False):
+        """The keyword arguments of augment, for its overloads."""
+
+        shift: Number
+        rotate: Number | _Range
+        shear: Number | _Range
+        scale: _Range
+        aspect: _Range
+        flip: Number
+        brightness: Number | _Range
+        contrast: Number | _Range
+        saturation: Number | _Range
+        hue: Number | _Range
+        greyscale: Number
+        blur: Number | _Range
+        noise: Number
+        clip: _Range | None
+
+
 MOVE_RANGES = ((-1, 1),) * 4  # crop_x, crop_y, shift_x and shift_y, as fractions of the largest move
 
 
 @overload
-def augment(
-    images: NDArray[Float],
-    rng: Seed | None = None,
-    *,
-    shift: Number = 2.0,
-    rotate: Number | _Range = 15.0,
-    shear: Number | _Range = 0.0,
-    scale: _Range = (0.8, 1.2),
-    aspect: _Range = (1.0, 1.0),
-    flip: Number = 0.0,
-    brightness: Number | _Range = 0.0,
-    contrast: Number | _Range = 0.0,
-    saturation: Number | _Range = 0.0,
-    hue: Number | _Range = 0.0,
-    greyscale: Number = 0.0,
-    blur: Number | _Range = 0.0,
-    noise: Number = 0.05,
-    clip: _Range | None = (0.0, 1.0),
-) -> NDArray[Float]: ...
+def augment(images: NDArray[Float], rng: Seed | None = None, **options: Unpack[_Options]) -> NDArray[Float]: ...
 @overload
-def augment(
-    images: Array,
-    rng: Seed | None = None,
-    *,
-    shift: Number = 2.0,
-    rotate: Number | _Range = 15.0,
-    shear: Number | _Range = 0.0,
-    scale: _Range = (0.8, 1.2),
-    aspect: _Range = (1.0, 1.0),
-    flip: Number = 0.0,
-    brightness: Number | _Range = 0.0,
-    contrast: Number | _Range = 0.0,
-    saturation: Number | _Range = 0.0,
-    hue: Number | _Range = 0.0,
-    greyscale: Number = 0.0,
-    blur: Number | _Range = 0.0,
-    noise: Number = 0.05,
-    clip: _Range | None = (0.0, 1.0),
-) -> NDArray[Any]: ...
+def augment(images: Array, rng: Seed | None = None, **options: Unpack[_Options]) -> NDArray[Any]: ...
 def augment(
     images: Array,
     rng: Seed | None = None,
@@ -172,7 +156,8 @@ def augment(
     array([[[0.2, 0.4],
             [0.1, 0.3]]])
     """
-    shears, rotations = _degrees("shear", shear, np.nextafter(90.0, 0.0)), _degrees("rotate", rotate, 360.0)
+    shears = _symmetric("shear", shear, np.nextafter(90.0, 0.0), _errors.ANGLE)
+    rotations = _symmetric("rotate", rotate, 360.0, _errors.ANGLE)
     sides, (narrow, wide) = _ratios("scale", scale), _ratios("aspect", aspect)
     shift, noise = _not_negative("shift", shift), _not_negative("noise", noise)
     low, high = (-math.inf, math.inf) if clip is None else _pair("clip", clip)
@@ -270,7 +255,8 @@ def _colour_ranges(flip, brightness, contrast, saturation, hue, greyscale, blur)
     for name, value in (("flip", flip), ("greyscale", greyscale)):
         if not 0 <= real_argument("augment", name, value) <= 1:
             raise ValueError(_errors.PROBABILITY.format(function="augment", name=name, value=value))
-    factors = [_factors(name, value) for name, value in _named(brightness, contrast, saturation)]
+    changed = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    factors = [_factors(name, value) for name, value in changed.items()]
     hues = _symmetric("hue", hue, 0.5, _errors.HUE)
     blurs = _pair("blur", blur) if isinstance(blur, (tuple, list)) else (0.0, _not_negative("blur", blur))
     if blurs[0] < 0 or blurs[1] > BLUR_MAX:
@@ -281,10 +267,6 @@ def _colour_ranges(flip, brightness, contrast, saturation, hue, greyscale, blur)
 
 
 BLUR_MAX = 20  # as in the C core
-
-
-def _named(brightness, contrast, saturation):
-    return ("brightness", brightness), ("contrast", contrast), ("saturation", saturation)
 
 
 def _factors(name, value):
@@ -327,10 +309,6 @@ def _ratios(name: str, value: object) -> tuple[float, float]:
     if not 0 < low <= high < math.inf:
         raise ValueError(_errors.RANGE_OF_RATIOS.format(name=name, value=value))
     return low, high
-
-
-def _degrees(name, value, limit):
-    return _symmetric(name, value, limit, _errors.ANGLE)
 
 
 def _symmetric(name, value, limit, message):

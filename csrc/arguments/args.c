@@ -7,12 +7,6 @@
 
 /* ---- names and positions ---- */
 
-static int too_many(const struct signature *s, Py_ssize_t nargs)
-{
-    PyErr_Format(PyExc_TypeError, TOO_MANY_ARGUMENTS, s->function, s->positional, nargs);
-    return -1;
-}
-
 static int find_name(const struct signature *s, PyObject *name)
 {
     for (int i = 0; s->names[i] != NULL; i++) {
@@ -28,7 +22,8 @@ int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t
                     PyObject *kwnames, PyObject **values)
 {
     if (nargs > s->positional) {
-        return too_many(s, nargs);
+        PyErr_Format(PyExc_TypeError, TOO_MANY_ARGUMENTS, s->function, s->positional, nargs);
+        return -1;
     }
     for (int i = 0; s->names[i] != NULL; i++) {
         values[i] = i < nargs ? args[i] : NULL;
