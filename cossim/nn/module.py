@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from cossim import _errors
-from cossim._arithmetic import fixed_arithmetic
-from cossim.nn.weights import read_weights
+from cossim.nn.weights import copy_into, misfits, read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,25 +201,13 @@ class Module:
         """
         arrays, source = read_weights(state_dict)
         own = self.state_dict()
-        problems = []
-        if strict:
-            problems += [_errors.MISSING.format(name=key) for key in own if key not in arrays]
-            problems += [_errors.UNEXPECTED.format(name=key) for key in arrays if key not in own]
+        problems = misfits(own, arrays, strict)
         for key in own:
-            if key in arrays and arrays[key].shape != np.shape(own[key]):
-                wanted, shape = np.shape(own[key]), arrays[key].shape
-                problems.append(_errors.WRONG_SHAPE.format(name=key, wanted=wanted, shape=shape))
             if key in arrays and not isinstance(own[key], np.ndarray):
                 problems.append(_errors.REPLACED.format(name=key, kind=type(own[key]).__name__))
             elif key in arrays and not own[key].flags.writeable:
                 problems.append(_errors.READ_ONLY.format(name=key))
-        if problems:
-            target, problems = type(self).__name__, "; ".join(problems)
-            raise ValueError(_errors.DOES_NOT_FIT.format(source=source, target=target, problems=problems))
-        with fixed_arithmetic():  # values too large for the layer's dtype become infinite, as in torch
-            for key, array in own.items():
-                if key in arrays:
-                    array[...] = arrays[key]
+        copy_into(own, arrays, problems, source, type(self).__name__)
 
     def _children_repr(self) -> list[tuple[str, str]]:
         return [(name, repr(module)) for name, module in self.named_modules()]

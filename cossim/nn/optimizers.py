@@ -12,7 +12,7 @@ from cossim import _errors
 from cossim._arithmetic import fixed_arithmetic
 from cossim.nn.arguments import real_argument
 from cossim.nn.module import Module
-from cossim.nn.weights import named_arrays, read_weights
+from cossim.nn.weights import copy_into, misfits, named_arrays, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -188,21 +188,10 @@ class _Optimizer:
         """
         arrays, source = read_weights(state_dict)
         own = self.state_dict()
-        problems = [_errors.MISSING.format(name=key) for key in own if key not in arrays]
-        problems += [_errors.UNEXPECTED.format(name=key) for key in arrays if key not in own]
-        problems += self._read_only()
-        for key in own:
-            if key in arrays and arrays[key].shape != own[key].shape:
-                wanted, shape = own[key].shape, arrays[key].shape
-                problems.append(_errors.WRONG_SHAPE.format(name=key, wanted=wanted, shape=shape))
+        problems = misfits(own, arrays) + self._read_only()
         if not problems and (not 0 <= arrays["step"] < 2**62 or not float(arrays["step"]).is_integer()):
             problems.append(_errors.WRONG_STEP.format(step=arrays["step"]))
-        if problems:
-            target, problems = type(self).__name__, "; ".join(problems)
-            raise ValueError(_errors.DOES_NOT_FIT.format(source=source, target=target, problems=problems))
-        with fixed_arithmetic():
-            for key, array in own.items():
-                array[...] = arrays[key]
+        copy_into(own, arrays, problems, source, type(self).__name__)
         self._steps = int(arrays["step"])
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._archives import write_npz
+from cossim._arithmetic import fixed_arithmetic
 from cossim._io import MAGIC, open_regular, read_npy, replacing
 
 if TYPE_CHECKING:
@@ -199,3 +200,24 @@ def read_weights(source: Weights) -> tuple[dict[str, NDArray[Any]], str]:
         except TypeError as error:
             raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
     raise TypeError(_errors.NOT_A_DICT_OR_PATH.format(kind=type(source).__name__))
+
+
+def misfits(own: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], strict: bool = True) -> list[str]:
+    """Says which keys and shapes of arrays do not fit the state `own`. Without strict, keys may differ."""
+    missing = [_errors.MISSING.format(name=key) for key in own if strict and key not in arrays]
+    unexpected = [_errors.UNEXPECTED.format(name=key) for key in arrays if strict and key not in own]
+    shapes = [(key, np.shape(own[key]), arrays[key].shape) for key in own if key in arrays]
+    wrong = [_errors.WRONG_SHAPE.format(name=key, wanted=a, shape=b) for key, a, b in shapes if a != b]
+    return missing + unexpected + wrong
+
+
+def copy_into(
+    own: Mapping[str, NDArray[Any]], arrays: Mapping[str, NDArray[Any]], problems: list[str], source: str, target: str
+) -> None:
+    """Copies arrays into those of `own` that have the same keys. Raises ValueError if there are problems."""
+    if problems:
+        raise ValueError(_errors.DOES_NOT_FIT.format(source=source, target=target, problems="; ".join(problems)))
+    with fixed_arithmetic():  # values too large for the dtype become infinite, as in torch
+        for key, array in own.items():
+            if key in arrays:
+                array[...] = arrays[key]

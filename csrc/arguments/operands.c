@@ -27,36 +27,25 @@ static bool is_bfloat16(PyArray_Descr *descr)
 
 bool dtype_of(PyArrayObject *array, enum dtype *dtype)
 {
-    static const enum dtype floats[] = {[2] = DTYPE_F16, [4] = DTYPE_F32, [8] = DTYPE_F64};
-    static const enum dtype signed_integers[] = {
-        [1] = DTYPE_I8, [2] = DTYPE_I16, [4] = DTYPE_I32, [8] = DTYPE_I64};
-    static const enum dtype unsigned_integers[] = {
-        [1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64};
+    static const char kinds[] = "fiub"; /* NumPy's letters of kinds, in the order of the rows */
+    static const enum dtype dtypes[][9] = {
+        {[2] = DTYPE_F16, [4] = DTYPE_F32, [8] = DTYPE_F64},
+        {[1] = DTYPE_I8, [2] = DTYPE_I16, [4] = DTYPE_I32, [8] = DTYPE_I64},
+        {[1] = DTYPE_U8, [2] = DTYPE_U16, [4] = DTYPE_U32, [8] = DTYPE_U64},
+        {[1] = DTYPE_U8},
+    };
     PyArray_Descr *descr = PyArray_DESCR(array);
     const npy_intp size = PyArray_ITEMSIZE(array);
     if (PyTypeNum_ISUSERDEF(descr->type_num) || descr->kind == 'V') {
         *dtype = DTYPE_BF16;
         return size == 2 && is_bfloat16(descr);
     }
-    if (size > 8) {
+    const char *kind = descr->kind == '\0' ? NULL : strchr(kinds, descr->kind);
+    if (kind == NULL || size > 8) {
         return false;
     }
-    switch (descr->kind) {
-    case 'f':
-        *dtype = floats[size];
-        return true;
-    case 'i':
-        *dtype = signed_integers[size];
-        return true;
-    case 'u':
-        *dtype = unsigned_integers[size];
-        return true;
-    case 'b':
-        *dtype = DTYPE_U8;
-        return true;
-    default:
-        return false;
-    }
+    *dtype = dtypes[kind - kinds][size];
+    return true;
 }
 
 /* Returns "name: shape (2, 3), dtype float32", or "" for NULL. */

@@ -85,12 +85,10 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 
 #define ELEMENT f64
 #define ELEMENT_TYPE double
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT f32
 #define ELEMENT_TYPE float
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT f16
@@ -107,43 +105,35 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 
 #define ELEMENT i8
 #define ELEMENT_TYPE int8_t
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT u8
 #define ELEMENT_TYPE uint8_t
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT i16
 #define ELEMENT_TYPE int16_t
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT u16
 #define ELEMENT_TYPE uint16_t
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT i32
 #define ELEMENT_TYPE int32_t
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT u32
 #define ELEMENT_TYPE uint32_t
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT i64
 #define ELEMENT_TYPE int64_t
-#define ELEMENT_VALUE(element) (element)
 #define ELEMENT_LOAD vf_load_i64
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT u64
 #define ELEMENT_TYPE uint64_t
-#define ELEMENT_VALUE(element) (element)
 #include "kernels/to_floats_template.h"
 
 /*

@@ -2,9 +2,13 @@
  * to_floats_kernel of kernels.h, for one element type. Compilers vectorize the loops. Parameters:
  *   ELEMENT          suffix of the name
  *   ELEMENT_TYPE     C type of an element
- *   ELEMENT_VALUE    converts an element to a number
+ *   ELEMENT_VALUE    optional: converts an element to a number
  *   ELEMENT_LOAD     optional: loads VF_LANES elements as floats
  */
+#ifndef ELEMENT_VALUE
+#define ELEMENT_VALUE(element) (element)
+#endif
+
 static void PASTE(to_floats_, ELEMENT)(float *to, const void *from, size_t n, double scale)
 {
     const ELEMENT_TYPE *elements = from;
