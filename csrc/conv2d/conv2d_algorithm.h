@@ -1,5 +1,4 @@
-#ifndef COSSIM_CONV2D_CONV2D_ALGORITHM_H
-#define COSSIM_CONV2D_CONV2D_ALGORITHM_H
+#pragma once
 
 #include "conv2d/convolutions.h"
 
@@ -98,5 +97,3 @@ const void *conv2d_block_input(const struct conv2d_plan *plan, const struct conv
 /* Runs the outer kernel on all filters of a group, a tile at a time. o.left, o.bias,
  * o.partial_sums and o.out are those of the group's first filter. */
 void conv2d_outer(const struct conv2d_plan *plan, struct outer o);
-
-#endif

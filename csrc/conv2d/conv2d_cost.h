@@ -1,5 +1,4 @@
-#ifndef COSSIM_CONV2D_CONV2D_COST_H
-#define COSSIM_CONV2D_CONV2D_COST_H
+#pragma once
 
 #include "conv2d/convolutions.h"
 
@@ -37,5 +36,3 @@ static inline double conv2d_cost_copy(double rows, double columns)
 {
     return rows * (0.15 * columns + 10.0);
 }
-
-#endif

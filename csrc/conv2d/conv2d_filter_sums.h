@@ -1,5 +1,4 @@
-#ifndef COSSIM_CONV2D_CONV2D_FILTER_SUMS_H
-#define COSSIM_CONV2D_CONV2D_FILTER_SUMS_H
+#pragma once
 
 #include "conv2d/convolutions.h"
 
@@ -28,5 +27,3 @@ void add_filter_sums(const struct conv2d *conv, void *sums, size_t blocks, void 
 
 /* Writes zeros, which are the gradients of a call without images or output pixels. */
 void clear_filters(const struct conv2d *conv, void *weight, void *bias);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_CONV2D_CONV2D_INPUT_H
-#define COSSIM_CONV2D_CONV2D_INPUT_H
+#pragma once
 
 #include "conv2d/convolutions.h"
 
@@ -40,5 +39,3 @@ static inline size_t conv2d_copied_column(size_t column, size_t stride, size_t p
  * without its border. */
 void conv2d_copy_rows(const struct conv2d *conv, const char *plane, size_t first, size_t rows,
                       size_t stride, size_t phase, char *to);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_CONV2D_CONV2D_PIXELS_H
-#define COSSIM_CONV2D_CONV2D_PIXELS_H
+#pragma once
 
 #include "conv2d/conv2d_algorithm.h"
 
@@ -52,5 +51,3 @@ void conv2d_copy_padded(const struct conv2d *conv, const char *planes, size_t ch
  * and the packed bias or NULL. */
 const void *conv2d_filter_lanes_filters(const void *state);
 const void *conv2d_filter_lanes_bias(const void *state);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_CONV2D_CONVOLUTIONS_H
-#define COSSIM_CONV2D_CONVOLUTIONS_H
+#pragma once
 
 #include "nn/layers.h"
 
@@ -113,5 +112,3 @@ struct conv2d_grad_input {
     void *input; /* [images][in_channels][in.h][in.w] */
 };
 int conv2d_grad_input(const struct conv2d_grad_input *gradient);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_KERNELS_ELEMENTWISE_KERNELS_H
-#define COSSIM_KERNELS_ELEMENTWISE_KERNELS_H
+#pragma once
 
 #include <stddef.h>
 
@@ -46,5 +45,3 @@ struct elementwise_kernels {
     plane_sums_kernel *plane_sums;
     first_maximum_kernel *first_maximum;
 };
-
-#endif

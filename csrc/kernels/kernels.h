@@ -1,5 +1,4 @@
-#ifndef COSSIM_KERNELS_KERNELS_H
-#define COSSIM_KERNELS_KERNELS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -692,5 +691,3 @@ void kernels_use_wide_layers(bool wide);
 /* Selects a table by name. Returns false if there is no such table or this machine cannot run it.
  */
 bool kernels_select(const char *name);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_KERNELS_LANES_KERNELS_H
-#define COSSIM_KERNELS_LANES_KERNELS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -178,5 +177,3 @@ struct lanes_kernels {
     lanes_winograd_input_gradient_kernel *winograd_input_gradient;
     lanes_winograd_filter_gradient_kernel *winograd_filter_gradient;
 };
-
-#endif

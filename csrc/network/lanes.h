@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_LANES_H
-#define COSSIM_NETWORK_LANES_H
+#pragma once
 
 #include "base/cancel.h"
 #include "network/lanes_plan.h"
@@ -7,5 +6,3 @@
 /* network_run with lanes across images, for layers for which lanes_apply holds. */
 int lanes_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
               struct shape shape, const void *input, void *output, struct cancel_token *token);
-
-#endif

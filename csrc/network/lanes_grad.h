@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_LANES_GRAD_H
-#define COSSIM_NETWORK_LANES_GRAD_H
+#pragma once
 
 #include "base/cancel.h"
 #include "network/lanes_plan.h"
@@ -39,5 +38,3 @@ struct lanes_gradients {
 /* Writes the gradients. Returns 0, or -1 when there is no memory. */
 int lanes_backward(const struct lanes_tape *tape, const struct lanes_gradients *gradients,
                    struct cancel_token *token);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_LANES_PLAN_H
-#define COSSIM_NETWORK_LANES_PLAN_H
+#pragma once
 
 #include "kernels/kernels.h"
 #include "network/shapes.h"
@@ -112,5 +111,3 @@ void lanes_gather(const struct lanes_plan *plan, const struct lanes_map *map, si
                   const void *images, void *vectors);
 void lanes_scatter(const struct lanes_plan *plan, const struct lanes_map *map, size_t v,
                    const void *vectors, void *images);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_LANES_STAGES_H
-#define COSSIM_NETWORK_LANES_STAGES_H
+#pragma once
 
 #include "network/lanes_plan.h"
 
@@ -19,5 +18,3 @@ void lanes_run_stage(const struct lanes_plan *plan, const struct lanes_stage *st
 
 /* Bytes of `scratch`, enough for every stage; a multiple of SCRATCH_ALIGN. */
 size_t lanes_stage_scratch(const struct lanes_plan *plan);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_LANES_WINOGRAD_H
-#define COSSIM_NETWORK_LANES_WINOGRAD_H
+#pragma once
 
 #include "base/scratch.h"
 #include "network/lanes_plan.h"
@@ -54,5 +53,3 @@ bool lanes_all_finite(const struct lanes_plan *plan, const void *check);
 /* Copies n vectors, but only the lanes that are NaN in `check`. */
 void lanes_replace(const struct lanes_plan *plan, const void *check, void *to, const void *from,
                    size_t n);
-
-#endif

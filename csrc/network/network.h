@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_NETWORK_H
-#define COSSIM_NETWORK_NETWORK_H
+#pragma once
 
 #include "conv2d/convolutions.h"
 #include "network/shapes.h"
@@ -18,5 +17,3 @@ int network_run(enum compute_type compute, const struct layer *layers, size_t co
 /* Runs a convolution and a pool in the same way, and also writes pool.indices. pool.planes is the
  * number of output channels, and pool.in is conv.out. conv.pool is false. */
 int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);
-
-#endif

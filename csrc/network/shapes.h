@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_SHAPES_H
-#define COSSIM_NETWORK_SHAPES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -54,5 +53,3 @@ size_t network_fused(const struct layer *layers, size_t count);
 
 /* The largest number of layers of one call. */
 enum { MOST_LAYERS = 32 };
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PAIRWISE_BITS_H
-#define COSSIM_PAIRWISE_BITS_H
+#pragma once
 
 #include "vectors/formula.h"
 #include "vectors/reduce.h"
@@ -72,5 +71,3 @@ int bit_blocks_run(const struct bit_blocks *blocks);
 /* All pairs of a call whose operands are packed bits, as a matrix. Returns 0, or -1 when memory
  * runs out. */
 int bit_pairs(const struct reduction *call);
-
-#endif

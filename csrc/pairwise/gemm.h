@@ -1,5 +1,4 @@
-#ifndef COSSIM_PAIRWISE_GEMM_H
-#define COSSIM_PAIRWISE_GEMM_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -83,5 +82,3 @@ enum {
 
 /* Runs the product. Returns 0, or -1 when memory for the panels runs out. */
 int gemm_run(const struct gemm *gemm);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PAIRWISE_MAXSIM_H
-#define COSSIM_PAIRWISE_MAXSIM_H
+#pragma once
 
 #include <stdint.h>
 
@@ -24,5 +23,3 @@ struct maxsim {
 
 /* Returns 0, or -1 when memory runs out. */
 int maxsim_run(const struct maxsim *maxsim);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_PAIRWISE_PAIR_SCORES_H
-#define COSSIM_PAIRWISE_PAIR_SCORES_H
+#pragma once
 
 #include <math.h>
 
@@ -99,5 +98,3 @@ struct scored_row {
 /* Computes one cosine, with the same bits as in a block. out is an element of the compute type. */
 void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
                      const struct scored_row *right, void *out);
-
-#endif

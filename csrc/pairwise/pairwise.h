@@ -1,5 +1,4 @@
-#ifndef COSSIM_PAIRWISE_PAIRWISE_H
-#define COSSIM_PAIRWISE_PAIRWISE_H
+#pragma once
 
 #include "pairwise/pair_scores.h"
 
@@ -8,5 +7,3 @@
  * by block to call->receiver. Returns 0, or -1 when memory runs out.
  */
 int pairwise_run(const struct reduction *call);
-
-#endif

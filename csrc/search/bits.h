@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_BITS_H
-#define COSSIM_SEARCH_BITS_H
+#pragma once
 
 #include "search/search_call.h"
 
@@ -9,5 +8,3 @@
  * distances up to this one are converted to scores. Returns 0, or -1 when memory runs out.
  */
 int search_bits(const struct search *search);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_BLOCK_H
-#define COSSIM_SEARCH_BLOCK_H
+#pragma once
 
 #include "pairwise/pair_scores.h"
 #include "search/search_call.h"
@@ -46,5 +45,3 @@ static inline void add_score(const struct search *s, size_t worker, size_t query
         s->result_handler->add_result(s->result_handler, worker, query, candidate, score);
     }
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_CODED_QUERIES_H
-#define COSSIM_SEARCH_CODED_QUERIES_H
+#pragma once
 
 #include "kernels/kernels.h"
 
@@ -34,5 +33,3 @@ double sum_of_squares(const float *vector, size_t n);
 
 /* Makes the panels, after all queries are set. */
 void coded_queries_pack(struct coded_queries *c);
-
-#endif

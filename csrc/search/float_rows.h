@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_FLOAT_ROWS_H
-#define COSSIM_SEARCH_FLOAT_ROWS_H
+#pragma once
 
 #include <math.h>
 
@@ -63,5 +62,3 @@ static inline float float_divisor(float norm, double eps, int exponent)
     const double scaled = eps_scaled(eps, exponent), divisor = eps_clamp((double)norm, scaled);
     return divisor > 0.0 && scaled < MAX_EPS ? (float)divisor : NAN;
 }
-
-#endif

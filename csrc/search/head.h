@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_HEAD_H
-#define COSSIM_SEARCH_HEAD_H
+#pragma once
 
 #include "search/coded_queries.h"
 #include "search/float_rows.h"
@@ -60,5 +59,3 @@ void bounds_of_heads(const struct head_scale *scales, const size_t *numbers, siz
  * `vector` has room for H floats. */
 void head_of_query(const struct rotation *rotation, size_t depth, struct coded_queries *heads,
                    size_t query, const float *unit_query, bool finite, float *vector);
-
-#endif

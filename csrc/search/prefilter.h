@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_PREFILTER_H
-#define COSSIM_SEARCH_PREFILTER_H
+#pragma once
 
 #include "search/block.h"
 
@@ -8,5 +7,3 @@
  * use_codes is set, else float32 rows. Returns 0, or -1 when memory runs out.
  */
 int prefilter(const struct search *search, const struct search_block *block, size_t first);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_PREFILTER_STATE_H
-#define COSSIM_SEARCH_PREFILTER_STATE_H
+#pragma once
 
 #include "search/block.h"
 #include "search/head.h"
@@ -202,5 +201,3 @@ int code_zero(const struct prefilter *p);
 /* Queues a pair of a row of the chunk and a query, unless a triangle excludes it. */
 void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                     size_t first, size_t r, size_t query);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_QUANTIZE_H
-#define COSSIM_SEARCH_QUANTIZE_H
+#pragma once
 
 #include "search/float_rows.h"
 
@@ -57,5 +56,3 @@ int search_quantize(const struct search *search, uint8_t *codes, struct code_sca
 struct head_scale;
 int search_quantize_heads(const struct search *search, const struct rotation *rotation,
                           uint8_t *heads, struct head_scale *scales);
-
-#endif

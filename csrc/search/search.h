@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_SEARCH_H
-#define COSSIM_SEARCH_SEARCH_H
+#pragma once
 
 #include "search/search_call.h"
 
@@ -11,5 +10,3 @@ int search(const struct search *search);
 
 /* Returns the number of pairs that the progress of a search counts, or SIZE_MAX on overflow. */
 size_t search_pairs(const struct search *search);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_SEARCH_CALL_H
-#define COSSIM_SEARCH_SEARCH_CALL_H
+#pragma once
 
 #include "results/filter.h"
 #include "results/result_handler.h"
@@ -91,5 +90,3 @@ static inline bool search_is_within(const struct search *s)
 {
     return s->self && s->corpus.data == s->queries.data && s->first_candidate == s->first_query;
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SEARCH_TOPK_H
-#define COSSIM_SEARCH_TOPK_H
+#pragma once
 
 #include <pthread.h>
 #include <stdint.h>
@@ -38,5 +37,3 @@ void topk_free(struct topk *topk);
  * Returns 0, or -1 when memory runs out. topk_pairs returns how many pairs the search counts. */
 int topk_search(struct topk *topk, const struct search *search);
 size_t topk_pairs(const struct topk *topk, const struct search *search);
-
-#endif

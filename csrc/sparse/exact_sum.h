@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_EXACT_SUM_H
-#define COSSIM_SPARSE_EXACT_SUM_H
+#pragma once
 
 #include "vectors/compute_type.h"
 
@@ -30,5 +29,3 @@ static inline double exact_total(const struct exact_sum *s)
 {
     return s->sum + s->error;
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_POSTINGS_H
-#define COSSIM_SPARSE_POSTINGS_H
+#pragma once
 
 #include "results/filter.h"
 #include "sparse/exact_sum.h"
@@ -84,5 +83,3 @@ static inline double accumulated(const struct accumulator *a, size_t row)
     return a->compute == COMPUTE_F32 ? ((const double *)a->sums)[row]
                                      : exact_total((const struct exact_sum *)a->sums + row);
 }
-
-#endif

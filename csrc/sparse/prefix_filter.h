@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_PREFIX_FILTER_H
-#define COSSIM_SPARSE_PREFIX_FILTER_H
+#pragma once
 
 #include "sparse/sparse_search.h"
 
@@ -11,5 +10,3 @@
  * -1 when memory runs out.
  */
 int prefix_filter(const struct sparse_search *search);
-
-#endif

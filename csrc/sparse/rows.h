@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_ROWS_H
-#define COSSIM_SPARSE_ROWS_H
+#pragma once
 
 #include <math.h>
 #include <stdint.h>
@@ -116,5 +115,3 @@ static inline double sparse_score(const struct sparse_rows *x, size_t i,
 
 /* Returns x.y of rows i and j, in which common columns are added in ascending order. */
 double sparse_dot(const struct sparse_rows *x, size_t i, const struct sparse_rows *y, size_t j);
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_SPARSE_PAIRWISE_H
-#define COSSIM_SPARSE_SPARSE_PAIRWISE_H
+#pragma once
 
 #include "sparse/postings.h"
 
@@ -14,5 +13,3 @@ struct sparse_pairwise {
 
 /* Returns 0, or -1 when memory runs out. */
 int sparse_pairwise(const struct sparse_pairwise *call);
-
-#endif

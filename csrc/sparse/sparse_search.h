@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_SPARSE_SEARCH_H
-#define COSSIM_SPARSE_SPARSE_SEARCH_H
+#pragma once
 
 #include "results/filter.h"
 #include "results/result_handler.h"
@@ -31,5 +30,3 @@ static inline void sparse_add_score(const struct sparse_search *s, size_t worker
         s->result_handler->add_result(s->result_handler, worker, query, candidate, score);
     }
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_SPARSE_TOPK_H
-#define COSSIM_SPARSE_SPARSE_TOPK_H
+#pragma once
 
 #include "sparse/postings.h"
 
@@ -17,5 +16,3 @@ struct sparse_topk {
 
 /* Returns 0, or -1 when memory runs out. */
 int sparse_topk(const struct sparse_topk *call);
-
-#endif

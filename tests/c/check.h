@@ -1,5 +1,4 @@
-#ifndef COSSIM_TESTS_CHECK_H
-#define COSSIM_TESTS_CHECK_H
+#pragma once
 
 #include <stdint.h>
 #include <stdio.h>
@@ -36,5 +35,3 @@ static inline double random_number(void)
     state ^= state << 17;
     return (double)(int64_t)state / 9223372036854775808.0;
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_TESTS_GUARDED_H
-#define COSSIM_TESTS_GUARDED_H
+#pragma once
 
 #include <string.h>
 
@@ -168,5 +167,3 @@ static inline int fits(int f64, double got, double expected, double units, doubl
     const double error = got > expected ? got - expected : expected - got;
     return same(got, expected) || error <= units * (f64 ? 0x1p-53 : 0x1p-24) * magnitude;
 }
-
-#endif

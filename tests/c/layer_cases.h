@@ -1,5 +1,4 @@
-#ifndef COSSIM_TESTS_LAYER_CASES_H
-#define COSSIM_TESTS_LAYER_CASES_H
+#pragma once
 
 #include <math.h>
 
@@ -53,5 +52,3 @@ static inline bool agrees(int f64, enum kind kind, double got, double expected, 
     return may_overflow ||
            fits(f64, got, expected, times * (double)(2 * terms + 4), kind == WHOLE ? 0 : most);
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_TESTS_LAYER_TABLES_H
-#define COSSIM_TESTS_LAYER_TABLES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,5 +14,3 @@ static inline bool has_own_layers(const struct kernels *const *tables, size_t t)
     }
     return own;
 }
-
-#endif

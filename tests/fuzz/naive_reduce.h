@@ -1,5 +1,4 @@
-#ifndef COSSIM_TESTS_NAIVE_REDUCE_H
-#define COSSIM_TESTS_NAIVE_REDUCE_H
+#pragma once
 
 #include <math.h>
 #include <string.h>
@@ -253,5 +252,3 @@ static inline void naive_check(const struct reduction *call, const struct plan_r
     free(marks);
     free(steps);
 }
-
-#endif
