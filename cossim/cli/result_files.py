@@ -90,7 +90,7 @@ def _write_parquet(file, result):
 
 
 # Writers by the suffix of the file. Add a new format here.
-FORMATS = {
+FORMATS: dict[str, Callable[..., None]] = {
     ".npz": _write_npz,
     ".csv": partial(_write_text, _csv),
     ".tsv": partial(_write_text, partial(_csv, separator="\t")),

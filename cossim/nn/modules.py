@@ -287,8 +287,9 @@ class Flatten(ArrayLayer):
         range_ = max(x.ndim, 1)
         for dim in dims:
             if not -range_ <= dim < range_:
-                dim = integer_text(dim)
-                message = _errors.FLATTEN_DIM.format(dim=dim, least=-range_, most=range_ - 1, arrays=described(x=x))
+                message = _errors.FLATTEN_DIM.format(
+                    dim=integer_text(dim), least=-range_, most=range_ - 1, arrays=described(x=x)
+                )
                 raise np.exceptions.AxisError(message)
         start, end = (dim % range_ for dim in dims)
         if end < start:

@@ -221,7 +221,7 @@ def maxsim(
     eps = eps_argument(name, eps)
     query = np.atleast_2d(_core.as_rows(name, ("query",), (query,))[0])
     if offsets is None:
-        parts = [_core.as_array(name, f"documents[{n}]", rows) for n, rows in enumerate(documents)]
+        parts = _documents(name, documents)
         sizes = np.array([len(rows) if rows.ndim == 2 else -1 for rows in parts], np.int64)
         wrong = np.flatnonzero(sizes < 1)
         if len(wrong):
@@ -268,6 +268,10 @@ def maxsim(
         order = order[:k] if mask is None else order[mask[order]][:k]
     values, indices = with_places(name, scores[order][None], order[None], k)
     return TopK(values[0], indices[0])
+
+
+def _documents(name, documents):
+    return [_core.as_array(name, f"documents[{n}]", rows) for n, rows in enumerate(documents)]
 
 
 def _offsets(name, offsets, documents):
