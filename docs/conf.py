@@ -45,7 +45,7 @@ napoleon_use_ivar = False
 # Names of Python and NumPy: resolving them would need the network.
 nitpick_ignore_regex = [
     (r"py:exc", r"(ArithmeticError|ImportError|IndexError|KeyboardInterrupt|OSError|TypeError|ValueError)"),
-    (r"py:exc", r"numpy\.exceptions\.AxisError"),
+    (r"py:exc", r"numpy\.exceptions\.AxisError|sklearn\.exceptions\.NotFittedError"),
     (r"py:class", r"numpy\.(dtype|memmap|ndarray)|float64|int64|matplotlib\.axes\.Axes"),
     (r"py:class", r"[A-Zk]|for one query|the same shape"),  # parts of shapes, in types of attributes
 ]
