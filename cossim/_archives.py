@@ -1,4 +1,6 @@
-"""Writes arrays by name as .npz and .safetensors files. Not a part of _io, because `import cossim` must stay fast."""
+"""Writes arrays by name as .npz and .safetensors files. Not a part of _io, because searches import that module, and
+zipfile is slow to import.
+"""
 
 import json
 from zipfile import ZipFile

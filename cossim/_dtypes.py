@@ -29,7 +29,7 @@ def is_real(dtype: np.dtype[Any]) -> bool:
 
 
 def stored_dtype(name: str) -> np.dtype[Any]:
-    """Returns the dtype of elements in files, given its NumPy name. bfloat16 is stored as uint16, its bits."""
+    """Returns the dtype of elements in files, given its NumPy name. bfloat16 is stored as its bits, in uint16."""
     return np.dtype("uint16" if name == "bfloat16" else name).newbyteorder("<")
 
 

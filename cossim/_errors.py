@@ -49,7 +49,7 @@ COLUMNS = (
     "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns, or "
     "its columns of numbers alone ({names})"
 )
-# ---- arguments that are no arrays of real numbers. {name} may be an element, such as x[2]. ----
+# ---- arguments that are not arrays of real numbers. {name} may be an element, such as x[2]. ----
 
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
 NEEDS_CPU = "{function}(): {name} is on the device {device}: copy it to the CPU first, such as {name}.cpu()"

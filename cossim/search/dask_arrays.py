@@ -89,7 +89,7 @@ def _require_sizes(function, name, array, axes):
 
 
 def _sizes(array):
-    """Returns the shape of an array. Dask's NaN, the size of an axis whose chunks have unknown sizes, is UNKNOWN."""
+    """Returns the shape of an array, with UNKNOWN in place of Dask's NaN for axes with chunks of unknown size."""
     return tuple(UNKNOWN if np.isnan(size) else size for size in array.shape)
 
 

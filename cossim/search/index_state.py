@@ -266,7 +266,7 @@ def _copy_rows(to, rows, places=None):
 
 
 def moved(function: str, state: State, more: int, eps: float) -> tuple[State, Arrays]:
-    """Copies the live rows to new arrays with room for `more` further rows, and at least as many as there are.
+    """Copies the live rows to new arrays of at least twice their number, with room for `more` further rows.
 
     Returns the state, which has no holes, and the longer arrays, whose first rows are those of the state.
     If half of the rows were added since the directions were measured, measures whether others suit the rows better.

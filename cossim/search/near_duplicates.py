@@ -1,4 +1,4 @@
-"""Near-duplicates beyond pairs: one row of each group to keep, and communities around their centres."""
+"""Near-duplicates other than as pairs: the rows to keep, and communities around centres."""
 
 from __future__ import annotations
 

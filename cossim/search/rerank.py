@@ -130,7 +130,7 @@ def diverse(
 
 
 def _mmr(relevance, rows, k, weight, eps):
-    """Returns the positions of the k rows chosen. Rows come by falling relevance; argmax takes the first."""
+    """Returns the positions of the k rows chosen. Rows are in order of relevance; argmax takes the first of equals."""
     relevance = weight * relevance.astype(np.float64)
     nearest = np.full(len(rows), -np.inf)
     free = np.ones(len(rows), bool)

@@ -24,7 +24,7 @@ PAIRS = ("halves", "interleaved")
 
 
 def _dtype(function, z0, z1):
-    """The promoted dtype of both, float32 or float64. Integers count as float64."""
+    """Returns the promoted dtype of both views, float32 or float64. Integers count as float64."""
     arrays = [z for z in (z0, z1) if z is not None]
     for name, z in zip(("z0", "z1"), arrays, strict=False):
         if z.dtype.itemsize == 2 and z.dtype.kind not in "iu":  # float16, bfloat16
