@@ -176,9 +176,9 @@
     "    of scores done and their total. Ctrl-C stops the call.\n" \
     "binary : bool\n" \
     "    True: x and y are uint8, and a byte holds eight elements: +1 for each bit 1,\n" \
-    "    -1 for each bit 0. numpy.packbits(rows > 0, axis=1) packs the signs of\n" \
-    "    numbers so. If two rows of n bits differ in h, their score is exactly\n" \
-    "    (n - 2 h) / n, rounded once to float64. False: uint8 are numbers.\n" DOC_RETURNS \
+    "    -1 for each bit 0. numpy.packbits(rows > 0, axis=1) makes such rows from\n" \
+    "    the signs of numbers. If two rows of n bits differ in h, their score is\n" \
+    "    exactly (n - 2 h) / n, rounded once to float64. False: uint8 are numbers.\n" DOC_RETURNS \
     "numpy.ndarray, shape (N, M), or NumPy scalar\n" \
     "    One vector in place of a matrix has no axis in the result, as in matmul:\n" \
     "    shape (M,), (N,) or (). pairwise(x) of one vector compares it with itself.\n" \
