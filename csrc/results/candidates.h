@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_CANDIDATES_H
-#define COSSIM_RESULTS_CANDIDATES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,5 +33,3 @@ void candidates_store(struct candidates *c, enum compute_type compute, void *val
                       int64_t *indices);
 
 #define CANDIDATES_MAX UINT32_MAX
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_COARSE_INDEX_H
-#define COSSIM_SPARSE_COARSE_INDEX_H
+#pragma once
 
 #include "sparse/rows.h"
 
@@ -72,5 +71,3 @@ static inline double coarse_error_of(const struct sparse_rows *queries, size_t q
     const size_t n = queries->starts[query + 1] - queries->starts[query];
     return 0x1p-11 * (1.0 + 0x1p-9) + ((double)n + 16.0) * 0x1p-23;
 }
-
-#endif

@@ -1,5 +1,4 @@
-#ifndef COSSIM_SPARSE_QUERY_TABLE_H
-#define COSSIM_SPARSE_QUERY_TABLE_H
+#pragma once
 
 #include "sparse/exact_sum.h"
 #include "sparse/rows.h"
@@ -111,5 +110,3 @@ static inline void query_table_dots(const struct query_table *t, const struct sp
         dots[i] = exact_total(&sum);
     }
 }
-
-#endif
