@@ -206,6 +206,15 @@ def tracked():
     return [ROOT / name for name in run.stdout.splitlines()]
 
 
+def test_the_source_archive_gets_every_file():
+    """MANIFEST.in names each file that setuptools does not add itself. make dist checks the archive, after a build."""
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text().splitlines()]
+    folders = {"cossim", *(words[1] for words in lines if words[0] == "graft")}
+    files = {"MANIFEST.in", "pyproject.toml", "setup.py", *(name for words in lines for name in words[1:])}
+    names = [path.relative_to(ROOT) for path in tracked()]
+    assert not [name for name in names if name.parts[0] not in folders and str(name) not in files]
+
+
 def test_no_compiler_flag_changes_arithmetic():
     """No compiler flag changes arithmetic or ties the build to one machine."""
     forbidden = ["-ffast" + "-math", "-O" + "fast", "-march=" + "native", "-funsafe" + "-math"]
