@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Marks are below all scores, which are at least -2. A float holds COARSE_BLOCK_ROWS of them. */
+#define FIRST_MARK -4.0f
+
 enum {
     ROW_MASK = COARSE_BLOCK_ROWS - 1,
     POLL_PRODUCTS = 1 << 20, /* products between two polls of the token: about 1 ms */
@@ -38,15 +41,20 @@ static uint32_t pack_entry(size_t row, double value)
 static void *build_block(const struct sparse_rows *rows, struct coarse_block *block)
 {
     const size_t first = rows->starts[block->first], end = rows->starts[block->first + block->rows];
+    const bool narrow = rows->compute == COMPUTE_F32;
     uint32_t *starts = NULL, *lists = NULL;
+    void *values = NULL;
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
         lists = arena_take(&arena, size_sum_or_max(end - first, COARSE_PIECE - 1), sizeof *lists);
+        values = arena_take(&arena, end - first, narrow ? sizeof(float) : sizeof(double));
     }
     if (arena.block == NULL) {
         return NULL;
     }
+    float *const floats = values;
+    double *const doubles = values;
     /* starts[c + 1] is the start of list c while the lists are filled, and its end afterwards */
     memset(starts, 0, (rows->columns + 2) * sizeof *starts);
     for (size_t e = first; e < end; e++) {
@@ -59,12 +67,19 @@ static void *build_block(const struct sparse_rows *rows, struct coarse_block *bl
         const size_t row = block->first + r;
         const double inverse = inverse_norm(rows, row);
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
-            lists[starts[rows->column[e] + 1]++] = pack_entry(r, rows->values[e] * inverse);
+            const uint32_t at = starts[rows->column[e] + 1]++;
+            lists[at] = pack_entry(r, rows->values[e] * inverse);
+            if (narrow) {
+                floats[at] = (float)rows->values[e];
+            } else {
+                doubles[at] = rows->values[e];
+            }
         }
     }
     memset(lists + (end - first), 0, (COARSE_PIECE - 1) * sizeof *lists);
     block->starts = starts;
     block->lists = lists;
+    block->values = values;
     return arena.block;
 }
 
@@ -107,13 +122,18 @@ void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena)
     coarse->scores = arena_take(arena, COARSE_BLOCK_ROWS, sizeof *coarse->scores);
     coarse->rows = arena_take(arena, COARSE_TERMS + COARSE_PIECE, sizeof *coarse->rows);
     coarse->products = arena_take(arena, COARSE_TERMS + COARSE_PIECE, sizeof *coarse->products);
+    coarse->factors = arena_take(arena, COARSE_TERMS + COARSE_PIECE, sizeof *coarse->factors);
+    coarse->bases = arena_take(arena, COARSE_TERMS, sizeof *coarse->bases);
+    coarse->hits = arena_take(arena, COARSE_TERMS + 1, sizeof *coarse->hits);
+    coarse->sums = arena_take(arena, COARSE_BLOCK_ROWS, sizeof *coarse->sums);
     coarse->candidates =
         arena_take(arena, COARSE_BLOCK_ROWS + COARSE_TERMS + 1, sizeof *coarse->candidates);
 }
 
-/* Writes the products of a value with COARSE_PIECE entries, and their rows. */
+/* Writes the products of a value with COARSE_PIECE entries, their rows, and the value's number. */
 static inline void multiply_piece(uint32_t *restrict rows, float *restrict products,
-                                  const uint32_t *restrict entries, float value)
+                                  uint32_t *restrict factors, const uint32_t *restrict entries,
+                                  float value, uint32_t factor)
 {
     for (int i = 0; i < COARSE_PIECE; i++) {
         const uint32_t bits = entries[i] & ~(uint32_t)ROW_MASK;
@@ -121,6 +141,7 @@ static inline void multiply_piece(uint32_t *restrict rows, float *restrict produ
         memcpy(&narrow, &bits, sizeof narrow);
         rows[i] = entries[i] & ROW_MASK;
         products[i] = narrow * value;
+        factors[i] = factor;
     }
 }
 
@@ -153,7 +174,9 @@ void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *
     const size_t begin = queries->starts[query], end = queries->starts[query + 1];
     const double inverse = inverse_norm(queries, query);
     size_t count = 0, unpolled = 0;
+    const bool keeps_terms = end - begin <= COARSE_TERMS;
     coarse->candidate_count = 0;
+    coarse->terms = 0;
     for (size_t e = begin; e < end; e++) {
         const uint32_t column = queries->column[e], last = block->starts[column + 1];
         const float value = (float)(queries->values[e] * inverse);
@@ -162,9 +185,12 @@ void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *
             __builtin_prefetch(ahead);
             __builtin_prefetch(ahead + COARSE_PIECE - 1);
         }
+        if (keeps_terms) {
+            coarse->bases[e - begin] = block->starts[column] - (uint32_t)count;
+        }
         for (uint32_t at = block->starts[column]; at < last; at += COARSE_PIECE) {
-            multiply_piece(coarse->rows + count, coarse->products + count, block->lists + at,
-                           value);
+            multiply_piece(coarse->rows + count, coarse->products + count, coarse->factors + count,
+                           block->lists + at, value, (uint32_t)(e - begin));
             count += smaller(last - at, COARSE_PIECE);
             if (count >= COARSE_TERMS) {
                 add_terms(coarse, COARSE_TERMS, level);
@@ -173,6 +199,7 @@ void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *
                 memmove(coarse->products, coarse->products + COARSE_TERMS,
                         COARSE_PIECE * sizeof *coarse->products);
                 count -= COARSE_TERMS;
+                coarse->terms = SIZE_MAX;
                 unpolled += COARSE_TERMS;
                 if (unpolled >= POLL_PRODUCTS) {
                     unpolled = 0;
@@ -184,4 +211,56 @@ void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *
         }
     }
     add_terms(coarse, count, level);
+    if (coarse->terms == 0 && keeps_terms) {
+        coarse->terms = count;
+    } else {
+        coarse->terms = SIZE_MAX;
+    }
+}
+
+/* Adds the exact products that coarse_exact_sums has found. */
+static inline __attribute__((always_inline)) void
+add_exact_terms(const enum compute_type compute, struct coarse_scores *coarse, const void *values,
+                const double *factors, size_t count)
+{
+    const float *const floats = values;
+    const double *const doubles = values;
+    for (size_t h = 0; h < count; h++) {
+        const uint32_t i = coarse->hits[h], factor = coarse->factors[i],
+                       at = i + coarse->bases[factor];
+        const double value = compute == COMPUTE_F32 ? (double)floats[at] : doubles[at];
+        const size_t n = (size_t)(FIRST_MARK - coarse->scores[coarse->rows[i]]);
+        exact_add(compute, &coarse->sums[n], factors[factor] * value);
+    }
+}
+
+/* The scores of the rows become marks: row number n gets FIRST_MARK - n. So one pass over the
+ * products finds those of the rows. They are in ascending order of column. */
+void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *block,
+                       const struct sparse_rows *queries, size_t query, const uint32_t *rows,
+                       size_t n, double *sums)
+{
+    const double *factors = queries->values + queries->starts[query];
+    const size_t size = queries->compute == COMPUTE_F32 ? sizeof(float) : sizeof(double);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        coarse->scores[rows[i]] = FIRST_MARK - (float)i;
+        coarse->sums[i] = (struct exact_sum){0.0, 0.0};
+    }
+    for (size_t i = 0; i < coarse->terms; i++) {
+        coarse->hits[count] = (uint32_t)i;
+        count += coarse->scores[coarse->rows[i]] <= FIRST_MARK;
+    }
+    for (size_t h = 0; h < count; h++) {
+        const uint32_t i = coarse->hits[h], at = i + coarse->bases[coarse->factors[i]];
+        __builtin_prefetch((const char *)block->values + at * size);
+    }
+    if (queries->compute == COMPUTE_F32) {
+        add_exact_terms(COMPUTE_F32, coarse, block->values, factors, count);
+    } else {
+        add_exact_terms(COMPUTE_F64, coarse, block->values, factors, count);
+    }
+    for (size_t i = 0; i < n; i++) {
+        sums[i] = exact_total(&coarse->sums[i]);
+    }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "sparse/exact_sum.h"
 #include "sparse/rows.h"
 
 /*
@@ -19,6 +20,7 @@ struct coarse_block {
     size_t first, rows;
     const uint32_t *starts; /* (columns + 1) */
     const uint32_t *lists;
+    const void *values; /* the exact value of each entry: floats for COMPUTE_F32, else doubles */
 };
 
 struct coarse_index {
@@ -44,6 +46,13 @@ struct coarse_scores {
     /* (COARSE_TERMS + COARSE_PIECE): products that wait to be added, and their rows */
     uint32_t *rows;
     float *products;
+    /* (COARSE_TERMS + COARSE_PIECE): which of the query's entries a product is from, counted from
+     * its first */
+    uint32_t *factors;
+    uint32_t *bases; /* (COARSE_TERMS): product i with factor f is of list entry i + bases[f] */
+    size_t terms;    /* the products of the query; SIZE_MAX: too many, some were overwritten */
+    uint32_t *hits;  /* (COARSE_TERMS + 1) */
+    struct exact_sum *sums; /* (COARSE_BLOCK_ROWS) */
     /* (COARSE_BLOCK_ROWS + COARSE_TERMS): the rows whose scores reached the level when a product
      * was added. Rows whose final scores reach it are among them, some of them several times. */
     uint32_t *candidates;
@@ -57,6 +66,15 @@ void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena);
  * candidates for a level above 0. */
 void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *block,
                        const struct sparse_rows *queries, size_t query, float level);
+
+/*
+ * Computes the exact sums x.y of a query and n rows of a block, from the products of
+ * coarse_accumulate, whose `terms` must not be SIZE_MAX. Overwrites the coarse scores of these
+ * rows.
+ */
+void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *block,
+                       const struct sparse_rows *queries, size_t query, const uint32_t *rows,
+                       size_t n, double *sums);
 
 /*
  * Returns an upper bound of the difference between a coarse score of a query and the score.

@@ -66,6 +66,7 @@ struct coarse_worker {
     uint32_t *found;     /* words of the select kernel */
     uint32_t *survivors; /* (COARSE_BLOCK_ROWS + 1): rows whose coarse scores reach a level */
     float *selected;     /* (COARSE_BLOCK_ROWS + 1) */
+    double *sums;        /* (COARSE_BLOCK_ROWS): of the survivors */
     float *level;        /* (TILE_COLUMNS): one number */
     float *maxima;       /* (TILE_COLUMNS): of groups of scores */
     float expected; /* a little less than the k-th best scores of the queries so far; 0: none */
@@ -423,6 +424,23 @@ static void prefetch_rows(const struct sparse_rows *rows, size_t first, const ui
     }
 }
 
+/* Computes the sums of a query and the n survivors of a block. */
+static void sum_survivors(struct coarse_worker *c, const struct sparse_topk *call,
+                          const struct coarse_block *block, size_t query, size_t n)
+{
+    if (c->scores.terms != SIZE_MAX) {
+        coarse_exact_sums(&c->scores, block, call->queries, query, c->survivors, n, c->sums);
+        return;
+    }
+    query_table_fill(&c->table, query);
+    prefetch_rows(call->corpus, block->first, c->survivors, n);
+    for (size_t i = 0; i < n; i += QUERY_BATCH) {
+        query_table_dots(&c->table, call->corpus, block->first, c->survivors + i,
+                         smaller(n - i, QUERY_BATCH), c->sums + i);
+    }
+    query_table_empty(&c->table);
+}
+
 /* Searches a block for a query. Returns false if the coarse scores cannot tell. */
 static bool search_coarse_block(const struct topk_job *job, struct coarse_worker *c,
                                 struct topk_worker *w, const struct coarse_block *block,
@@ -431,24 +449,22 @@ static bool search_coarse_block(const struct topk_job *job, struct coarse_worker
     const struct sparse_topk *call = job->call;
     const double error = coarse_error_of(call->queries, query), least = w->threshold - error;
     const float start = c->expected > least ? c->expected : (float)least;
-    double dots[QUERY_BATCH];
     coarse_accumulate(&c->scores, block, call->queries, query, start > 0.0f ? start : INFINITY);
     if (call->self && query >= block->first && query - block->first < block->rows) {
         c->scores.scores[query - block->first] = -1.0f;
     }
     const size_t n = find_survivors(c, block->rows, call->k, start, w->threshold, error);
+    if (n != SIZE_MAX) {
+        sum_survivors(c, call, block, query, n);
+    }
     memset(c->scores.scores, 0, block->rows * sizeof *c->scores.scores);
     if (n == SIZE_MAX) {
         return false;
     }
-    prefetch_rows(call->corpus, block->first, c->survivors, n);
     for (size_t i = 0; i < n; i++) {
-        const size_t candidate = block->first + c->survivors[i], at = i % QUERY_BATCH;
-        if (at == 0) {
-            query_table_dots(&c->table, call->corpus, block->first, c->survivors + i,
-                             smaller(n - i, QUERY_BATCH), dots);
-        }
-        const double score = sparse_score(call->queries, query, call->corpus, candidate, dots[at]);
+        const size_t candidate = block->first + c->survivors[i];
+        const double score =
+            sparse_score(call->queries, query, call->corpus, candidate, c->sums[i]);
         if (!(score < w->threshold)) {
             add_entry(w, call->k, score, candidate);
         }
@@ -468,11 +484,9 @@ static void search_coarse_queries(void *context, size_t task, size_t worker)
     for (size_t query = first; query < end; query++) {
         bool is_done = true;
         reset_entries(w);
-        query_table_fill(&c->table, query);
         for (size_t b = 0; b < job->index.block_count && is_done && !cancel_poll_here(); b++) {
             is_done = search_coarse_block(job, c, w, &job->index.blocks[b], query);
         }
-        query_table_empty(&c->table);
         job->is_done[query] = is_done;
         if (is_done) {
             store_entries(job->call, w, query);
@@ -511,6 +525,7 @@ static int run_coarse(struct topk_job *job)
                                       sizeof *coarse.found);
             coarse.survivors = arena_take(&arena, COARSE_BLOCK_ROWS + 1, sizeof *coarse.survivors);
             coarse.selected = arena_take(&arena, COARSE_BLOCK_ROWS + 1, sizeof *coarse.selected);
+            coarse.sums = arena_take(&arena, COARSE_BLOCK_ROWS, sizeof *coarse.sums);
             coarse.level = arena_take(&arena, TILE_COLUMNS, sizeof *coarse.level);
             coarse.maxima = arena_take(&arena, TILE_COLUMNS, sizeof *coarse.maxima);
             if (arena.block != NULL) {
