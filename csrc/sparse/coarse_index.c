@@ -120,14 +120,13 @@ void coarse_index_free(struct coarse_index *index)
 void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena)
 {
     coarse->scores = arena_take(arena, COARSE_BLOCK_ROWS, sizeof *coarse->scores);
-    coarse->rows = arena_take(arena, COARSE_TERMS + COARSE_PIECE, sizeof *coarse->rows);
-    coarse->products = arena_take(arena, COARSE_TERMS + COARSE_PIECE, sizeof *coarse->products);
-    coarse->factors = arena_take(arena, COARSE_TERMS + COARSE_PIECE, sizeof *coarse->factors);
-    coarse->bases = arena_take(arena, COARSE_TERMS, sizeof *coarse->bases);
-    coarse->hits = arena_take(arena, COARSE_TERMS + 1, sizeof *coarse->hits);
+    coarse->rows = arena_take(arena, COARSE_PRODUCTS + COARSE_PIECE, sizeof *coarse->rows);
+    coarse->products = arena_take(arena, COARSE_PRODUCTS + COARSE_PIECE, sizeof *coarse->products);
+    coarse->factors = arena_take(arena, COARSE_PRODUCTS + COARSE_PIECE, sizeof *coarse->factors);
+    coarse->bases = arena_take(arena, COARSE_PRODUCTS, sizeof *coarse->bases);
+    coarse->hits = arena_take(arena, COARSE_PRODUCTS + 1, sizeof *coarse->hits);
     coarse->sums = arena_take(arena, COARSE_BLOCK_ROWS, sizeof *coarse->sums);
-    coarse->candidates =
-        arena_take(arena, COARSE_BLOCK_ROWS + COARSE_TERMS + 1, sizeof *coarse->candidates);
+    coarse->candidates = arena_take(arena, COARSE_PRODUCTS + 1, sizeof *coarse->candidates);
 }
 
 /* Writes the products of a value with COARSE_PIECE entries, their rows, and the value's number. */
@@ -145,83 +144,112 @@ static inline void multiply_piece(uint32_t *restrict rows, float *restrict produ
     }
 }
 
-/* Adds the products that wait, and lists the rows whose scores reach the level. */
-static void add_terms(struct coarse_scores *coarse, size_t count, float level)
+/* Adds the kept products to the scores, and lists the rows whose scores reach the level. */
+static void add_products(struct coarse_scores *coarse, float level)
 {
     float *restrict scores = coarse->scores;
     const uint32_t *restrict rows = coarse->rows;
     const float *restrict products = coarse->products;
     uint32_t *restrict candidates = coarse->candidates;
-    const bool is_listing = coarse->candidate_count <= COARSE_BLOCK_ROWS;
-    size_t found = is_listing ? coarse->candidate_count : 0;
-    level = is_listing ? level : INFINITY;
-    for (size_t i = 0; i < count; i++) {
+    size_t found = 0;
+    for (size_t i = 0; i < coarse->count; i++) {
         const float score = scores[rows[i]] + products[i];
         scores[rows[i]] = score;
         candidates[found] = rows[i];
         found += score >= level;
     }
-    coarse->candidate_count = is_listing ? found : SIZE_MAX;
+    coarse->candidate_count = found;
+}
+
+/* Prefetches the list of a column, where reading a piece begins and ends. */
+static inline void prefetch_list(const struct coarse_block *block, uint32_t column)
+{
+    const uint32_t *list = block->lists + block->starts[column];
+    __builtin_prefetch(list);
+    __builtin_prefetch(list + COARSE_PIECE - 1);
 }
 
 /*
- * Products are written in pieces of constant length, and those beyond the end of a list are
- * overwritten by the next list. So a short list takes no branch that depends on its length.
+ * Keeps the products of a query with short lists. They are written in pieces of constant length,
+ * and those beyond the end of a list are overwritten by the next list. So a list takes no branch
+ * that depends on its length.
  */
+static void keep_products(struct coarse_scores *coarse, const struct coarse_block *block,
+                          const struct sparse_rows *queries, size_t query)
+{
+    const size_t begin = queries->starts[query], end = queries->starts[query + 1];
+    const double inverse = inverse_norm(queries, query);
+    size_t count = 0;
+    for (size_t e = begin; e < end; e++) {
+        const uint32_t column = queries->column[e], first = block->starts[column],
+                       last = block->starts[column + 1];
+        const float value = (float)(queries->values[e] * inverse);
+        if (e + LISTS_AHEAD < end) {
+            prefetch_list(block, queries->column[e + LISTS_AHEAD]);
+        }
+        coarse->bases[e - begin] = first - (uint32_t)count;
+        for (uint32_t at = first; at < last; at += COARSE_PIECE) {
+            multiply_piece(coarse->rows + count, coarse->products + count, coarse->factors + count,
+                           block->lists + at, value, (uint32_t)(e - begin));
+            count += smaller(last - at, COARSE_PIECE);
+        }
+    }
+    coarse->count = count;
+}
+
+/* Adds the products of a query with long lists to the scores. */
+static void add_lists(struct coarse_scores *coarse, const struct coarse_block *block,
+                      const struct sparse_rows *queries, size_t query)
+{
+    const size_t end = queries->starts[query + 1];
+    const double inverse = inverse_norm(queries, query);
+    float *restrict scores = coarse->scores;
+    size_t unpolled = 0;
+    for (size_t e = queries->starts[query]; e < end; e++) {
+        const uint32_t column = queries->column[e], first = block->starts[column],
+                       last = block->starts[column + 1];
+        const float value = (float)(queries->values[e] * inverse);
+        if (e + LISTS_AHEAD < end) {
+            prefetch_list(block, queries->column[e + LISTS_AHEAD]);
+        }
+        for (uint32_t at = first; at < last; at++) {
+            const uint32_t entry = block->lists[at], bits = entry & ~(uint32_t)ROW_MASK;
+            float narrow;
+            memcpy(&narrow, &bits, sizeof narrow);
+            scores[entry & ROW_MASK] += narrow * value;
+        }
+        unpolled += last - first;
+        if (unpolled >= POLL_PRODUCTS) {
+            unpolled = 0;
+            if (cancel_poll_here()) {
+                return;
+            }
+        }
+    }
+}
+
 void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *block,
                        const struct sparse_rows *queries, size_t query, float level)
 {
     const size_t begin = queries->starts[query], end = queries->starts[query + 1];
-    const double inverse = inverse_norm(queries, query);
-    size_t count = 0, unpolled = 0;
-    const bool keeps_terms = end - begin <= COARSE_TERMS;
-    coarse->candidate_count = 0;
-    coarse->terms = 0;
+    size_t products = 0;
     for (size_t e = begin; e < end; e++) {
-        const uint32_t column = queries->column[e], last = block->starts[column + 1];
-        const float value = (float)(queries->values[e] * inverse);
-        if (e + LISTS_AHEAD < end) {
-            const uint32_t *ahead = block->lists + block->starts[queries->column[e + LISTS_AHEAD]];
-            __builtin_prefetch(ahead);
-            __builtin_prefetch(ahead + COARSE_PIECE - 1);
-        }
-        if (keeps_terms) {
-            coarse->bases[e - begin] = block->starts[column] - (uint32_t)count;
-        }
-        for (uint32_t at = block->starts[column]; at < last; at += COARSE_PIECE) {
-            multiply_piece(coarse->rows + count, coarse->products + count, coarse->factors + count,
-                           block->lists + at, value, (uint32_t)(e - begin));
-            count += smaller(last - at, COARSE_PIECE);
-            if (count >= COARSE_TERMS) {
-                add_terms(coarse, COARSE_TERMS, level);
-                memmove(coarse->rows, coarse->rows + COARSE_TERMS,
-                        COARSE_PIECE * sizeof *coarse->rows);
-                memmove(coarse->products, coarse->products + COARSE_TERMS,
-                        COARSE_PIECE * sizeof *coarse->products);
-                count -= COARSE_TERMS;
-                coarse->terms = SIZE_MAX;
-                unpolled += COARSE_TERMS;
-                if (unpolled >= POLL_PRODUCTS) {
-                    unpolled = 0;
-                    if (cancel_poll_here()) {
-                        return;
-                    }
-                }
-            }
-        }
+        const uint32_t column = queries->column[e];
+        products += block->starts[column + 1] - block->starts[column];
     }
-    add_terms(coarse, count, level);
-    if (coarse->terms == 0 && keeps_terms) {
-        coarse->terms = count;
+    coarse->keeps_products = products <= COARSE_PRODUCTS && end - begin <= COARSE_PRODUCTS;
+    if (coarse->keeps_products) {
+        keep_products(coarse, block, queries, query);
+        add_products(coarse, level);
     } else {
-        coarse->terms = SIZE_MAX;
+        add_lists(coarse, block, queries, query);
     }
 }
 
 /* Adds the exact products that coarse_exact_sums has found. */
 static inline __attribute__((always_inline)) void
-add_exact_terms(const enum compute_type compute, struct coarse_scores *coarse, const void *values,
-                const double *factors, size_t count)
+add_exact_products(const enum compute_type compute, struct coarse_scores *coarse,
+                   const void *values, const double *factors, size_t count)
 {
     const float *const floats = values;
     const double *const doubles = values;
@@ -247,7 +275,7 @@ void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *
         coarse->scores[rows[i]] = FIRST_MARK - (float)i;
         coarse->sums[i] = (struct exact_sum){0.0, 0.0};
     }
-    for (size_t i = 0; i < coarse->terms; i++) {
+    for (size_t i = 0; i < coarse->count; i++) {
         coarse->hits[count] = (uint32_t)i;
         count += coarse->scores[coarse->rows[i]] <= FIRST_MARK;
     }
@@ -256,9 +284,9 @@ void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *
         __builtin_prefetch((const char *)block->values + at * size);
     }
     if (queries->compute == COMPUTE_F32) {
-        add_exact_terms(COMPUTE_F32, coarse, block->values, factors, count);
+        add_exact_products(COMPUTE_F32, coarse, block->values, factors, count);
     } else {
-        add_exact_terms(COMPUTE_F64, coarse, block->values, factors, count);
+        add_exact_products(COMPUTE_F64, coarse, block->values, factors, count);
     }
     for (size_t i = 0; i < n; i++) {
         sums[i] = exact_total(&coarse->sums[i]);

@@ -40,37 +40,39 @@ int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows
 void coarse_index_free(struct coarse_index *index);
 
 /* The coarse scores of one query with the rows of a block. Each worker has its own. */
-enum { COARSE_TERMS = 1024 };
+enum { COARSE_PRODUCTS = 2048 };
 struct coarse_scores {
     float *scores; /* (COARSE_BLOCK_ROWS): all 0, except while the scores of a query are read */
-    /* (COARSE_TERMS + COARSE_PIECE): products that wait to be added, and their rows */
+    bool keeps_products; /* the query has at most COARSE_PRODUCTS products: they are kept */
+
+    /* (count): the products, their rows, and the factors: which entries of the query they are from,
+     * counted from its first. There is room for COARSE_PRODUCTS + COARSE_PIECE. */
+    size_t count;
     uint32_t *rows;
     float *products;
-    /* (COARSE_TERMS + COARSE_PIECE): which of the query's entries a product is from, counted from
-     * its first */
     uint32_t *factors;
-    uint32_t *bases; /* (COARSE_TERMS): product i with factor f is of list entry i + bases[f] */
-    size_t terms;    /* the products of the query; SIZE_MAX: too many, some were overwritten */
-    uint32_t *hits;  /* (COARSE_TERMS + 1) */
+    uint32_t *bases; /* (COARSE_PRODUCTS): product i with factor f is of list entry i + bases[f] */
+    uint32_t *hits;  /* (COARSE_PRODUCTS + 1) */
     struct exact_sum *sums; /* (COARSE_BLOCK_ROWS) */
-    /* (COARSE_BLOCK_ROWS + COARSE_TERMS): the rows whose scores reached the level when a product
-     * was added. Rows whose final scores reach it are among them, some of them several times. */
+
+    /* The rows whose scores reached the level when a product was added. Rows whose final scores
+     * reach it are among them, some of them several times. There is room for COARSE_PRODUCTS + 1.
+     */
     uint32_t *candidates;
-    size_t candidate_count; /* SIZE_MAX: too many to list */
+    size_t candidate_count;
 };
 
 /* Takes the arrays. Call it in both passes of an arena. */
 void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena);
 
 /* Adds the products of a query with the rows of a block to the scores, which are 0. Lists the
- * candidates for a level above 0. */
+ * candidates for a level above 0 if it keeps the products. */
 void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *block,
                        const struct sparse_rows *queries, size_t query, float level);
 
 /*
  * Computes the exact sums x.y of a query and n rows of a block, from the products of
- * coarse_accumulate, whose `terms` must not be SIZE_MAX. Overwrites the coarse scores of these
- * rows.
+ * coarse_accumulate, which must have kept them. Overwrites the coarse scores of these rows.
  */
 void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *block,
                        const struct sparse_rows *queries, size_t query, const uint32_t *rows,

@@ -23,7 +23,7 @@ enum {
     GROUPS = 64,
     MAX_COARSE_K = 64, /* the largest k for the index of short floats */
     /* That index needs more products of a query than this, in places of the result. */
-    COARSE_PRODUCTS = 4,
+    PRODUCTS_PER_PLACE = 4,
     TILE_COLUMNS = 256, /* the select kernel numbers columns with 8 bits */
     TILE_ROWS = COARSE_BLOCK_ROWS / TILE_COLUMNS,
     LINE = 16,      /* column numbers in a cache line */
@@ -382,7 +382,7 @@ static size_t find_survivors(struct coarse_worker *c, size_t rows, size_t k, flo
 {
     float least = (float)(threshold - error), reached = -INFINITY;
     size_t count = 0;
-    if (start > 0.0f && c->scores.candidate_count != SIZE_MAX) {
+    if (start > 0.0f && c->scores.keeps_products) {
         count = list_candidates(c, start);
     } else if (start > 0.0f) {
         count = list_survivors(c, rows, start);
@@ -428,7 +428,7 @@ static void prefetch_rows(const struct sparse_rows *rows, size_t first, const ui
 static void sum_survivors(struct coarse_worker *c, const struct sparse_topk *call,
                           const struct coarse_block *block, size_t query, size_t n)
 {
-    if (c->scores.terms != SIZE_MAX) {
+    if (c->scores.keeps_products) {
         coarse_exact_sums(&c->scores, block, call->queries, query, c->survivors, n, c->sums);
         return;
     }
@@ -500,7 +500,7 @@ static bool is_coarse(const struct sparse_topk *call)
 {
     return call->filter == NULL && call->k <= MAX_COARSE_K && coarse_index_pays(call->corpus) &&
            sparse_products(call->queries, call->corpus) / larger(call->queries->count, 1) >=
-               COARSE_PRODUCTS * call->k;
+               PRODUCTS_PER_PLACE * call->k;
 }
 
 static int run_coarse(struct topk_job *job)
