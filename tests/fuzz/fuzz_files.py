@@ -331,7 +331,7 @@ def rows(data):
 def open_and_read(path):
     with cossim.open_rows(path) as opened:
         found = opened[: 10**6 // max(1, opened.shape[1])]
-        return (opened if len(found) == len(opened) else found), found, opened.ids
+        return (opened if found.shape[0] == len(opened) else found), found, opened.ids
 
 
 def row_seeds():
