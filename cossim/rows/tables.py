@@ -175,7 +175,7 @@ def _kind(pyarrow: Any, kind: Any) -> str:
         return "vector" if _is_number(types, kind.value_type) else "other"
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if types.is_string(kind) or types.is_large_string(kind) or getattr(types, "is_string_view", bool)(kind):
+    if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":  # new in pyarrow 16
         return "text"
     return "number" if _is_number(types, kind) else "other"
 

@@ -267,11 +267,31 @@ static PyArrayObject *from_array(struct arrow_reader *reader, PyObject *pair)
     return array;
 }
 
+/* Calls a method that exports an object. Its argument, a schema to convert to, has the default
+ * None; polars before 1.4 lacks the default. */
+static PyObject *call_export(PyObject *object, PyObject *method)
+{
+    PyObject *exported = PyObject_CallMethodNoArgs(object, method);
+    if (exported == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        exported = PyObject_CallMethodOneArg(object, method, Py_None);
+        if (exported == NULL) {
+            PyErr_Restore(type, value, traceback); /* replaces the second error */
+            return NULL;
+        }
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    }
+    return exported;
+}
+
 PyArrayObject *array_from_arrow(const char *function, const char *name, PyObject *object)
 {
     struct arrow_reader reader = {function, name, NULL, 0, NULL};
     const bool one_array = type_has(object, PROTOCOL_ARROW_ARRAY);
-    PyObject *exported = PyObject_CallMethodNoArgs(
+    PyObject *exported = call_export(
         object, protocol_name(one_array ? PROTOCOL_ARROW_ARRAY : PROTOCOL_ARROW_STREAM));
     if (exported == NULL) {
         explain_error(function, name, true);

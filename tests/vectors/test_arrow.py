@@ -412,3 +412,26 @@ def test_threads_read_and_drop_exports():
     for exporter in exporters:
         assert_released(exporter)
     assert all(isinstance(exporter, Exporter) for exporter in exporters)
+
+
+def test_exports_may_require_their_argument():
+    """Those of polars before 1.4 do, and those of other libraries may have none."""
+
+    class Requires(OneArray):
+        def __arrow_c_array__(self, requested_schema):
+            assert requested_schema is None
+            return super().__arrow_c_array__()
+
+    class HasNone(OneArray):
+        def __arrow_c_array__(self):
+            return super().__arrow_c_array__()
+
+    class Fails(OneArray):
+        def __arrow_c_array__(self, requested_schema=None):
+            raise TypeError("the first error") if requested_schema is None else ValueError("another")
+
+    x = np.arange(6.0).reshape(2, 3)
+    for kind in (Requires, HasNone):
+        np.testing.assert_array_equal(cossim.normalize(kind(*lists(x))), cossim.normalize(x))
+    with pytest.raises(TypeError, match="the first error"):
+        cossim.normalize(Fails(*lists(x)))
