@@ -430,7 +430,7 @@ def test_exports_may_require_their_argument():
         def __arrow_c_array__(self, requested_schema=None):
             raise TypeError("the first error") if requested_schema is None else ValueError("another")
 
-    x = np.arange(6.0).reshape(2, 3)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
     for kind in (Requires, HasNone):
         np.testing.assert_array_equal(cossim.normalize(kind(*lists(x))), cossim.normalize(x))
     with pytest.raises(TypeError, match="the first error"):
