@@ -22,8 +22,10 @@ enum {
     CHUNK_ROWS = 1024, /* whose coarse scores are compared at once; they stay in the L1 cache */
     GROUPS = 64,
     MAX_COARSE_K = 64, /* the largest k for the index of short floats */
-    /* That index needs more products of a query than this, in places of the result. */
+    /* That index pays if a query has this many products for each place of its result, and if each
+     * entry is multiplied this often: it takes longer to build. */
     PRODUCTS_PER_PLACE = 4,
+    PRODUCTS_PER_ENTRY = 2,
     TILE_COLUMNS = 256, /* the select kernel numbers columns with 8 bits */
     TILE_ROWS = COARSE_BLOCK_ROWS / TILE_COLUMNS,
     LINE = 16,      /* column numbers in a cache line */
@@ -498,9 +500,11 @@ static void search_coarse_queries(void *context, size_t task, size_t worker)
 /* True if the index of short floats finds the results of most queries. */
 static bool is_coarse(const struct sparse_topk *call)
 {
+    const size_t products = sparse_products(call->queries, call->corpus),
+                 entries = call->corpus->starts[call->corpus->count];
     return call->filter == NULL && call->k <= MAX_COARSE_K && coarse_index_pays(call->corpus) &&
-           sparse_products(call->queries, call->corpus) / larger(call->queries->count, 1) >=
-               PRODUCTS_PER_PLACE * call->k;
+           products / larger(call->queries->count, 1) >= PRODUCTS_PER_PLACE * call->k &&
+           products / PRODUCTS_PER_ENTRY >= entries;
 }
 
 static int run_coarse(struct topk_job *job)

@@ -97,7 +97,7 @@ def test_topk_is_the_first_k_of_pairwise(rng, dtype, signed):
         np.fill_diagonal(scores, -9)
         same(cossim.topk(x, None, k), first_k(scores, k))
     x.data[2000] = np.nan
-    y = sp.csr_array(sp.vstack([x[:60], sp.csr_array(([1.0], [399], [0, 1]), shape=(1, 400)), x[-2:]]).astype(dtype))
+    y = sp.csr_array(sp.vstack([x[:200], sp.csr_array(([1.0], [399], [0, 1]), shape=(1, 400)), x[-2:]]).astype(dtype))
     for k in (1, 10, 64, 65):
         for eps in (0, 1e-8, 1.0):
             same(cossim.topk(y, x, k, eps=eps), first_k(cossim.pairwise(y, x, eps=eps), k))
@@ -107,7 +107,7 @@ def test_topk_is_the_first_k_of_pairwise(rng, dtype, signed):
 def test_topk_of_many_rows_is_the_first_k_of_pairwise(rng, dtype):
     """Of more rows than a block of the index of coarse scores holds."""
     x = skewed(rng, 20_000, 300, 6, dtype, False)
-    y = x[rng.integers(0, 20_000, 40)]
+    y = x[rng.integers(0, 20_000, 300)]
     same(cossim.topk(y, x, 10), first_k(cossim.pairwise(y, x), 10))
     long = sp.csr_array(rng.random((3, 300)).astype(dtype))  # its lists have more entries than wait to be added
     same(cossim.topk(long, x, 10), first_k(cossim.pairwise(long, x), 10))
