@@ -20,6 +20,49 @@ struct tile_thresholds {
     double rows[GEMM_MAX_ROWS + SELECT_PADDING], columns[GEMM_MAX_COLUMNS + SELECT_PADDING];
 };
 
+/*
+ * Writes the thresholds of numbered queries, one for each number. If `raised` is set, they are for
+ * candidates from `candidate` on, as those of thresholds_from.
+ */
+static void gather_thresholds(const struct search *s, size_t worker, const size_t *numbers,
+                              size_t count, size_t candidate, bool raised, void *to)
+{
+    const struct result_handler *handler = s->result_handler;
+    for (size_t i = 0; i < count; i++) {
+        const size_t query = s->first_query + numbers[i];
+        if (raised) {
+            void *at = (char *)to + i * compute_size(handler->compute);
+            handler->thresholds_from(handler, worker, query, 1, candidate, at);
+        } else {
+            compute_store(handler->compute, to, i, threshold_at(handler, worker, query));
+        }
+    }
+}
+
+/* select_scores for a mirrored search whose rows and queries have numbers, and in which each query
+ * has its own threshold. */
+static size_t select_numbered(const struct search *s, const struct gemm_block *b,
+                              const void *scores, size_t step, size_t worker, const size_t *rows,
+                              const size_t *columns, uint32_t *found)
+{
+    const struct result_handler *handler = s->result_handler;
+    select_kernel *select_at_least = kernels_current()->tiles[handler->compute].select_at_least;
+    struct tile_thresholds thresholds = {{0.0}, {0.0}};
+    size_t count = 0;
+    for (int raised = 0; raised < 2; raised++) {
+        gather_thresholds(s, worker, rows, b->rows, s->first_candidate + columns[0], raised,
+                          thresholds.rows);
+        gather_thresholds(s, worker, columns, b->columns, s->first_candidate + rows[0], raised,
+                          thresholds.columns);
+        count = select_at_least(scores, step, b->rows, b->columns, thresholds.rows,
+                                thresholds.columns, found);
+        if (handler->thresholds_from == NULL || count < MANY_MATCHES) {
+            break;
+        }
+    }
+    return count;
+}
+
 /* Finds the pairs of a tile that reach the threshold of one of their queries. The arguments are
  * those of handle_scores(); found is that of select_kernel. */
 static size_t select_scores(const struct search *s, const struct gemm_block *b, const void *scores,
@@ -70,10 +113,13 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
         handler->add_tile(s->result_handler, worker, &tile);
         return;
     }
-    const bool mirrored = s->mirrored || (block->symmetric && !s->self);
+    const bool mirrored = s->mirrored || (block->symmetric && !s->self),
+               numbered = s->mirrored && s->query_numbers != NULL;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 2];
     const size_t count =
-        select_scores(s, b, scores, step, worker, candidate, query, mirrored, found);
+        numbered ? select_numbered(s, b, scores, step, worker, s->row_numbers + row,
+                                   s->query_numbers + column, found)
+                 : select_scores(s, b, scores, step, worker, candidate, query, mirrored, found);
     for (size_t n = 0; n < count; n++) {
         const size_t r = found[n] >> 16;
         for (uint32_t bits = found[n] & 0xff; bits != 0; bits &= bits - 1) {

@@ -26,11 +26,18 @@ enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
 void block_plan(const struct search_block *block, struct plan *plan);
 struct reduction block_call(const struct search_block *block, const struct plan *plan);
 
-/* True if the filter allows the pair of a query and a candidate. Does not check filter->rows,
- * because a search only has rows that pass it. */
+/* True if the filter and the groups allow the pair of a query and a candidate. Does not check
+ * filter->rows, because a search only has rows that pass it. */
 static inline bool pair_is_allowed(const struct search *s, size_t query, size_t candidate)
 {
     const struct filter *f = s->filter;
+    if (s->groups != NULL) {
+        const uint32_t a = s->groups[query - s->first_query],
+                       b = s->groups[candidate - s->first_candidate];
+        if (a == b || a == 0 || b == 0) {
+            return false;
+        }
+    }
     return f == NULL || !filter_has_pairs(f) ||
            (f->swapped ? filter_allows(f, candidate, query) : filter_allows(f, query, candidate));
 }

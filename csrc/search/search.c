@@ -35,7 +35,8 @@ static int search_queries(const struct search *s, struct search_block *block, bo
 {
     const size_t rows = block->rows;
     size_t warm_up_rows = block->queries < MIN_WARM_UP_QUERIES ? 0 : smaller(s->warm_up_rows, rows);
-    if (s->mirrored && block->triangle) { /* pairs of the block's own rows are scored once */
+    if (s->mirrored && block->triangle && s->groups == NULL) {
+        /* pairs of the block's own rows are scored once */
         warm_up_rows = block->query == 0 ? rows : smaller(warm_up_rows, block->query);
     }
     block->rows = prefilter_pays ? warm_up_rows : rows;
@@ -44,6 +45,16 @@ static int search_queries(const struct search *s, struct search_block *block, bo
     block->rows = rows;
     return status < 0 || first == rows || cancel_requested(s->token) ? status
                                                                      : prefilter(s, block, first);
+}
+
+bool search_has_prefilter(const struct search *s)
+{
+    const size_t queries = s->query_rows.size,
+                 max_depth = queries <= COARSE_QUERIES ? MAX_FLOAT_DEPTH : SQ8_MAX_DEPTH;
+    return s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= max_depth &&
+           !s->without_prefilter &&
+           (!s->mirrored ||
+            smaller(s->corpus_rows.size, queries) / MIN_MIRRORED_ROWS >= s->warm_up_rows);
 }
 
 /* Runs the search on the rows of both sides that the filter leaves. */
@@ -65,12 +76,7 @@ static int search_rows(const struct search *s)
     const struct reduction call = block_call(&block, &plan);
     pair_scores_init(&scores, &call);
     const size_t queries = s->query_rows.size;
-    const size_t max_depth = queries <= COARSE_QUERIES ? MAX_FLOAT_DEPTH : SQ8_MAX_DEPTH;
-    const bool prefilter_pays =
-        s->depth.size >= MIN_PREFILTER_DEPTH && s->depth.size <= max_depth &&
-        !s->without_prefilter &&
-        (!s->mirrored ||
-         smaller(s->corpus_rows.size, queries) / MIN_MIRRORED_ROWS >= s->warm_up_rows);
+    const bool prefilter_pays = search_has_prefilter(s);
     size_t block_queries = QUERY_BLOCK;
     if (s->mirrored && prefilter_pays) { /* of about the same size, a multiple of that of a panel */
         const size_t even = size_parts(queries, size_parts(queries, MIRRORED_BLOCK));

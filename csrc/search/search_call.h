@@ -46,7 +46,7 @@ struct search {
     /*
      * The corpus rows and the queries that a filter leaves, ascending: row r of a side is row
      * numbers[r] of its array, and corpus_rows.size and query_rows.size are counts of these. NULL:
-     * all rows. search() sets them. They are not set for queries that have their own thresholds.
+     * all rows. search() sets them.
      */
     const size_t *row_numbers, *query_numbers;
     /* Excludes a row from its own results. Both sides' indices then refer to one array. */
@@ -58,6 +58,12 @@ struct search {
     bool mirrored;
     /* Scores (i, j) as well as (j, i), even if both sides are the same rows in memory. */
     bool ordered_pairs;
+    /*
+     * In a search within one array: the group of each row, or 0. Pairs of two rows of one group,
+     * and all pairs of rows of group 0, are left out, because they have been scored before. NULL:
+     * there are no groups.
+     */
+    const uint32_t *groups;
     bool without_prefilter;        /* the prefilter would rule out too few pairs */
     const struct sq8_codes *codes; /* NULL: the search makes them */
     const struct row_heads *heads; /* NULL: none */

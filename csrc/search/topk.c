@@ -5,6 +5,7 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "results/ranking.h"
+#include "search/block.h"
 #include "search/search.h"
 #include "search/topk.h"
 
@@ -27,7 +28,12 @@ enum {
     /* For large k, the prefilter runs only if the corpus has at least this many times k rows for
      * each query, or for each of MANY_QUERIES queries if there are more. */
     MIN_ROWS_PER_RESULT = 8,
-    MANY_QUERIES = 16
+    MANY_QUERIES = 16,
+    /* A search for the neighbours of all rows has one center in this many rows, but at most
+     * MAX_CENTERS and at least as many as the first rows of another search. */
+    ROWS_PER_CENTER = 64,
+    MAX_CENTERS = 1024,
+    MAX_GROUP = 512 /* rows of a group, so that groups have few of all pairs */
 };
 
 /* True if candidates are collected. They belong to one block of queries, so a pair of two queries
@@ -381,6 +387,162 @@ static int search_blocks(struct topk *t, const struct search *search)
     return status;
 }
 
+/* Sets all workers' thresholds to those of the results. */
+static void set_thresholds(struct topk *t)
+{
+    const size_t step = t->result_handler.thresholds_step, queries = step - SELECT_PADDING;
+    for (size_t worker = 0; worker < (size_t)t->result_handler.workers; worker++) {
+        for (size_t query = 0; query < queries; query++) {
+            const size_t last = query * t->k + t->k - 1;
+            raise_threshold(t, worker, query,
+                            compute_load(t->result_handler.compute, t->values, last),
+                            t->indices[last], 0);
+        }
+        for (size_t query = queries; query < step; query++) {
+            set_threshold(t, worker, query, INFINITY);
+        }
+    }
+}
+
+/* ---- groups of similar rows ---- */
+
+/*
+ * A row has many of its neighbours among the rows with the same nearest center. Scoring these pairs
+ * first gives each row a high threshold, so fewer of the other pairs are scored exactly. Centers
+ * are rows at equal distances. First the pairs of the centers are scored, which gives the nearest
+ * center of each other row; then the pairs of each group.
+ */
+struct groups {
+    const struct search *search;
+    size_t centers, step; /* row c * step is center c */
+    size_t count;
+    size_t *numbers; /* [rows]: the centers, then the rows of group after group, each ascending */
+    size_t *starts;  /* [count + 1]: in numbers */
+    _Atomic int status;
+};
+
+static bool has_groups(const struct search *s)
+{
+    return s->mirrored && search_is_within(s) && !s->corpus.packed_bits && search_has_prefilter(s);
+}
+
+static size_t center_count(const struct search *s)
+{
+    return larger(s->warm_up_rows, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
+}
+
+/* Scores pairs of a search's rows as one worker, or as all: pairs of `rows` with `queries`, or with
+ * one another if these are the same. */
+static int score_numbered(const struct search *search, const size_t *rows, size_t row_count,
+                          const size_t *queries, size_t query_count, size_t owner)
+{
+    struct search s = *search;
+    s.row_numbers = rows;
+    s.query_numbers = queries;
+    s.corpus_rows.size = row_count;
+    s.query_rows.size = query_count;
+    struct search_block block = {
+        .search = &s, .rows = row_count, .queries = query_count, .owner = owner};
+    return row_count == 0 || query_count == 0
+               ? 0
+               : score_block(&block, owner == (size_t)ANY_WORKER ? s.token : NULL);
+}
+
+/* Runs a task: scores all pairs of a group. */
+static void score_group(void *context, size_t group, size_t worker)
+{
+    struct groups *g = context;
+    const size_t first = g->starts[group], count = g->starts[group + 1] - first;
+    const size_t *numbers = g->numbers + first;
+    if (score_numbered(g->search, numbers, count, numbers, count, worker) < 0) {
+        atomic_store(&g->status, -1);
+    }
+}
+
+/* Returns the center of which a row has the best score. */
+static size_t nearest_center(const struct groups *g, const struct topk *t, size_t row)
+{
+    const size_t query = g->search->first_query + row;
+    /* If an earlier search has found better rows, any center will do. */
+    const uint64_t number = (uint64_t)t->indices[query * t->k] - g->search->first_candidate;
+    return smaller(number / g->step, g->centers - 1);
+}
+
+/* Sorts the rows that are no centers by their nearest centers, and cuts the rows of a center into
+ * groups. Numbers groups from 1 on. ends has g->centers elements. */
+static void cut_groups(struct groups *g, const struct topk *t, size_t *ends, uint32_t *of_row)
+{
+    const size_t rows = g->search->corpus_rows.size, others = rows - g->centers;
+    memset(ends, 0, g->centers * sizeof *ends);
+    for (size_t n = 0; n < others; n++) {
+        const size_t row = g->numbers[g->centers + n];
+        of_row[row] = (uint32_t)nearest_center(g, t, row);
+        ends[of_row[row]]++;
+    }
+    for (size_t center = 0, end = g->centers; center < g->centers; center++) {
+        const size_t first = end;
+        end += ends[center];
+        ends[center] = first;
+        for (size_t at = first; at < end; at += MAX_GROUP) {
+            g->starts[g->count++] = at;
+        }
+    }
+    g->starts[g->count] = rows;
+    for (size_t row = 0; row < rows; row++) {
+        if (row % g->step != 0 || row / g->step >= g->centers) {
+            g->numbers[ends[of_row[row]]++] = row;
+        }
+    }
+    for (size_t center = 0; center < g->centers; center++) {
+        of_row[center * g->step] = 0;
+    }
+    for (size_t group = 0; group < g->count; group++) {
+        for (size_t at = g->starts[group]; at < g->starts[group + 1]; at++) {
+            of_row[g->numbers[at]] = (uint32_t)group + 1;
+        }
+    }
+}
+
+/* Scores the pairs of centers and of groups, and lets the search leave them out. *groups_of_rows
+ * receives the memory of s->groups, which the caller frees. Returns -1 when memory runs out. */
+static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_rows)
+{
+    const size_t rows = s->corpus_rows.size, centers = center_count(s);
+    struct groups g = {.search = s, .centers = centers, .step = rows / centers};
+    uint32_t *const of_row = *groups_of_rows = scratch_alloc(rows * sizeof *of_row);
+    struct arena arena = {.block = NULL};
+    size_t *ends = NULL;
+    while (of_row != NULL && arena_pass(&arena)) {
+        ends = arena_take(&arena, centers, sizeof *ends);
+        g.numbers = arena_take(&arena, rows, sizeof *g.numbers);
+        g.starts = arena_take(&arena, centers + rows / MAX_GROUP + 1, sizeof *g.starts);
+    }
+    int status = -1;
+    if (arena.block != NULL) {
+        size_t center = 0, other = centers;
+        for (size_t row = 0; row < rows; row++) {
+            g.numbers[row % g.step == 0 && center < centers ? center++ : other++] = row;
+        }
+        status = score_numbered(s, g.numbers, centers, g.numbers, centers, (size_t)ANY_WORKER);
+    }
+    if (status == 0 && !cancel_requested(s->token)) {
+        status = score_numbered(s, g.numbers, centers, g.numbers + centers, rows - centers,
+                                (size_t)ANY_WORKER);
+    }
+    if (status == 0 && !cancel_requested(s->token)) {
+        set_thresholds(t);
+        cut_groups(&g, t, ends, of_row);
+        pool_run(g.count, thread_count_for(rows, rows / centers * s->depth.size, GRAIN_SUMS),
+                 score_group, &g, s->token);
+        set_thresholds(t);
+        status = atomic_load(&g.status);
+    }
+    scratch_free(arena.block);
+    s->groups = of_row;
+    s->warm_up_rows = 0;
+    return status;
+}
+
 /* ---- the search ---- */
 
 static int search_sorted(struct topk *t, const struct search *s)
@@ -412,17 +574,7 @@ int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t 
     for (size_t i = 0; i < LOCKS; i++) {
         pthread_mutex_init(t->locks + i, NULL);
     }
-    for (size_t worker = 0; worker < workers; worker++) {
-        for (size_t query = 0; query < step; query++) {
-            if (query < queries) {
-                const size_t last = query * k + k - 1;
-                raise_threshold(t, worker, query, compute_load(compute, values, last),
-                                indices[last], 0);
-            } else {
-                set_threshold(t, worker, query, INFINITY);
-            }
-        }
-    }
+    set_thresholds(t);
     return 0;
 }
 
@@ -446,11 +598,11 @@ static struct search with_sides_swapped(const struct search *s)
     return swapped;
 }
 
-int topk_search(struct topk *t, const struct search *search_of_block)
+/* Returns the search with all that top-k adds to it. */
+static struct search search_of_topk(const struct topk *t, const struct search *search_of_block)
 {
     struct search s = *search_of_block;
     const size_t least = size_product_or_max(MIN_ROWS_PER_RESULT, t->k);
-    s.result_handler = &t->result_handler;
     s.warm_up_rows = size_sum_or_max(WARM_ROWS, size_product_or_max(WARM_TIMES_K, t->k));
     /* A filter restricts candidates but not queries, so a pair of two queries is scored twice, too.
      */
@@ -467,16 +619,29 @@ int topk_search(struct topk *t, const struct search *search_of_block)
      */
     s.ordered_pairs = ordered || (!s.self && (s.corpus_rows.size != s.query_rows.size ||
                                               s.query_rows.size > s.warm_up_rows));
-    t->rising = s.ordered_pairs || (!s.mirrored && s.corpus.data != s.queries.data);
     s.without_prefilter =
         is_collecting(t) &&
         s.corpus_rows.size / smaller(larger(s.query_rows.size, 1), MANY_QUERIES) < least;
+    return s;
+}
+
+int topk_search(struct topk *t, const struct search *search_of_block)
+{
+    struct search s = search_of_topk(t, search_of_block);
+    s.result_handler = &t->result_handler;
+    t->rising = s.ordered_pairs || (!s.mirrored && s.corpus.data != s.queries.data);
     if (keep_last(t) < 0) {
         return -1;
     }
     int (*run)(struct topk *, const struct search *) =
         is_collecting(t) ? search_blocks : search_sorted;
-    const int status = run(t, &s);
+    uint32_t *groups_of_rows = NULL;
+    int status = has_groups(&s) ? search_groups(t, &s, &groups_of_rows) : 0;
+    if (status == 0 && !cancel_requested(s.token)) {
+        status = run(t, &s);
+    }
+    scratch_free(groups_of_rows);
+    s.groups = NULL;
     if (status < 0 || !s.self || s.mirrored || search_is_within(&s)) {
         return status;
     }
@@ -486,8 +651,9 @@ int topk_search(struct topk *t, const struct search *search_of_block)
 
 size_t topk_pairs(const struct topk *t, const struct search *search_of_block)
 {
-    struct search s = *search_of_block;
-    s.ordered_pairs = is_collecting(t) || s.filter != NULL;
-    const bool twice = s.self && s.ordered_pairs && !search_is_within(&s);
-    return size_product_or_max(twice ? 2 : 1, search_pairs(&s));
+    const struct search s = search_of_topk(t, search_of_block);
+    const bool twice = s.self && !s.mirrored && !search_is_within(&s);
+    const size_t rows = s.corpus_rows.size, centers = has_groups(&s) ? center_count(&s) : 0;
+    const size_t first = size_product_or_max(rows - centers, centers) + pairs_of_rows(centers);
+    return size_sum_or_max(size_product_or_max(twice ? 2 : 1, search_pairs(&s)), first);
 }
