@@ -35,8 +35,11 @@ static int search_queries(const struct search *s, struct search_block *block, bo
 {
     const size_t rows = block->rows;
     size_t warm_up_rows = block->queries < MIN_WARM_UP_QUERIES ? 0 : smaller(s->warm_up_rows, rows);
-    if (s->mirrored && block->triangle && s->groups == NULL) {
-        /* pairs of the block's own rows are scored once */
+    if (s->groups != NULL) {
+        const size_t scored = smaller(s->scored_rows, rows);
+        return scored == rows ? 0 : prefilter(s, block, scored);
+    }
+    if (s->mirrored && block->triangle) { /* pairs of the block's own rows are scored once */
         warm_up_rows = block->query == 0 ? rows : smaller(warm_up_rows, block->query);
     }
     block->rows = prefilter_pays ? warm_up_rows : rows;

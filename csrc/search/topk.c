@@ -33,7 +33,7 @@ enum {
      * MAX_CENTERS and at least as many as the first rows of another search. */
     ROWS_PER_CENTER = 64,
     MAX_CENTERS = 1024,
-    MAX_GROUP = 512 /* rows of a group, so that groups have few of all pairs */
+    MAX_GROUP = 256 /* rows of a group, so that groups have few of all pairs */
 };
 
 /* True if candidates are collected. They belong to one block of queries, so a pair of two queries
@@ -408,13 +408,15 @@ static void set_thresholds(struct topk *t)
 
 /*
  * A row has many of its neighbours among the rows with the same nearest center. Scoring these pairs
- * first gives each row a high threshold, so fewer of the other pairs are scored exactly. Centers
- * are rows at equal distances. First the pairs of the centers are scored, which gives the nearest
- * center of each other row; then the pairs of each group.
+ * first gives each row a high threshold, so fewer of the other pairs are scored exactly. Most
+ * centers are the first rows, which are the results where all rows are equal. The others are rows
+ * at equal distances, because rows may be in the order of their clusters. First the pairs of the
+ * centers are scored, which gives the nearest center of each other row; then the pairs of each
+ * group.
  */
 struct groups {
     const struct search *search;
-    size_t centers, step; /* row c * step is center c */
+    size_t centers, first, step; /* center c is row c, or row first + (c - first) * step */
     size_t count;
     size_t *numbers; /* [rows]: the centers, then the rows of group after group, each ascending */
     size_t *starts;  /* [count + 1]: in numbers */
@@ -424,6 +426,11 @@ struct groups {
 static bool has_groups(const struct search *s)
 {
     return s->mirrored && search_is_within(s) && !s->corpus.packed_bits && search_has_prefilter(s);
+}
+
+static size_t first_centers(size_t centers)
+{
+    return centers - centers / 4;
 }
 
 static size_t center_count(const struct search *s)
@@ -459,13 +466,25 @@ static void score_group(void *context, size_t group, size_t worker)
     }
 }
 
+/* Returns the last center that is not after a row. */
+static size_t center_before(const struct groups *g, size_t row)
+{
+    return row < g->first ? row : smaller(g->first + (row - g->first) / g->step, g->centers - 1);
+}
+
+static bool is_center(const struct groups *g, size_t row)
+{
+    const size_t distance = row - g->first;
+    return row < g->first ||
+           (distance % g->step == 0 && distance / g->step < g->centers - g->first);
+}
+
 /* Returns the center of which a row has the best score. */
 static size_t nearest_center(const struct groups *g, const struct topk *t, size_t row)
 {
     const size_t query = g->search->first_query + row;
     /* If an earlier search has found better rows, any center will do. */
-    const uint64_t number = (uint64_t)t->indices[query * t->k] - g->search->first_candidate;
-    return smaller(number / g->step, g->centers - 1);
+    return center_before(g, (size_t)t->indices[query * t->k] - g->search->first_candidate);
 }
 
 /* Sorts the rows that are no centers by their nearest centers, and cuts the rows of a center into
@@ -489,12 +508,11 @@ static void cut_groups(struct groups *g, const struct topk *t, size_t *ends, uin
     }
     g->starts[g->count] = rows;
     for (size_t row = 0; row < rows; row++) {
-        if (row % g->step != 0 || row / g->step >= g->centers) {
+        if (is_center(g, row)) {
+            of_row[row] = 0;
+        } else {
             g->numbers[ends[of_row[row]]++] = row;
         }
-    }
-    for (size_t center = 0; center < g->centers; center++) {
-        of_row[center * g->step] = 0;
     }
     for (size_t group = 0; group < g->count; group++) {
         for (size_t at = g->starts[group]; at < g->starts[group + 1]; at++) {
@@ -508,7 +526,8 @@ static void cut_groups(struct groups *g, const struct topk *t, size_t *ends, uin
 static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_rows)
 {
     const size_t rows = s->corpus_rows.size, centers = center_count(s);
-    struct groups g = {.search = s, .centers = centers, .step = rows / centers};
+    struct groups g = {.search = s, .centers = centers, .first = first_centers(centers)};
+    g.step = (rows - g.first) / (centers - g.first);
     uint32_t *const of_row = *groups_of_rows = scratch_alloc(rows * sizeof *of_row);
     struct arena arena = {.block = NULL};
     size_t *ends = NULL;
@@ -521,7 +540,7 @@ static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_
     if (arena.block != NULL) {
         size_t center = 0, other = centers;
         for (size_t row = 0; row < rows; row++) {
-            g.numbers[row % g.step == 0 && center < centers ? center++ : other++] = row;
+            g.numbers[is_center(&g, row) ? center++ : other++] = row;
         }
         status = score_numbered(s, g.numbers, centers, g.numbers, centers, (size_t)ANY_WORKER);
     }
@@ -539,7 +558,7 @@ static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_
     }
     scratch_free(arena.block);
     s->groups = of_row;
-    s->warm_up_rows = 0;
+    s->scored_rows = g.first;
     return status;
 }
 
@@ -653,7 +672,11 @@ size_t topk_pairs(const struct topk *t, const struct search *search_of_block)
 {
     const struct search s = search_of_topk(t, search_of_block);
     const bool twice = s.self && !s.mirrored && !search_is_within(&s);
-    const size_t rows = s.corpus_rows.size, centers = has_groups(&s) ? center_count(&s) : 0;
-    const size_t first = size_product_or_max(rows - centers, centers) + pairs_of_rows(centers);
-    return size_sum_or_max(size_product_or_max(twice ? 2 : 1, search_pairs(&s)), first);
+    if (has_groups(&s)) {
+        const size_t rows = s.corpus_rows.size, centers = center_count(&s);
+        return size_sum_or_max(
+            pairs_of_rows(rows - first_centers(centers)),
+            size_sum_or_max(size_product_or_max(rows - centers, centers), pairs_of_rows(centers)));
+    }
+    return size_product_or_max(twice ? 2 : 1, search_pairs(&s));
 }
