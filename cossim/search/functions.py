@@ -186,7 +186,8 @@ def top_pairs(
     """Finds the m pairs of a row of x and a row of y with the highest cosine similarity, best first.
 
     The result equals the first m entries of ``pairs_above(x, -1, y).sorted()``, with the same scores bit for bit. No
-    threshold has to be guessed, and the call needs some MB per thread in addition to the result.
+    threshold has to be guessed. The call needs some MB per thread in addition to the result, and at most 140 bytes per
+    row.
 
     Parameters
     ----------
