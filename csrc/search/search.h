@@ -12,4 +12,3 @@ int search(const struct search *search);
 size_t search_pairs(const struct search *search);
 /* True if the search runs the prefilter after warm_up_rows rows. */
 bool search_has_prefilter(const struct search *search);
-
