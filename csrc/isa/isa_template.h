@@ -421,7 +421,6 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
 #define WIDE_STORE vd_store_f32
 #define EXP_DEGREE 8
 #define TAIL_DEGREE 7
-#define TAIL_SPLITTER 0x1.8p15f
 #define TAIL_LIMIT 15.0f
 #define TAIL_CENTRE 3.0f
 #define TAIL_TERMS 11
@@ -441,7 +440,6 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
 #define WIDE_STORE vd_store
 #define EXP_DEGREE 13
 #define TAIL_DEGREE 13
-#define TAIL_SPLITTER 0x1.8p32
 #define TAIL_LIMIT 39.0
 #define TAIL_CENTRE 7.0
 #define TAIL_TERMS 23
@@ -458,8 +456,9 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
 #include "kernels/elementwise_template.h"
 
 #define ELEMENTWISE_KERNELS(type) \
-    {leaky_relu_##type,     gelu_##type,       gelu_tanh_##type,    channel_sums_##type, \
-     channel_affine_##type, plane_sums_##type, first_maximum_##type}
+    {leaky_relu_##type,     gelu_##type,          gelu_tanh_##type,     channel_sums_##type, \
+     channel_affine_##type, plane_sums_##type,    first_maximum_##type, max_alternate_##type, \
+     mean_alternate_##type, column_maxima_##type, column_totals_##type, mean_pool2x2_##type}
 
 const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = ELEMENTWISE_KERNELS(f32),

@@ -38,10 +38,38 @@ typedef void plane_sums_kernel(size_t planes, size_t n, const void *x, double *s
  * last NaN. */
 typedef size_t first_maximum_kernel(size_t n, const void *elements);
 
+/*
+ * Pooling of rows whose windows have stride 2, and pooling down columns. With N the larger of n and
+ * the lanes of a vector, the first two kernels read 2 N + width elements and max_alternate writes
+ * N. The others write n; column_maxima reads N of each row.
+ *
+ * max_alternate: out[i] is the maximum of in[2 i], ..., in[2 i + width - 1]: the first of several
+ * equal elements, or the last NaN.
+ * mean_alternate: out[i] is the sum of as many sums, in order, divided by `size`.
+ * column_maxima: out[i] is the maximum of in[r * step + i] for r < rows, chosen in the same way.
+ * column_totals: sums[i] is the sum of these elements, in order.
+ */
+typedef void max_alternate_kernel(size_t n, size_t width, const void *in, void *out);
+typedef void mean_alternate_kernel(size_t n, size_t width, const double *sums, double size,
+                                   void *out);
+typedef void column_maxima_kernel(size_t n, size_t rows, const void *in, size_t step, void *out);
+typedef void column_totals_kernel(size_t n, size_t rows, const void *in, size_t step, double *sums);
+
+/* out (out_rows, out_columns) are the means of 2 x 2 squares of `in`, whose rows lie `width`
+ * elements apart. The sums have the order of column_totals and mean_alternate. out_columns is at
+ * least the lanes of double. */
+typedef void mean_pool2x2_kernel(void *out, const void *in, size_t width, size_t out_rows,
+                                 size_t out_columns);
+
 struct elementwise_kernels {
     activation_kernel *leaky_relu, *gelu, *gelu_tanh;
     channel_sums_kernel *channel_sums;
     channel_affine_kernel *channel_affine;
     plane_sums_kernel *plane_sums;
     first_maximum_kernel *first_maximum;
+    max_alternate_kernel *max_alternate;
+    mean_alternate_kernel *mean_alternate;
+    column_maxima_kernel *column_maxima;
+    column_totals_kernel *column_totals;
+    mean_pool2x2_kernel *mean_pool2x2;
 };

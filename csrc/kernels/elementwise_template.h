@@ -9,7 +9,6 @@
  *   EXP_DEGREE                  degree of the series of e^x in gelu_tanh
  *   TAIL_DEGREE                 the same in gelu
  *   TAIL_LIMIT, TAIL_CENTRE     T and k of the normal distribution's tail, see below
- *   TAIL_SPLITTER               1.5 * 2^m, which rounds t to a multiple of 2^-8 or 2^-20
  *   TAIL_TERMS, TAIL_FACTORS    number of its coefficients, and their list, highest power first
  *
  * The tail. With t = |x| and Phi the normal distribution function, Phi(-t) = e^(-t^2 / 2) R(t). R
@@ -30,23 +29,21 @@
 /*
  * t Phi(-t), or, with `derivative`, Phi(-t) - t phi(t), where phi is the density. t is |x|.
  *
- * t^2 is rounded, which would change e^(-t^2 / 2) by hundreds of units. So t is split into h, whose
- * few bits have an exact square, and the rest: t^2 = h^2 + (t - h) (t + h).
+ * Rounding t^2 would change e^(-t^2 / 2) by hundreds of units, so t^2 is the sum of the rounded
+ * square and of its rounding error.
  */
 INLINE LAYER_VECTOR NAME(normal_tail)(LAYER_VECTOR t, const bool derivative)
 {
     static const LAYER_TYPE factors[TAIL_TERMS] = TAIL_FACTORS;
-    const LAYER_VECTOR splitter = LAYER_OP(set1)(TAIL_SPLITTER), half = LAYER_OP(set1)(-0.5f),
+    const LAYER_VECTOR half = LAYER_OP(set1)(-0.5f), one = LAYER_OP(set1)(1),
                        centre = LAYER_OP(set1)(TAIL_CENTRE);
     t = LAYER_OP(min)(LAYER_OP(set1)(TAIL_LIMIT), t);
-    const LAYER_VECTOR h = LAYER_OP(sub)(LAYER_OP(add)(t, splitter), splitter),
-                       high = LAYER_OP(mul)(half, LAYER_OP(mul)(h, h)),
-                       rest = LAYER_OP(mul)(LAYER_OP(sub)(t, h), LAYER_OP(add)(t, h)),
-                       n = LAYER_OP(exp_exponent)(high),
+    const LAYER_VECTOR square = LAYER_OP(mul)(t, t), rest = LAYER_OP(product_error)(t, t, square),
+                       high = LAYER_OP(mul)(half, square), n = LAYER_OP(exp_exponent)(high),
                        r = LAYER_OP(fma)(half, rest, LAYER_OP(exp_rest)(high, n)),
                        e = LAYER_OP(exp_series)(r, TAIL_DEGREE),
-                       w = LAYER_OP(div)(LAYER_OP(set1)(1), LAYER_OP(add)(t, centre)),
-                       q = LAYER_OP(mul)(LAYER_OP(sub)(t, centre), w);
+                       w = LAYER_OP(div)(one, LAYER_OP(add)(t, centre)),
+                       q = LAYER_OP(fma)(LAYER_OP(set1)(-2 * TAIL_CENTRE), w, one);
     LAYER_VECTOR ratio = LAYER_OP(set1)(factors[0]);
     _Pragma("GCC unroll 32") for (int i = 1; i < TAIL_TERMS; i++)
     {
@@ -313,6 +310,179 @@ static size_t NAME(first_maximum)(size_t n, const void *elements_void)
     return i;
 }
 
+/* A NaN is the maximum; the later one of two. Of equal elements the earlier one is the maximum. */
+INLINE LAYER_VECTOR NAME(later_maxima)(LAYER_VECTOR maxima, LAYER_VECTOR later)
+{
+    return LAYER_OP(max_propagating_nan)(later, maxima);
+}
+
+INLINE LAYER_VECTOR NAME(alternate_maxima)(const LAYER_TYPE *in, const size_t width)
+{
+    LAYER_VECTOR maxima, even, odd;
+    LAYER_OP(load_alternating)(in, &maxima, &odd);
+    if (width > 1) {
+        maxima = NAME(later_maxima)(maxima, odd);
+    }
+    for (size_t i = 2; i < width; i += 2) {
+        LAYER_OP(load_alternating)(in + i, &even, &odd);
+        maxima = NAME(later_maxima)(maxima, even);
+        if (i + 1 < width) {
+            maxima = NAME(later_maxima)(maxima, odd);
+        }
+    }
+    return maxima;
+}
+
+/* max_alternate_kernel for a compile-time constant `width`, or for any. */
+INLINE void NAME(max_alternate_of)(size_t n, const size_t width, const LAYER_TYPE *in,
+                                   LAYER_TYPE *out)
+{
+    size_t i = 0;
+    for (; i + LAYER_LANES <= n; i += LAYER_LANES) {
+        LAYER_OP(store)(out + i, NAME(alternate_maxima)(in + 2 * i, width));
+    }
+    if (i < n) { /* the last vector may overlap the one before it */
+        i = n < LAYER_LANES ? 0 : n - LAYER_LANES;
+        LAYER_OP(store)(out + i, NAME(alternate_maxima)(in + 2 * i, width));
+    }
+}
+
+static void NAME(max_alternate)(size_t n, size_t width, const void *in, void *out)
+{
+    switch (width) {
+    case 2:
+        NAME(max_alternate_of)(n, 2, in, out);
+        break;
+    case 3:
+        NAME(max_alternate_of)(n, 3, in, out);
+        break;
+    default:
+        NAME(max_alternate_of)(n, width, in, out);
+    }
+}
+
+INLINE LAYER_VECTOR NAME(maxima_of_rows)(size_t rows, const LAYER_TYPE *in, size_t step)
+{
+    LAYER_VECTOR maxima = LAYER_OP(load)(in);
+    for (size_t r = 1; r < rows; r++) {
+        maxima = NAME(later_maxima)(maxima, LAYER_OP(load)(in + r * step));
+    }
+    return maxima;
+}
+
+static void NAME(column_maxima)(size_t n, size_t rows, const void *in_void, size_t step,
+                                void *out_void)
+{
+    const LAYER_TYPE *in = in_void;
+    LAYER_TYPE *out = out_void;
+    if (n < LAYER_LANES) {
+        LAYER_TYPE lanes[LAYER_LANES];
+        LAYER_OP(store)(lanes, NAME(maxima_of_rows)(rows, in, step));
+        memcpy(out, lanes, n * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < n; i += LAYER_LANES) {
+        const size_t at = n - i < LAYER_LANES ? n - LAYER_LANES : i;
+        LAYER_OP(store)(out + at, NAME(maxima_of_rows)(rows, in + at, step));
+    }
+}
+
+INLINE vd NAME(sums_of_rows)(size_t rows, const LAYER_TYPE *in, size_t step)
+{
+    vd sums = vd_set1(0.0);
+    for (size_t r = 0; r < rows; r++) {
+        sums = vd_add(sums, WIDE_LOAD(in + r * step));
+    }
+    return sums;
+}
+
+static void NAME(column_totals)(size_t n, size_t rows, const void *in_void, size_t step,
+                                double *sums)
+{
+    const LAYER_TYPE *in = in_void;
+    if (n < VD_LANES) {
+        for (size_t i = 0; i < n; i++) {
+            sums[i] = 0.0;
+            for (size_t r = 0; r < rows; r++) {
+                sums[i] += (double)in[r * step + i];
+            }
+        }
+        return;
+    }
+    size_t i = 0;
+    for (; i + VD_LANES <= n; i += VD_LANES) {
+        vd_store(sums + i, NAME(sums_of_rows)(rows, in + i, step));
+    }
+    if (i < n) { /* the last vector overlaps the one before it */
+        i = n - VD_LANES;
+        vd_store(sums + i, NAME(sums_of_rows)(rows, in + i, step));
+    }
+}
+
+INLINE vd NAME(alternate_sums)(const double *sums, size_t width)
+{
+    vd total = vd_set1(0.0), even, odd;
+    for (size_t i = 0; i < width; i += 2) {
+        vd_load_alternating(sums + i, &even, &odd);
+        total = vd_add(total, even);
+        if (i + 1 < width) {
+            total = vd_add(total, odd);
+        }
+    }
+    return total;
+}
+
+INLINE vd NAME(alternate_means)(const double *sums, size_t width, vd size)
+{
+    return vd_div(NAME(alternate_sums)(sums, width), size);
+}
+
+static void NAME(mean_alternate)(size_t n, size_t width, const double *sums, double size_double,
+                                 void *out_void)
+{
+    LAYER_TYPE *out = out_void;
+    const vd size = vd_set1(size_double);
+    size_t i = 0;
+    for (; i + VD_LANES <= n; i += VD_LANES) {
+        WIDE_STORE(out + i, NAME(alternate_means)(sums + 2 * i, width, size));
+    }
+    if (i < n && n >= VD_LANES) { /* the last vector overlaps the one before it */
+        i = n - VD_LANES;
+        WIDE_STORE(out + i, NAME(alternate_means)(sums + 2 * i, width, size));
+    } else if (i < n) {
+        LAYER_TYPE lanes[VD_LANES];
+        WIDE_STORE(lanes, NAME(alternate_means)(sums, width, size));
+        memcpy(out, lanes, n * sizeof *out);
+    }
+}
+
+/* The means of VD_LANES windows of 2 x 2 whose rows lie `width` elements apart. As in column_totals
+ * and mean_alternate, columns are summed first, and a sum of negative zeros is 0. */
+INLINE vd NAME(square_means)(const LAYER_TYPE *in, size_t width)
+{
+    vd even, odd;
+    vd_unzip(vd_add(WIDE_LOAD(in), WIDE_LOAD(in + width)),
+             vd_add(WIDE_LOAD(in + VD_LANES), WIDE_LOAD(in + width + VD_LANES)), &even, &odd);
+    return vd_mul(vd_set1(0.25), vd_add(vd_set1(0.0), vd_add(even, odd)));
+}
+
+static void NAME(mean_pool2x2)(void *out_void, const void *in_void, size_t width, size_t out_rows,
+                               size_t out_columns)
+{
+    const LAYER_TYPE *in = in_void;
+    LAYER_TYPE *out = out_void;
+    for (size_t y = 0; y < out_rows; y++, in += 2 * width, out += out_columns) {
+        size_t i = 0;
+        for (; i + VD_LANES <= out_columns; i += VD_LANES) {
+            WIDE_STORE(out + i, NAME(square_means)(in + 2 * i, width));
+        }
+        if (i < out_columns) { /* the last vector overlaps the one before it */
+            i = out_columns - VD_LANES;
+            WIDE_STORE(out + i, NAME(square_means)(in + 2 * i, width));
+        }
+    }
+}
+
 #undef NAME
 #undef LAYER
 #undef LAYER_TYPE
@@ -323,7 +493,6 @@ static size_t NAME(first_maximum)(size_t n, const void *elements_void)
 #undef WIDE_STORE
 #undef EXP_DEGREE
 #undef TAIL_DEGREE
-#undef TAIL_SPLITTER
 #undef TAIL_LIMIT
 #undef TAIL_CENTRE
 #undef TAIL_TERMS

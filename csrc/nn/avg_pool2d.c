@@ -12,6 +12,47 @@ static bool is_empty(struct pool_span span)
     return span.begin >= span.end;
 }
 
+/* Output columns [first, end) whose windows have the same width and size, and stride 2. */
+struct column_run {
+    size_t first, end;
+};
+
+enum {
+    WIDEST_OF_RUN = 8, /* wider windows are summed one by one */
+    MOST_LANES = 8     /* lanes of double of any instruction set */
+};
+
+/* Returns the run that begins with the first window of full width, or an empty one. */
+static struct column_run column_run(const struct avg_pool2d *p)
+{
+    int64_t width = 0;
+    struct column_run run = {0, 0};
+    for (size_t j = 0; j < p->out.w; j++) {
+        const int64_t n = p->columns[j].end - p->columns[j].begin;
+        if (n > width) {
+            width = n;
+            run.first = j;
+        }
+    }
+    if (width == 0 || width > WIDEST_OF_RUN) {
+        return (struct column_run){0, 0};
+    }
+    for (run.end = run.first + 1; run.end < p->out.w; run.end++) {
+        const struct pool_span before = p->columns[run.end - 1], next = p->columns[run.end];
+        if (next.begin != before.begin + 2 || next.end != before.end + 2 ||
+            p->column_sizes[run.end] != p->column_sizes[run.first]) {
+            break;
+        }
+    }
+    return run;
+}
+
+/* Returns the number of doubles in `sums`: mean_alternate reads whole vectors. */
+static size_t sums_of_row(const struct avg_pool2d *p)
+{
+    return size_sum_or_max(size_sum_or_max(p->in.w, WIDEST_OF_RUN), 2 * MOST_LANES);
+}
+
 #define ELEMENT float
 #define NAME(loop) loop##_f32
 #include "nn/avg_pool2d_template.h"
@@ -23,7 +64,8 @@ static bool is_empty(struct pool_span span)
 /* out[i] = sums[i] / size, and each of the n elements of plane i of out = gradient[i] / size. */
 typedef void (*means_loop)(size_t planes, const double *sums, double size, void *out);
 typedef void (*fill_loop)(size_t planes, size_t n, const void *gradient, double size, void *out);
-typedef void (*plane_loop)(const struct avg_pool2d *pool, const void *from, void *to, double *sums);
+typedef void (*plane_loop)(const struct avg_pool2d *pool, struct column_run run, const void *from,
+                           void *to, double *sums);
 
 static const struct avg_pool2d_loops {
     plane_loop pool, spread;
@@ -36,6 +78,7 @@ static const struct avg_pool2d_loops {
 
 struct planes_run {
     const struct avg_pool2d *pool;
+    struct column_run columns;
     plane_loop loop;
     const char *from;
     char *to;
@@ -47,7 +90,8 @@ struct planes_run {
 static void plane_task(void *context, size_t plane, size_t worker)
 {
     const struct planes_run *run = context;
-    run->loop(run->pool, run->from + plane * run->from_bytes, run->to + plane * run->to_bytes,
+    run->loop(run->pool, run->columns, run->from + plane * run->from_bytes,
+              run->to + plane * run->to_bytes,
               (double *)(void *)(run->sums + worker * run->sums_bytes));
 }
 
@@ -60,7 +104,7 @@ static int run_planes(struct planes_run *run)
     if (pool->planes == 0 || run->to_bytes == 0) { /* planes without pixels may be many */
         return 0;
     }
-    run->sums_bytes = scratch_round(size_product_or_max(pool->in.w, sizeof(double)));
+    run->sums_bytes = scratch_round(size_product_or_max(sums_of_row(pool), sizeof(double)));
     run->sums = scratch_alloc(size_product_or_max(run->sums_bytes, workers));
     if (run->sums == NULL) {
         return -1;
@@ -76,6 +120,33 @@ static bool is_global(const struct avg_pool2d *p)
     return p->out.h == 1 && p->out.w == 1 && p->in.h > 0 && p->in.w > 0 && p->rows[0].begin == 0 &&
            p->rows[0].end == (int64_t)p->in.h && p->columns[0].begin == 0 &&
            p->columns[0].end == (int64_t)p->in.w;
+}
+
+/* Are all windows 2 x 2 squares with stride 2 and divisor 4? */
+static bool windows_are_squares(const struct avg_pool2d *p)
+{
+    bool squares = p->out.w >= MOST_LANES;
+    for (size_t i = 0; i < p->out.h && squares; i++) {
+        const int64_t first = 2 * (int64_t)i;
+        squares =
+            p->rows[i].begin == first && p->rows[i].end == first + 2 && p->row_sizes[i] == 2.0;
+    }
+    for (size_t j = 0; j < p->out.w && squares; j++) {
+        const int64_t first = 2 * (int64_t)j;
+        squares = p->columns[j].begin == first && p->columns[j].end == first + 2 &&
+                  p->column_sizes[j] == 2.0;
+    }
+    return squares;
+}
+
+static void squares_task(void *context, size_t plane, size_t worker)
+{
+    const struct planes_run *run = context;
+    const struct avg_pool2d *p = run->pool;
+    (void)worker;
+    kernels_current()->elementwise[p->compute].mean_pool2x2(run->to + plane * run->to_bytes,
+                                                            run->from + plane * run->from_bytes,
+                                                            p->in.w, p->out.h, p->out.w);
 }
 
 enum { GLOBAL_PLANES = 64 }; /* planes of a task of global pooling */
@@ -128,11 +199,17 @@ int avg_pool2d(const struct avg_pool2d *pool, const void *input, void *output)
     }
     const size_t size = compute_size(pool->compute);
     struct planes_run run = {.pool = pool,
+                             .columns = column_run(pool),
                              .loop = loops[pool->compute].pool,
                              .from = input,
                              .to = output,
                              .from_bytes = pool->in.h * pool->in.w * size,
                              .to_bytes = pool->out.h * pool->out.w * size};
+    if (windows_are_squares(pool)) {
+        pool_run(pool->planes, thread_count_for(pool->planes, pool->in.h * pool->in.w, GRAIN_SUMS),
+                 squares_task, &run, pool->token);
+        return 0;
+    }
     return run_planes(&run);
 }
 

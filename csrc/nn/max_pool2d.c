@@ -29,6 +29,8 @@ struct separable {
     size_t block, block_rows;  /* output rows of a block, and input rows that they read */
     char *rows[2], *row_at[2]; /* (row,): values and positions */
     char *maps[2], *map_at[2]; /* (block_rows, map_row): values and positions */
+    /* Elements that max_alternate reads of a row, or 0 if that kernel does not pool rows. */
+    size_t alternate;
 };
 
 /* Returns the largest power of two that is at most n > 0. */
@@ -75,11 +77,31 @@ static int double_up(const struct separable *s, char *const values[2], char *con
     return in;
 }
 
+/* Pools one input row with stride 2, without positions, to row y of the maps. */
+static void pool_alternate_row(const struct separable *s, const char *in, size_t row, size_t y)
+{
+    const struct max_pool2d *p = s->pool;
+    const size_t n = smaller(p->in.w, s->row - p->padding.w), first = row * p->in.w;
+    const char *from = in + first * s->size;
+    if (p->padding.w > 0 || s->row > p->in.w || first + s->alternate > p->in.h * p->in.w) {
+        layer_loops[p->compute].repeat_ends(from, n, p->padding.w, s->row - p->padding.w - n, 0,
+                                            s->rows[0], NULL);
+        from = s->rows[0];
+    }
+    /* This also writes the begin of the next row, if rows are shorter than a vector. */
+    kernels_current()->elementwise[p->compute].max_alternate(p->out.w, p->kernel.w, from,
+                                                             s->maps[0] + y * s->map_row * s->size);
+}
+
 /* Writes the maxima of the windows of one input row to row y of the maps. */
 static void pool_row(const struct separable *s, const char *in, size_t row, size_t y)
 {
     const struct max_pool2d *p = s->pool;
     const struct layer_loops *loops = &layer_loops[p->compute];
+    if (s->alternate > 0) {
+        pool_alternate_row(s, in, row, y);
+        return;
+    }
     const size_t length = p->kernel.w, at = y * s->map_row * s->size,
                  n = smaller(p->in.w, s->row - p->padding.w);
     loops->repeat_ends(in + row * p->in.w * s->size, n, p->padding.w, s->row - p->padding.w - n,
@@ -112,6 +134,11 @@ static void pool_rows(const struct separable *s, int maps, size_t y, size_t leng
     const bool with_positions = indices != NULL;
     const char *values = s->maps[maps] + y * line,
                *positions = with_positions ? s->map_at[maps] + y * line : NULL;
+    if (!with_positions && !doubled) {
+        kernels_current()->elementwise[p->compute].column_maxima(p->out.w, length, values,
+                                                                 s->map_row, out);
+        return;
+    }
     if (length == 1) {
         memcpy(out, values, p->out.w * s->size);
     }
@@ -172,18 +199,24 @@ static void pool_separable(const struct separable *s, const char *in, char *out,
 /* Sets the sizes and takes the memory. Returns the block of memory, or NULL when there is none. */
 static void *separable_begin(struct separable *s, const struct max_pool2d *p)
 {
-    enum { BLOCK_BYTES = 48 << 10 }; /* of the values of the maps */
+    /* BLOCK_BYTES: of the values of the maps. ALTERNATE_WIDTH: of the widest windows of
+     * max_alternate; for wider ones maxima of pairs take fewer steps. */
+    enum { BLOCK_BYTES = 48 << 10, ALTERNATE_WIDTH = 8 };
     struct arena arena = {.block = NULL};
     *s = (struct separable){.pool = p, .size = compute_size(p->compute)};
     s->row = (p->out.w - 1) * p->stride.w + p->kernel.w;
     s->map_row = p->out.w;
+    const size_t lanes = layer_lanes(p->compute);
+    const bool alternate = p->indices == NULL && p->stride.w == 2 && p->kernel.w <= ALTERNATE_WIDTH;
+    s->alternate = alternate ? 2 * larger(p->out.w, lanes) + p->kernel.w : 0;
     const size_t fit = BLOCK_BYTES / (s->map_row * s->size), rows = larger(fit, 3 * p->kernel.h);
     s->block = smaller(larger((rows - p->kernel.h) / p->stride.h, 1), p->out.h);
     s->block_rows = (s->block - 1) * p->stride.h + p->kernel.h;
     while (arena_pass(&arena)) {
         for (int i = 0; i < 2; i++) {
-            s->rows[i] = arena_take(&arena, larger(s->row, p->out.w), s->size);
-            s->maps[i] = arena_take(&arena, s->block_rows * s->map_row, s->size);
+            s->rows[i] =
+                arena_take(&arena, larger(larger(s->row, s->alternate), p->out.w), s->size);
+            s->maps[i] = arena_take(&arena, s->block_rows * s->map_row + lanes, s->size);
             if (p->indices != NULL) {
                 s->row_at[i] = arena_take(&arena, larger(s->row, p->out.w), s->size);
                 s->map_at[i] = arena_take(&arena, s->block_rows * s->map_row, s->size);

@@ -45,6 +45,7 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+static inline vf vf_product_error(vf a, vf b, vf c) { return _mm256_fmsub_ps(a, b, c); }
 static inline vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
@@ -230,6 +231,15 @@ static inline vd vd_relu(vd a) { return _mm256_max_pd(_mm256_setzero_pd(), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     return _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd(a, a, _CMP_UNORD_Q));
+}
+static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
+{
+    *even = _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8);
+    *odd = _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xd8);
+}
+static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
+{
+    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
 }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {

@@ -74,6 +74,7 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf vf_product_error(vf a, vf b, vf c) { return _mm512_fmsub_ps(a, b, c); }
 static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
@@ -265,6 +266,15 @@ static inline vd vd_relu(vd a) { return _mm512_max_pd(_mm512_setzero_pd(), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
+}
+static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
+{
+    *even = _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
+    *odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+}
+static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
+{
+    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
 }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {

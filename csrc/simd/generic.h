@@ -79,6 +79,12 @@ static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
 static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
 static inline vf vf_sub(vf a, vf b) { EACH_F(a.lane[i] - b.lane[i]); }
+/* a * b - c, rounded once if c is the rounded product. The product of two floats is exact in
+ * double. */
+static inline vf vf_product_error(vf a, vf b, vf c)
+{
+    EACH_F((float)((double)a.lane[i] * (double)b.lane[i] - (double)c.lane[i]));
+}
 static inline vf vf_abs(vf a) { EACH_F(fabsf(a.lane[i])); }
 static inline vf vf_div(vf a, vf b) { EACH_F(a.lane[i] / b.lane[i]); }
 /* *_max and *_min return NaN where b is NaN. Where only a is NaN, they may return a or b. */
@@ -343,6 +349,19 @@ static inline vd vd_relu(vd a) { EACH_D(0.0 > a.lane[i] ? 0.0 : a.lane[i]); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     EACH_D(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
+}
+/* With the elements of a followed by those of b: even gets those of even index, odd the others. */
+static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
+{
+    for (int i = 0; i < VD_LANES; i++) {
+        const int k = 2 * i % VD_LANES;
+        even->lane[i] = 2 * i < VD_LANES ? a.lane[k] : b.lane[k];
+        odd->lane[i] = 2 * i < VD_LANES ? a.lane[k + 1] : b.lane[k + 1];
+    }
+}
+static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
+{
+    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
 }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {

@@ -38,6 +38,7 @@ static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
+static inline vf vf_product_error(vf a, vf b, vf c) { return vnegq_f32(vfmsq_f32(c, a, b)); }
 static inline vf vf_abs(vf a) { return vabsq_f32(a); }
 static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
@@ -173,6 +174,15 @@ static inline vd vd_abs(vd a) { return vabsq_f64(a); }
 
 static inline vd vd_relu(vd a) { return vmaxq_f64(vdupq_n_f64(0.0), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b) { return vmaxq_f64(a, b); }
+static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
+{
+    *even = vuzp1q_f64(a, b);
+    *odd = vuzp2q_f64(a, b);
+}
+static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
+{
+    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
+}
 static inline void vd_store_pair_maxima(double *p, vd a) { *p = vpmaxqd_f64(a); }
 static inline vd vd_max(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }

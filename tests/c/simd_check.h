@@ -53,6 +53,17 @@ static void check_floats(void)
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] - b[i]), "lane %d", i);
         vf_store(out, vf_div(va, vb));
         for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
+        float products[VF_LANES];
+        for (int i = 0; i < VF_LANES; i++) { /* products that neither overflow nor underflow */
+            a[i] = (float)(random_number() * pow(10.0, round % 20 - 10));
+            products[i] = a[i] * (b[i] = (float)random_number());
+        }
+        vf_store(out, vf_product_error(vf_load(a), vf_load(b), vf_load(products)));
+        for (int i = 0; i < VF_LANES; i++)
+            CHECK((double)out[i] == (double)a[i] * (double)b[i] - (double)products[i],
+                  "lane %d: %a %a", i, (double)a[i], (double)b[i]);
+        vf_store(a, va);
+        vf_store(b, vb);
         vf_store(out, vf_abs(va));
         for (int i = 0; i < VF_LANES; i++)
             CHECK(same_double(out[i], fabsf(a[i])) && (isnan(a[i]) || !signbit(out[i])),
@@ -163,6 +174,16 @@ static void check_doubles(void)
             const double expected =
                 i < VD_LANES / 2 ? max_propagating_nan(a[2 * i], a[2 * i + 1]) : 7;
             CHECK(same_double(out[i], expected), "pair %d: %g", i, out[i]);
+        }
+        vd even, odd;
+        double both[2 * VD_LANES];
+        vd_store(both, va);
+        vd_store(both + VD_LANES, vb);
+        vd_load_alternating(both, &even, &odd);
+        for (int i = 0; i < 2; i++) {
+            vd_store(out, i == 0 ? even : odd);
+            for (int k = 0; k < VD_LANES; k++)
+                CHECK(same_double(out[k], both[2 * k + i]), "alternating: lane %d", k);
         }
         vd_store(out, vd_round(va));
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], rint(a[i])), "lane %d", i);

@@ -215,14 +215,35 @@ static void draw_windows(struct pool_span *spans, double *sizes, size_t windows,
     }
 }
 
-static void check_avg_pool2d(int f64, bool global)
+/* Windows of one width with stride 2. Some of the first and the last ones may be cut off. */
+static void draw_regular_windows(struct pool_span *spans, double *sizes, size_t windows, size_t in,
+                                 size_t width)
 {
-    struct pool_span rows[8], columns[8];
-    double row_sizes[8], column_sizes[8];
+    const int64_t padding = (int64_t)below(2);
+    for (size_t i = 0; i < windows; i++) {
+        const int64_t begin = 2 * (int64_t)i - padding, end = begin + (int64_t)width,
+                      last = (int64_t)in;
+        spans[i].begin = begin < 0 ? 0 : begin < last ? begin : last;
+        spans[i].end = end < last ? end : last;
+        sizes[i] = (double)width;
+    }
+}
+
+enum windows { RANDOM_WINDOWS, ONE_WINDOW, REGULAR_WINDOWS };
+
+static void check_avg_pool2d(int f64, enum windows windows)
+{
+    enum { MOST = 40 };
+    struct pool_span rows[MOST], columns[MOST];
+    double row_sizes[MOST], column_sizes[MOST];
+    const bool global = windows == ONE_WINDOW, regular = windows == REGULAR_WINDOWS;
+    const size_t most = regular ? MOST : 8, width = 1 + below(regular && below(2) == 0 ? 9 : 2);
     struct avg_pool2d p = {.compute = f64 ? COMPUTE_F64 : COMPUTE_F32,
                            .planes = below(global ? 150 : 4),
-                           .in = {1 + below(10), 1 + below(global ? 50 : 10)},
-                           .out = {global ? 1 : below(8), global ? 1 : below(8)},
+                           .in = {1 + below(10), 1 + below(global    ? 50
+                                                           : regular ? 80
+                                                                     : 10)},
+                           .out = {global ? 1 : below(8), global ? 1 : below(most)},
                            .rows = rows,
                            .columns = columns,
                            .row_sizes = row_sizes,
@@ -232,6 +253,10 @@ static void check_avg_pool2d(int f64, bool global)
     if (global) {
         rows[0] = (struct pool_span){0, (int64_t)p.in.h};
         columns[0] = (struct pool_span){0, (int64_t)p.in.w};
+    }
+    if (regular) {
+        draw_regular_windows(rows, row_sizes, p.out.h, p.in.h, width);
+        draw_regular_windows(columns, column_sizes, p.out.w, p.in.w, width);
     }
     const size_t in = p.in.h * p.in.w, out = p.out.h * p.out.w, size = size_of(f64);
     const void *x = numbers(f64, p.planes * in, 0), *dy = numbers(f64, p.planes * out, 0);
@@ -309,7 +334,7 @@ static void check_table(void)
         for (int round = 0; round < 150; round++) {
             const size_t pixels = round % 2 == 0 ? below(70) : 1 + below(20);
             check_channels(f64, below(4), 1 + below(7), pixels, round % 3 == 0);
-            check_avg_pool2d(f64, round % 2 == 0);
+            check_avg_pool2d(f64, (enum windows)(round % 3));
             check_first_maximum(f64, 1 + below(round % 3 == 0 ? 400 : 40), 1 + below(8));
         }
     }
