@@ -88,8 +88,12 @@ class Encoder(ArrayLayer):
         return self.conv1, relu, pool, self.conv2, relu, pool, self._flatten, self.fc, relu
 
     def _check_images(self, x):
+        channels, size, dtype = self.in_channels, self.size, self.conv1.weight.dtype
+        # One image takes 20 us, of which the checks below would be 2.
+        if type(x) is np.ndarray and x.dtype is dtype and x.shape[1:] == (channels, *size):
+            return x
         x = as_array("Encoder", "images", x)
-        channels, size, shape = self.in_channels, self.size, x.shape
+        shape = x.shape
         if channels == 1 and x.ndim == 3:
             x = x[:, None]
         if x.shape[1:] != (channels, *size):
@@ -97,7 +101,7 @@ class Encoder(ArrayLayer):
                 raise ValueError(_errors.CHANNELS_LAST.format(function="Encoder", shape=shape))
             wanted = "(N, {}, {}, {})".format(channels, *size)
             raise ValueError(_errors.IMAGES_SHAPE.format(function="Encoder", wanted=wanted, shape=shape))
-        return scaled_pixels(x, self.conv1.weight.dtype)
+        return scaled_pixels(x, dtype)
 
     def forward(self, x: Array) -> NDArray[Any]:
         """Encodes images x (N, in_channels, *size) as embeddings (N, 100): same as encoder(x)."""

@@ -1,9 +1,9 @@
 /*
  * Convolution by its definition, with lanes across filters: each pixel of the image is broadcast
- * and multiplied with the weights of up to four vectors of filters. The weights are packed once, in
- * the plan. Pixels are read one by one at any address, so narrow outputs, strides and kernels of
- * any size are as fast as wide images. Small images are computed several at a time, because the
- * weights are read once for all of them.
+ * and multiplied with the weights of up to four vectors of filters. The weights are packed once: in
+ * the plan, or chain by chain if the whole call is one block. Pixels are read one by one at any
+ * address, so narrow outputs, strides and kernels of any size are as fast as wide images. Small
+ * images are computed several at a time, because the weights are read once for all of them.
  *
  * Sums have the same order and the same bits as in conv2d_direct.
  */
@@ -14,6 +14,8 @@
 enum {
     BLOCK_PIXELS = 192,     /* output pixels of a block: the weights are read once for each block */
     COPY_BYTES = 384 << 10, /* limit of a block's copied images */
+    LATE_BYTES = 512 << 10, /* packed weights that are too large for the cache */
+    MANY_IMAGES = 32,       /* with fewer images, twice as large blocks would leave threads idle */
     PREFETCH_BYTES = 256    /* results of shorter runs of pixels are not prefetched */
 };
 
@@ -21,8 +23,12 @@ struct filter_lanes {
     bool copied;
     /* Elements from one row, channel and image to the next, of the images or of their copy. */
     size_t pitch, plane, image_step;
-    char *filters; /* [groups][blocks of filters][steps][lanes of a block] */
-    char *bias;    /* [groups][lanes of all blocks], or NULL */
+    /* [groups][blocks of filters][steps][lanes of a block], or NULL: each chain of a block is
+     * packed just before it is multiplied, in scratch memory at `late`, so that it is in the cache
+     * then. */
+    char *filters;
+    size_t late;
+    char *bias; /* [groups][lanes of all blocks], or NULL */
     ptrdiff_t *step_at, *pixel_at;
     size_t sums, row; /* offsets in scratch memory, after the copy: results, and a row of pooling */
 };
@@ -67,6 +73,14 @@ static size_t copy_bytes(const struct conv2d_plan *p, size_t rows)
                         : 0;
 }
 
+/* Returns the bytes of the packed weights of one group. */
+static size_t packed_bytes(const struct conv2d_plan *p)
+{
+    const size_t steps = size_product_or_max(p->channels, p->conv.kernel.h * p->conv.kernel.w);
+    return size_product_or_max(size_product_or_max(conv2d_filter_vectors(p) * p->lanes, steps),
+                               p->size);
+}
+
 static double filter_lanes_cost(const struct conv2d_plan *p, size_t images)
 {
     const struct conv2d *c = &p->conv;
@@ -100,8 +114,10 @@ static void filter_lanes_layout(struct conv2d_plan *p)
     p->row_block = rows;
     p->image_block = 1;
     if (rows == computed) {
-        const size_t images = BLOCK_PIXELS / (rows * c->out.w),
-                     fit = COPY_BYTES / larger(copy_bytes(p, rows), 1);
+        /* Weights that do not fit the cache are read again for each block. */
+        const bool is_large = c->images >= MANY_IMAGES && packed_bytes(p) > LATE_BYTES;
+        const size_t scale = is_large ? 2 : 1, images = scale * BLOCK_PIXELS / (rows * c->out.w),
+                     fit = scale * COPY_BYTES / larger(copy_bytes(p, rows), 1);
         p->image_block = larger(smaller(smaller(images, fit), c->images), 1);
     }
 }
@@ -129,17 +145,26 @@ static void fill_tables(const struct conv2d_plan *p, struct filter_lanes *s)
     }
 }
 
+/* True if weights are packed chain by chain. Other algorithms read the packed weights. */
+static bool packs_late(const struct conv2d_plan *p)
+{
+    return p->algorithm == &conv2d_filter_lanes && packed_bytes(p) > LATE_BYTES &&
+           p->row_block == conv2d_computed(&p->conv).h && p->image_block >= p->conv.images;
+}
+
 static void *filter_lanes_plan(const struct conv2d_plan *p, size_t *scratch)
 {
     const struct conv2d *c = &p->conv;
     const size_t steps = size_product_or_max(p->channels, c->kernel.h * c->kernel.w),
                  pixels = p->image_block * p->row_block * c->out.w,
-                 lanes = conv2d_filter_vectors(p) * p->lanes;
+                 lanes = conv2d_filter_vectors(p) * p->lanes,
+                 weights = size_product_or_max(c->groups * lanes, steps);
+    const bool late = packs_late(p);
     struct arena arena = {.block = NULL};
     struct filter_lanes *s = NULL, parts = {.copied = is_copied(p)};
     while (arena_pass(&arena)) {
         s = arena_take(&arena, 1, sizeof *s);
-        parts.filters = arena_take(&arena, size_product_or_max(c->groups * lanes, steps), p->size);
+        parts.filters = arena_take(&arena, late ? 0 : weights, p->size);
         parts.bias = arena_take(&arena, c->groups * lanes, p->size);
         parts.step_at = arena_take(&arena, steps, sizeof(ptrdiff_t));
         parts.pixel_at = arena_take(&arena, pixels, sizeof(ptrdiff_t));
@@ -158,14 +183,19 @@ static void *filter_lanes_plan(const struct conv2d_plan *p, size_t *scratch)
         scratch_add(scratch, size_product_or_max(pixels, p->kernels->vectors * p->lanes), p->size);
     parts.row =
         scratch_add(scratch, c->pool ? 2 * c->out.w * p->kernels->vectors * p->lanes : 0, p->size);
+    parts.late = scratch_add(
+        scratch,
+        late ? p->channel_block * c->kernel.h * c->kernel.w * p->kernels->vectors * p->lanes : 0,
+        p->size);
     char *to = parts.filters;
-    for (size_t g = 0; g < c->groups; g++) {
+    for (size_t g = 0; g < c->groups && !late; g++) {
         for (size_t b = 0; b < conv2d_filter_blocks(p); b++) {
             const struct filter_block block = conv2d_filter_block(p, b);
-            conv2d_pack_filters(p, g * p->filters, block, to);
+            conv2d_pack_filters(p, g * p->filters, block, 0, steps, to);
             to += steps * block.vectors * p->lanes * p->size;
         }
     }
+    parts.filters = late ? NULL : parts.filters;
     if (c->bias == NULL) {
         parts.bias = NULL;
     } else {
@@ -208,14 +238,19 @@ static void filter_lanes_run(const struct conv2d_plan *p, const void *state,
                      at = (group * lanes + block.first_vector * p->lanes) * p->size;
         for (size_t k = 0; k < p->channel_blocks; k++) {
             const bool last = k + 1 == p->channel_blocks;
-            const size_t first = k * p->channel_block * taps;
+            const size_t first = k * p->channel_block * taps, depth = conv2d_channels(p, k) * taps;
+            char *filters = s->filters == NULL ? b->scratch + s->late
+                                               : s->filters + at * steps + first * width * p->size;
+            if (s->filters == NULL) {
+                conv2d_pack_filters(p, b->filter, block, first, depth, filters);
+            }
             const struct pixels call = {
                 .input = input,
                 .pixel_offsets = s->pixel_at,
                 .depth_offsets = s->step_at + first,
                 .pixels = b->images * pixels,
-                .depth = conv2d_channels(p, k) * taps,
-                .filters = s->filters + at * steps + first * width * p->size,
+                .depth = depth,
+                .filters = filters,
                 .vectors = block.vectors,
                 .add = k > 0,
                 .relu = last && c->relu,

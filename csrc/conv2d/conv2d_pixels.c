@@ -23,14 +23,15 @@ struct filter_block conv2d_filter_block(const struct conv2d_plan *p, size_t i)
 }
 
 void conv2d_pack_filters(const struct conv2d_plan *p, size_t filter, struct filter_block block,
-                         void *to)
+                         size_t first, size_t count, void *to)
 {
     const size_t steps = p->channels * p->conv.kernel.h * p->conv.kernel.w,
                  width = block.vectors * p->lanes;
     if (block.count < width) {
-        memset(to, 0, steps * width * p->size);
+        memset(to, 0, count * width * p->size);
     }
-    const char *weight = (const char *)p->conv.weight + (filter + block.first) * steps * p->size;
+    const char *weight =
+        (const char *)p->conv.weight + ((filter + block.first) * steps + first) * p->size;
     for (size_t f = 0, n; f < block.count; f += n) {
         const void *rows[ROWS_PER_CALL];
         n = smaller(block.count - f, ROWS_PER_CALL);
@@ -38,7 +39,7 @@ void conv2d_pack_filters(const struct conv2d_plan *p, size_t filter, struct filt
             rows[i] = weight + (f + i) * steps * p->size;
         }
         kernels_current()->tiles[p->conv.compute].transpose((char *)to + f * p->size, width, rows,
-                                                            n, steps);
+                                                            n, count);
     }
 }
 

@@ -23,10 +23,10 @@ static inline size_t conv2d_filter_vectors(const struct conv2d_plan *p)
     return size_parts(p->filters, p->lanes);
 }
 
-/* Packs the weights of one block: to is (channels * kernel.h * kernel.w, vectors * lanes). `filter`
- * is the group's first filter. */
+/* Packs weights [first, first + count) of each filter of one block: to is (count, vectors * lanes).
+ * A filter has channels * kernel.h * kernel.w weights. `filter` is the group's first filter. */
 void conv2d_pack_filters(const struct conv2d_plan *plan, size_t filter, struct filter_block block,
-                         void *to);
+                         size_t first, size_t count, void *to);
 
 /* Packs the bias: to is (groups, vectors * lanes). The plan must have a bias. */
 void conv2d_pack_bias(const struct conv2d_plan *plan, void *to);

@@ -3,6 +3,10 @@
  * kernels/winograd_template.h. It takes six products for a pair of output rows. The error of a
  * result is relative to the largest element of the six input rows that the pair reads. If a result
  * of a row block is not finite, conv2d_direct computes the block again.
+ *
+ * Output rows of one narrow vector, as of 8 pixels with AVX-512, are computed two pairs at a time
+ * in one wide vector. The transformed input is then stored once for each kernel column, so that the
+ * pixels of both pairs are adjacent. The bits are the same.
  */
 #include "conv2d/conv2d_algorithm.h"
 #include "conv2d/conv2d_cost.h"
@@ -27,7 +31,26 @@ struct winograd {
      * input. The next three have those of each vector of products: in the transformed input, among
      * the products, and in the output. last_at has those of a last single row in the output. */
     ptrdiff_t *step_at, *input_at, *product_at, *output_at, *last_at;
+    const struct layer_kernels *wide; /* kernels of wide vectors of two pairs, or NULL */
+    ptrdiff_t *wide_at; /* offset of each wide vector, in the transformed input and the products */
 };
+
+/* Returns the number of pairs of output rows; a last single row counts as a pair. */
+static size_t pairs_of(size_t rows)
+{
+    return (rows + 1) / 2;
+}
+
+/* Returns the kernels of vectors that hold two output rows, or NULL if rows do not fit them. */
+static const struct layer_kernels *wide_kernels(const struct conv2d_plan *p)
+{
+    const struct layer_kernels *wide = &kernels_current()->layers[p->conv.compute];
+    const struct extent2 computed = conv2d_computed(&p->conv);
+    return wide->lanes == 2 * p->lanes && computed.w == p->lanes && p->row_block == computed.h &&
+                   pairs_of(p->row_block) % 2 == 0
+               ? wide
+               : NULL;
+}
 
 static bool winograd_fits(const struct conv2d_plan *p)
 {
@@ -46,10 +69,10 @@ static double winograd_cost(const struct conv2d_plan *p, size_t images)
            conv2d_cost_outer(p, (double)(conv2d_computed(&p->conv).h * p->row_vectors));
 }
 
-/* Returns the number of pairs of output rows; a last single row counts as a pair. */
-static size_t pairs_of(size_t rows)
+/* Returns the position of a kernel column in a row of the input or of its copy. */
+static size_t kernel_column(const struct conv2d_plan *p, size_t x)
 {
-    return (rows + 1) / 2;
+    return conv2d_copied_column(x * p->conv.dilation.w, p->conv.stride.w, p->phase);
 }
 
 static void fill_tables(const struct conv2d_plan *p, struct winograd *s)
@@ -59,9 +82,13 @@ static void fill_tables(const struct conv2d_plan *p, struct winograd *s)
     ptrdiff_t *step = s->step_at;
     for (size_t channel = 0; channel < p->channel_block; channel++) {
         for (size_t x = 0; x < c->kernel.w; x++) {
-            *step++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * s->input_step +
-                                  conv2d_copied_column(x * c->dilation.w, c->stride.w, p->phase));
+            const size_t at =
+                s->wide == NULL ? kernel_column(p, x) : x * pairs_of(p->row_block) * p->lanes;
+            *step++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * s->input_step + at);
         }
+    }
+    for (size_t v = 0; s->wide != NULL && v < pairs_of(p->row_block) / 2; v++) {
+        s->wide_at[v] = (ptrdiff_t)(v * s->wide->lanes);
     }
     size_t n = 0;
     for (size_t t = 0; t < pairs_of(p->row_block); t++) {
@@ -107,6 +134,7 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
         tables.product_at = arena_take(&arena, vectors, sizeof(ptrdiff_t));
         tables.output_at = arena_take(&arena, vectors, 2 * sizeof(ptrdiff_t));
         tables.last_at = arena_take(&arena, p->row_vectors, 2 * sizeof(ptrdiff_t));
+        tables.wide_at = arena_take(&arena, vectors, sizeof(ptrdiff_t));
     }
     if (arena.block == NULL) {
         return NULL;
@@ -117,7 +145,8 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
         winograd_free(s);
         return NULL;
     }
-    s->input_step = pairs * p->pitch;
+    s->wide = wide_kernels(p);
+    s->input_step = pairs * (s->wide == NULL ? p->pitch : c->kernel.w * p->lanes);
     s->product_step = vectors * p->lanes;
     s->filter_step = filter_step;
     size_t own_scratch = 0;
@@ -141,27 +170,43 @@ static void add_channels(const struct conv2d_plan *p, const struct winograd *s,
     const float *planes = conv2d_block_input(p, b, channel_block);
     float *inputs = (float *)b->scratch, *products = (float *)(b->scratch + s->products);
     for (size_t i = 0; i < channels; i++) {
-        p->winograd->input_transform(inputs + i * WINOGRAD_PRODUCTS * s->input_step, s->input_step,
-                                     planes + i * p->plane, p->pitch, pairs_of(b->rows), p->pitch);
+        float *sums = inputs + i * WINOGRAD_PRODUCTS * s->input_step;
+        const float *plane = planes + i * p->plane;
+        if (s->wide == NULL) {
+            p->winograd->input_transform(sums, s->input_step, plane, p->pitch, pairs_of(b->rows),
+                                         p->pitch);
+        }
+        for (size_t x = 0; s->wide != NULL && x < columns; x++) {
+            p->winograd->input_transform(sums + x * pairs_of(b->rows) * p->lanes, s->input_step,
+                                         plane + kernel_column(p, x), p->pitch, pairs_of(b->rows),
+                                         p->lanes);
+        }
+    }
+    struct conv2d_plan products_plan = *p;
+    if (s->wide != NULL) {
+        products_plan.kernels = s->wide;
+        products_plan.tile_rows = s->wide->rows;
     }
     for (size_t f = 0; f < WINOGRAD_PRODUCTS; f++) {
         float *out = products + f * p->filters * s->product_step;
-        conv2d_outer(p, (struct outer){
-                            .left = s->filters + f * s->filter_step + b->filter * filter_size +
-                                    channel_block * p->channel_block * columns,
-                            .left_row_step = filter_size,
-                            .left_depth_step = 1,
-                            .right = inputs + f * s->input_step,
-                            .vector_offsets = s->input_at,
-                            .depth_offsets = s->step_at,
-                            .vectors = pairs_of(b->rows) * p->row_vectors,
-                            .depth = channels * columns,
-                            .partial_sums = channel_block > 0 ? out : NULL,
-                            .partial_sums_step = s->product_step,
-                            .out = out,
-                            .out_step = s->product_step,
-                            .out_offsets = s->product_at,
-                        });
+        conv2d_outer(&products_plan,
+                     (struct outer){
+                         .left = s->filters + f * s->filter_step + b->filter * filter_size +
+                                 channel_block * p->channel_block * columns,
+                         .left_row_step = filter_size,
+                         .left_depth_step = 1,
+                         .right = inputs + f * s->input_step,
+                         .vector_offsets = s->wide == NULL ? s->input_at : s->wide_at,
+                         .depth_offsets = s->step_at,
+                         .vectors = s->wide == NULL ? pairs_of(b->rows) * p->row_vectors
+                                                    : pairs_of(b->rows) / 2,
+                         .depth = channels * columns,
+                         .partial_sums = channel_block > 0 ? out : NULL,
+                         .partial_sums_step = s->product_step,
+                         .out = out,
+                         .out_step = s->product_step,
+                         .out_offsets = s->wide == NULL ? s->product_at : s->wide_at,
+                     });
     }
 }
 
