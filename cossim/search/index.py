@@ -286,6 +286,14 @@ class Index:
         array([0., 2.])
         """
         name = "Index.add"
+        if remove is None:
+            with self._lock.lock:
+                added = _core.state_with_rows(self._state, self._room, rows, index_state.HOLES_OF_ADD)
+                if added is not None:
+                    new_state, block, place, numbers = added
+                    index_state.encode(name, block, new_state, place, self._eps)
+                    self._state = new_state
+                    return numbers
         if type(rows) is np.ndarray:
             new = blocks.Rows(_core.as_rows(name, ("rows",), (rows,))[0], None)
         else:
@@ -338,13 +346,21 @@ class Index:
         array([1])
         """
         name = "Index.remove"
+        with self._lock.lock:
+            state = _core.state_without(self._state, numbers)
+            if state is not None:
+                self._set_without_holes(name, state)
+                return
         wanted = _numbers_argument(name, numbers).reshape(-1)
         with self._lock.lock:
-            state, room = index_state.removed(name, self._state, wanted), self._room
-            holes = state.places - state.size
-            if room is not None and holes * index_state.HOLES_OF_REMOVE > state.places:
-                state, room = index_state.moved(name, state, 0, self.eps)
-            self._state, self._room = state, room  # Ctrl-C cannot come between the two
+            self._set_without_holes(name, index_state.removed(name, self._state, wanted))
+
+    def _set_without_holes(self, name, state):
+        """Sets a state of which rows were removed. Closes the gaps if there are many."""
+        room = self._room
+        if room is not None and (state.places - state.size) * index_state.HOLES_OF_REMOVE > state.places:
+            state, room = index_state.moved(name, state, 0, self._eps)
+        self._state, self._room = state, room  # Ctrl-C cannot come between the two
 
     def compact(self) -> NDArray[np.int64]:
         """Renumbers the rows from 0 to N - 1 in the same order, and frees memory that is not in use.

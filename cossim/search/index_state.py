@@ -40,7 +40,8 @@ class State(NamedTuple):
     """The rows of an Index at one moment.
 
     A row has a place, its position in the arrays, and a number, which the user knows. Both rise together, so that equal
-    scores, which are in order of place, are in order of number too.
+    scores, which are in order of place, are in order of number too. csrc/python/arrays.c reads the fields in this
+    order.
     """
 
     # By name, with one row for each place: "corpus" (P, D); "codes" (P, D) and "scales" (P, 2); "heads" (P, H) and

@@ -193,8 +193,8 @@ def communities(
     eps : float
         The smallest norm to divide by; zero rows score 0.
     max_pairs : int, optional
-        If more pairs of rows reach the threshold, the ValueError says how many there are. Each pair takes 20 bytes of
-        memory, and three times that for a moment.
+        If more pairs of rows reach the threshold, the ValueError says how many there are. All of them are held in
+        memory, with 28 bytes each.
     memory : int, optional
         Bound of the working set in bytes, without the pairs.
     progress : bool or callable, optional
@@ -234,25 +234,20 @@ def communities(
     with reporting(progress, name) as report:
         i, j, values = BlockwiseSearch(rows, None, Options(name, eps, memory, report)).pairs_above(threshold, max_pairs)
     with fixed_arithmetic():
-        # Both directions of each pair, and each row with itself where its own score reaches the threshold.
+        # A row is in its own neighbourhood where its own score reaches the threshold.
         own = np.concatenate([own_scores(block, eps, values.dtype) for _, block in rows.blocks(BLOCK_ROWS)])
-        alone = np.flatnonzero(own >= values.dtype.type(threshold))
-        centre, row = np.concatenate((i, j, alone)), np.concatenate((j, i, alone))
-        values = np.concatenate((values, values, own[alone]))
-        order = np.lexsort((row, row != centre, -values, centre))  # the centre comes before other rows of its score
-        row, sizes = row[order], np.bincount(centre, minlength=count)
-        starts = np.concatenate(([0], np.cumsum(sizes)))
-    free = np.ones(count, bool)
-    found = []
-    for candidate in np.argsort(-sizes, kind="stable").tolist():
-        if sizes[candidate] < min_size:
-            break
-        members = row[starts[candidate] : starts[candidate + 1]]
-        members = members[free[members]]
-        if len(members) >= min_size:
-            found.append(members)
-            free[members] = False
-    return sorted(found, key=len, reverse=True)
+        members, pair, centres, ends, found = _core.communities(i, j, own >= values.dtype.type(threshold), min_size)
+        centres, ends = centres[:found], ends[:found]
+        if not found:
+            return []
+        members, pair = members[: ends[-1]], pair[: ends[-1]]
+        label = np.repeat(np.arange(found), np.diff(ends, prepend=0))
+        alone = pair < 0
+        scores = np.append(values, 0)[pair]  # the last element stands for the centres
+        scores[alone] = own[members[alone]]
+        order = np.lexsort((members, ~alone, -scores, label))  # the centre comes before other rows of its score
+        groups = np.split(members[order], ends[:-1])
+    return sorted(groups, key=len, reverse=True)
 
 
 def own_scores(rows, eps, dtype):

@@ -24,6 +24,7 @@ THRESHOLD = 0.9  # threshold of a typical search for near-duplicates
 LEAST_THRESHOLD = 0.6  # a search below this threshold makes no heads
 MOST_ERROR = 0.1  # MAX_ROTATION_ERROR of csrc/search/head.h
 _FIT, _ROWS = 2048, 1024  # rows from which directions are calculated; other rows on which they are tested
+_BLOCK = 256  # rows that are converted to double, or compared with all others, at a time
 _MOST_PASS = 0.01
 # Known directions stay if they pass at most 1.5 times the share of pairs that new directions pass, plus 0.0005.
 _KEPT, _KEPT_SHARE = 1.5, 0.0005
@@ -81,6 +82,10 @@ def rotation_error(directions: NDArray[np.float32]) -> float:
 
 def _unit(rows):
     """Returns the rows scaled to norm 1 as float32, without rows that are zero or not finite."""
+    return np.concatenate([_unit_block(rows[first : first + _BLOCK]) for first in range(0, len(rows), _BLOCK)])
+
+
+def _unit_block(rows):
     rows = np.asarray(rows, np.float64)
     rows = rows / np.abs(rows).max(axis=1, keepdims=True)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -101,6 +106,11 @@ def _pass(directions, unit):
     """Returns the share of pairs of rows that heads pass in a search for pairs above THRESHOLD."""
     heads = unit @ directions.T
     tails = np.sqrt(np.maximum(1 - np.square(heads).sum(axis=1), 0))
-    bounds = heads @ heads.T + np.outer(tails, tails)
-    np.fill_diagonal(bounds, -1.0)
-    return float((bounds >= THRESHOLD - _ERRORS).mean())
+    passed = 0
+    for first in range(0, len(unit), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        bounds = heads[part] @ heads.T
+        bounds += np.outer(tails[part], tails)
+        np.fill_diagonal(bounds[:, part], -1.0)
+        passed += np.count_nonzero(bounds >= THRESHOLD - _ERRORS)
+    return passed / len(unit) ** 2

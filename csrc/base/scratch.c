@@ -3,18 +3,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <unistd.h>
-#endif
-
-#if defined(_WIN32) /* has no aligned_alloc, and frees aligned blocks by another function */
-#include <malloc.h>
-#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
-#define aligned_free(block) _aligned_free(block)
-#else
-#define aligned_free(block) free(block)
 #endif
 
 static _Atomic size_t live;  /* blocks in use */
@@ -29,19 +22,26 @@ void *scratch_alloc(size_t bytes)
         atomic_fetch_sub(&to_fail, 1) == 1) {
         return NULL;
     }
-    void *block = aligned_alloc(SCRATCH_ALIGN, bytes == 0 ? SCRATCH_ALIGN : scratch_round(bytes));
-    if (block != NULL) {
-        atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    /* glibc's aligned_alloc cannot use a block of the same size again that was freed before: in a
+     * loop of such calls the process grows by several blocks. */
+    char *memory = malloc(scratch_round(bytes) + SCRATCH_ALIGN);
+    if (memory == NULL) {
+        return NULL;
     }
+    atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    char *block = memory + SCRATCH_ALIGN - (uintptr_t)memory % SCRATCH_ALIGN;
+    memcpy(block - sizeof memory, &memory, sizeof memory);
     return block;
 }
 
 void scratch_free(void *block)
 {
     if (block != NULL) {
+        void *memory; /* what malloc returned is in front of the block */
+        memcpy(&memory, (char *)block - sizeof memory, sizeof memory);
         atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+        free(memory);
     }
-    aligned_free(block);
 }
 
 void scratch_give_back(void *block, size_t bytes)

@@ -3,6 +3,8 @@
 
 #include "arguments/args.h"
 #include "arguments/messages.h"
+#include "python/without_gil.h"
+#include "results/communities.h"
 #include "results/filter.h"
 
 /*
@@ -225,6 +227,306 @@ static PyObject *living_without(PyObject *Py_UNUSED(self), PyObject *args)
     return (PyObject *)bits;
 }
 
+/* ---- changes of an Index: a State of cossim/search/index_state.py ---- */
+
+/* The positions of the fields of a State that changes replace or read. */
+enum state_field {
+    STATE_ARRAYS = 0,
+    STATE_LIVING = 3,
+    STATE_SIZE = 4,
+    STATE_GIVEN = 5,
+    STATE_ANY = 7
+};
+
+/* Changes with more bytes of rows release the GIL, in Python's code. */
+enum { MAX_ROW_BYTES = 1 << 20 };
+
+/* What a change reads of a State. The references are borrowed. */
+struct index_state {
+    PyObject *state, *arrays;
+    PyArrayObject *corpus, *living, *numbers; /* living and numbers are None or NULL if all live */
+    Py_ssize_t size, given;
+};
+
+/* Reads a State. Returns false with an error set if the object is none. */
+static bool read_state(PyObject *object, struct index_state *s)
+{
+    if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) <= STATE_ANY) {
+        misfit();
+        return false;
+    }
+    s->state = object;
+    s->arrays = PyTuple_GET_ITEM(object, STATE_ARRAYS);
+    s->living = (PyArrayObject *)PyTuple_GET_ITEM(object, STATE_LIVING);
+    s->size = PyLong_AsSsize_t(PyTuple_GET_ITEM(object, STATE_SIZE));
+    s->given = PyLong_AsSsize_t(PyTuple_GET_ITEM(object, STATE_GIVEN));
+    if (PyErr_Occurred()) {
+        return false;
+    }
+    PyObject *corpus = PyDict_Check(s->arrays) ? PyDict_GetItemString(s->arrays, "corpus") : NULL;
+    if (corpus == NULL || !PyArray_Check(corpus) || PyArray_NDIM((PyArrayObject *)corpus) != 2) {
+        misfit();
+        return false;
+    }
+    s->corpus = (PyArrayObject *)corpus;
+    s->numbers = (PyArrayObject *)PyDict_GetItemString(s->arrays, "numbers");
+    return true;
+}
+
+/* Returns a State with other arrays, whose references it takes, and numbers; arrays may be NULL for
+ * the same. Returns NULL with an error set. */
+static PyObject *state_with(const struct index_state *s, PyObject *arrays, PyObject *living,
+                            Py_ssize_t size, Py_ssize_t given)
+{
+    const Py_ssize_t fields = PyTuple_GET_SIZE(s->state);
+    PyObject *values = PyTuple_New(fields), *state = NULL;
+    PyObject *new[STATE_GIVEN + 1] = {[STATE_ARRAYS] = arrays,
+                                      [STATE_LIVING] = living,
+                                      [STATE_SIZE] = PyLong_FromSsize_t(size),
+                                      [STATE_GIVEN] = PyLong_FromSsize_t(given)};
+    for (Py_ssize_t i = 0; values != NULL && i < fields; i++) {
+        const bool replaced = i <= STATE_GIVEN && new[i] != NULL;
+        PyObject *value = replaced ? new[i] : PyTuple_GET_ITEM(s->state, i);
+        Py_INCREF(value);
+        PyTuple_SET_ITEM(values, i, value);
+    }
+    for (int i = 0; i <= STATE_GIVEN; i++) {
+        Py_XDECREF(new[i]);
+    }
+    PyObject *args = values == NULL ? NULL : PyTuple_Pack(1, values);
+    if (args != NULL && !PyErr_Occurred()) {
+        state = PyTuple_Type.tp_new(Py_TYPE(s->state), args, NULL);
+    }
+    Py_XDECREF(values);
+    Py_XDECREF(args);
+    return state;
+}
+
+/* Returns a view of rows [first, last) of an array of at least as many rows. */
+static PyObject *view_of_rows(PyArrayObject *array, npy_intp first, npy_intp last, bool writable)
+{
+    npy_intp shape[NPY_MAXDIMS];
+    const int ndim = PyArray_NDIM(array);
+    memcpy(shape, PyArray_DIMS(array), (size_t)ndim * sizeof *shape);
+    shape[0] = last - first;
+    Py_INCREF(PyArray_DESCR(array));
+    PyObject *view = PyArray_NewFromDescr(&PyArray_Type, PyArray_DESCR(array), ndim, shape,
+                                          PyArray_STRIDES(array),
+                                          PyArray_BYTES(array) + first * PyArray_STRIDE(array, 0),
+                                          writable ? NPY_ARRAY_CARRAY : NPY_ARRAY_CARRAY_RO, NULL);
+    if (view != NULL) {
+        Py_INCREF(array);
+        if (PyArray_SetBaseObject((PyArrayObject *)view, (PyObject *)array) < 0) {
+            Py_CLEAR(view);
+        }
+    }
+    return view;
+}
+
+/* Returns the first rows of all arrays in a dict. That of the corpus is read-only. */
+static PyObject *first_rows(PyObject *room, npy_intp rows)
+{
+    PyObject *views = PyDict_New(), *name, *array;
+    Py_ssize_t at = 0;
+    while (views != NULL && PyDict_Next(room, &at, &name, &array)) {
+        PyObject *view = NULL;
+        if (PyArray_Check(array) && PyArray_NDIM((PyArrayObject *)array) >= 1 &&
+            PyArray_DIM((PyArrayObject *)array, 0) >= rows) {
+            const bool corpus =
+                PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "corpus") == 0;
+            view = view_of_rows((PyArrayObject *)array, 0, rows, !corpus);
+        } else {
+            misfit();
+        }
+        if (view == NULL || PyDict_SetItem(views, name, view) < 0) {
+            Py_CLEAR(views);
+        }
+        Py_XDECREF(view);
+    }
+    return views;
+}
+
+/*
+ * True if rows can be copied behind the rows of a State: they have its dtype and length, room has
+ * place for them, and at most one row was removed for every `holes` live rows.
+ */
+static bool fits_behind(const struct index_state *s, PyObject *room, PyArrayObject *rows,
+                        Py_ssize_t holes)
+{
+    if (!PyDict_Check(room) || PyObject_IsTrue(PyTuple_GET_ITEM(s->state, STATE_ANY))) {
+        return false;
+    }
+    PyArrayObject *corpus = (PyArrayObject *)PyDict_GetItemString(room, "corpus");
+    const npy_intp first = PyArray_DIM(s->corpus, 0), *shape = PyArray_DIMS(s->corpus);
+    const int type = PyArray_TYPE(s->corpus);
+    return corpus != NULL && (PyTypeNum_ISINTEGER(type) || PyTypeNum_ISFLOAT(type)) &&
+           PyArray_CheckExact((PyObject *)rows) &&
+           can_read(rows, type, 2, (npy_intp[]){-1, shape[1]}) && PyArray_DIM(rows, 0) > 0 &&
+           PyArray_NBYTES(rows) <= MAX_ROW_BYTES &&
+           can_write(corpus, type, 2, (npy_intp[]){-1, shape[1]}) &&
+           PyArray_DIM(corpus, 0) >= first &&
+           PyArray_DIM(corpus, 0) - first >= PyArray_DIM(rows, 0) &&
+           (first - s->size) <= s->size / holes;
+}
+
+/* Returns the numbers of `count` new rows, and writes them to the room. */
+static PyObject *new_numbers(const struct index_state *s, PyObject *room, npy_intp count)
+{
+    PyArrayObject *column = (PyArrayObject *)PyDict_GetItemString(room, "numbers");
+    const npy_intp first = PyArray_DIM(s->corpus, 0);
+    if (column != NULL &&
+        (!can_write(column, NPY_INT64, 1, NULL) || PyArray_DIM(column, 0) < first + count)) {
+        return misfit();
+    }
+    PyObject *numbers = PyArray_SimpleNew(1, &count, NPY_INT64);
+    for (npy_intp n = 0; numbers != NULL && n < count; n++) {
+        ((int64_t *)PyArray_DATA((PyArrayObject *)numbers))[n] = s->given + n;
+        if (column != NULL) {
+            ((int64_t *)PyArray_DATA(column))[first + n] = s->given + n;
+        }
+    }
+    return numbers;
+}
+
+static PyObject *state_with_rows(PyObject *self, PyObject *args)
+{
+    PyObject *object, *room;
+    PyArrayObject *rows;
+    Py_ssize_t holes;
+    struct index_state s;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOOn:state_with_rows", &object, &room, &rows, &holes) ||
+        !read_state(object, &s)) {
+        return NULL;
+    }
+    if (holes < 1) {
+        return misfit();
+    }
+    if (!fits_behind(&s, room, rows, holes)) {
+        Py_RETURN_NONE;
+    }
+    const npy_intp first = PyArray_DIM(s.corpus, 0), count = PyArray_DIM(rows, 0),
+                   last = first + count;
+    PyArrayObject *corpus = (PyArrayObject *)PyDict_GetItemString(room, "corpus");
+    PyObject *numbers = new_numbers(&s, room, count),
+             *added = numbers == NULL ? NULL : view_of_rows(corpus, first, last, false),
+             *living = Py_None, *arrays = added == NULL ? NULL : first_rows(room, last);
+    Py_INCREF(living);
+    if (arrays != NULL && !is_none(s.living)) {
+        Py_SETREF(living, (PyObject *)copy_living(s.living, first, last));
+    }
+    if (arrays == NULL || living == NULL) {
+        Py_XDECREF(numbers);
+        Py_XDECREF(added);
+        Py_XDECREF(living);
+        Py_XDECREF(arrays);
+        return NULL;
+    }
+    memmove(PyArray_BYTES(corpus) + first * PyArray_STRIDE(corpus, 0), PyArray_DATA(rows),
+            (size_t)PyArray_NBYTES(rows));
+    PyObject *state = state_with(&s, arrays, living, s.size + count, s.given + count);
+    if (state == NULL) {
+        Py_DECREF(numbers);
+        Py_DECREF(added);
+        return NULL;
+    }
+    return Py_BuildValue("NNnN", state, added, (Py_ssize_t)first, numbers);
+}
+
+static PyObject *state_without(PyObject *self, PyObject *args)
+{
+    PyObject *object;
+    PyArrayObject *numbers;
+    struct index_state s;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OO:state_without", &object, &numbers) || !read_state(object, &s)) {
+        return NULL;
+    }
+    const npy_intp rows = PyArray_DIM(s.corpus, 0);
+    const bool column = s.numbers != NULL && rows > 0;
+    if (!PyArray_CheckExact((PyObject *)numbers) || !can_read(numbers, NPY_INT64, 1, NULL) ||
+        PyArray_DIM(numbers, 0) == 0) {
+        Py_RETURN_NONE;
+    }
+    if (column && !can_read(s.numbers, NPY_INT64, 1, &rows)) {
+        return misfit();
+    }
+    PyArrayObject *living = copy_living(s.living, rows, rows);
+    if (living == NULL) {
+        return NULL;
+    }
+    if (!byte_bitmap_without(PyArray_DATA(living), (size_t)rows,
+                             column ? PyArray_DATA(s.numbers) : NULL, PyArray_DATA(numbers),
+                             (size_t)PyArray_DIM(numbers, 0))) {
+        Py_DECREF(living);
+        Py_RETURN_NONE;
+    }
+    return state_with(&s, NULL, (PyObject *)living, s.size - PyArray_DIM(numbers, 0), s.given);
+}
+
+/* ---- communities ---- */
+
+/* True if the pairs are sorted by i, with i < j < rows. */
+static bool are_pairs(const struct neighbourhoods *n)
+{
+    int64_t last = 0;
+    for (size_t k = 0; k < n->pairs; last = n->i[k++]) {
+        if (n->i[k] < last || n->j[k] <= n->i[k] || n->j[k] >= (int64_t)n->rows) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Reads the arguments of communities. Returns false if they do not fit each other. */
+static bool read_neighbourhoods(PyArrayObject *i, PyArrayObject *j, PyArrayObject *own,
+                                struct neighbourhoods *n)
+{
+    if (!can_read(i, NPY_INT64, 1, NULL) || !can_read(j, NPY_INT64, 1, PyArray_DIMS(i)) ||
+        !can_read(own, NPY_BOOL, 1, NULL)) {
+        return false;
+    }
+    *n = (struct neighbourhoods){(size_t)PyArray_DIM(own, 0), (size_t)PyArray_DIM(i, 0),
+                                 PyArray_DATA(i), PyArray_DATA(j), PyArray_DATA(own)};
+    return are_pairs(n);
+}
+
+static PyObject *communities(PyObject *self, PyObject *args)
+{
+    PyArrayObject *i, *j, *own, *results[4] = {NULL};
+    struct neighbourhoods n;
+    Py_ssize_t min_size;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OOOn:communities", &i, &j, &own, &min_size)) {
+        return NULL;
+    }
+    if (!read_neighbourhoods(i, j, own, &n) || min_size < 1) {
+        return misfit();
+    }
+    npy_intp rows = PyArray_DIM(own, 0), found = -1;
+    bool made = true;
+    for (int k = 0; k < 4; k++) {
+        results[k] = (PyArrayObject *)PyArray_SimpleNew(1, &rows, NPY_INT64);
+        made = made && results[k] != NULL;
+    }
+    if (made) {
+        struct without_gil released;
+        const struct community_arrays to = {PyArray_DATA(results[0]), PyArray_DATA(results[1]),
+                                            PyArray_DATA(results[2]), PyArray_DATA(results[3])};
+        struct cancel_token *token = without_gil_begin(&released, NULL, 0);
+        found = communities_find(&n, (size_t)min_size, &to, token);
+        found = without_gil_finish(&released, found < 0 ? -1 : 0) < 0 ? -1 : found;
+    }
+    if (found < 0) {
+        for (int k = 0; k < 4; k++) {
+            Py_XDECREF(results[k]);
+        }
+        return NULL;
+    }
+    return Py_BuildValue("NNNNn", results[0], results[1], results[2], results[3],
+                         (Py_ssize_t)found);
+}
+
 PyMethodDef array_methods[] = {
     BY_POSITION(
         "as_array", as_array, "function, name, object",
@@ -253,5 +555,22 @@ PyMethodDef array_methods[] = {
         "living_without", living_without, "living, rows, column, numbers",
         "A copy without the rows of these numbers. A column has the number of each row; with\n"
         "None it is its place. Returns None if a number has no living row or is there twice."),
+    BY_POSITION(
+        "state_with_rows", state_with_rows, "state, room, rows, holes",
+        "Copies rows behind those of the State of an Index. Returns the new State, without codes\n"
+        "and heads of the rows, a view of the copies, their place, and their numbers. Returns\n"
+        "None unless room has place, rows are a C-contiguous array (M, D) of the dtype of the\n"
+        "corpus, of at most 1 MB, and at most one row was removed for each `holes` live rows."),
+    BY_POSITION(
+        "state_without", state_without, "state, numbers",
+        "The State of an Index without the rows of these numbers. Returns None unless they are an\n"
+        "array of int64 (n,), n > 0, of different numbers of live rows."),
+    BY_POSITION(
+        "communities", communities, "i, j, own, min_size",
+        "Returns (members, pair, centres, ends, count) of the communities among rows with these\n"
+        "pairs i < j, sorted by i. own: whether each row is in its own neighbourhood. Elements\n"
+        "[ends[n - 1], ends[n]) of members are community n, and those of pair the positions of\n"
+        "their pairs with the centre, or -1 for the centre. All arrays have one element for each\n"
+        "row; only the first ones are set."),
     {0},
 };

@@ -49,6 +49,51 @@ def test_numbers_stay_until_compact(rng):
     same(index[0], x[1])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size", "binary"),
+    [("f4", 16, False), ("f8", 40, False), ("f2", 9, False), ("i1", 16, False), ("f4", 4100, False), ("u1", 4, True)],
+)
+def test_arrays_of_any_layout_change_an_index_alike(rng, dtype, size, binary):
+    x = (3 * rng.standard_normal((130, size))).astype(dtype)
+    numbers = np.arange(5, 40, 5)
+    both = []
+    for by_array in (True, False):
+        index = cossim.Index(x[:60], binary=binary)
+        index.add(x[60:65])  # makes room
+        room = index._room
+        for first in range(65, 105, 10):
+            rows = x[first : first + 10]
+            assert index.add(rows if by_array else np.asfortranarray(rows)).tolist() == [*range(first, first + 10)]
+        index.remove(numbers if by_array else numbers.tolist())
+        index.add(x[105:110] if by_array else np.asfortranarray(x[105:110]))
+        assert index._room is room  # no call moved the rows
+        both.append(index)
+    a, b = (index._state for index in both)
+    assert a.arrays.keys() == b.arrays.keys() and (a.size, a.given) == (b.size, b.given)
+    for name, array in a.arrays.items():
+        same(array, b.arrays[name])
+        assert array.flags.writeable == b.arrays[name].flags.writeable
+    same(np.unpackbits(a.living, bitorder="little")[: a.places], np.unpackbits(b.living, bitorder="little")[: b.places])
+    queries = x[110:]
+    for one, other in zip(both[0].topk(queries, 7), both[1].topk(queries, 7), strict=True):
+        same(one, other)
+
+
+def test_a_wrong_change_leaves_an_index_as_it_is(rng):
+    x = rows_of(rng, 20)
+    index = cossim.Index(x)
+    index.add(x[:2])
+    state = index._state
+    for numbers, error in (([3, 3], ValueError), ([4, 22], IndexError), ([-1], IndexError)):
+        with pytest.raises(error, match=str(numbers[-1])):
+            index.remove(np.array(numbers))
+    with pytest.raises(ValueError, match="rows"):
+        index.add(x[:3, :5])
+    with pytest.raises(TypeError):
+        index.add(x[:3].astype(np.float64) + 1e-12)
+    assert index._state is state
+
+
 def test_equal_scores_are_in_order_of_number(rng):
     x = np.repeat(rows_of(rng, 3), 40, 0)
     index = cossim.Index(x[:60])
