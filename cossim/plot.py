@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _core, _errors
+from cossim._arguments import number_argument
 from cossim._arithmetic import fixed_arithmetic
 
 try:
@@ -144,7 +145,9 @@ def histogram(
     >>> ax.get_legend().get_texts()[0].get_text()
     '1 of 3 scores >= 0.9 (33.3 %)'
     """
-    values = _scores("histogram", getattr(scores, "values", scores), None)
+    name = "histogram"
+    threshold = None if threshold is None else number_argument(name, "threshold", threshold)
+    values = _scores(name, getattr(scores, "values", scores), None)
     if values.ndim == 2 and values.shape[0] == values.shape[1] and np.array_equal(values, values.T, equal_nan=True):
         values = values[np.triu_indices(len(values), 1)]
     values = values[~np.isnan(values)]

@@ -41,6 +41,8 @@ INDEX_EXAMPLES = {
     "add": "cossim index add corpus.index more.npy",
     "search": "cossim index search corpus.index queries.npy -k 10",
 }
+# A file with other contents must change: the same command would fail again. The help says what the file must hold.
+OTHER_CONTENTS = r"images must have shape"
 NO_SUCH_FILE = r"^(?P<path>.+): No such file or directory$"
 OTHER_NAMES = {"--k": "-k", "--n": "-k", "--top": "-k", "--top-k": "-k", "--name": "--column", "--output-file": "-o"}
 LOOKED_AT = 20  # files opened at most, to find one to suggest
@@ -61,7 +63,7 @@ def ending(arguments, message, parses):
         words = remedy(list(arguments), found.groupdict()) if found else None
         if words and words != arguments and parses(words):
             return f"; try: {shlex.join(['cossim', *words])}"
-    if re.search(NO_SUCH_FILE, message):
+    if re.search(NO_SUCH_FILE, message) or re.search(OTHER_CONTENTS, message):
         return f"; try: cossim {' '.join(arguments[: 2 if command == 'index' else 1])} --help"
     if parses(arguments):
         return f"; then: {shlex.join(['cossim', *arguments])}"

@@ -64,6 +64,7 @@
 #define OUT_SHAPE "out must have shape %R, not %R"
 #define OUT_READ_ONLY "out is read-only: pass a writeable array"
 #define CORPUS_CHANGED "the corpus has been changed since the index was made: make the index again"
+#define NO_MEMORY_FOR_CALL "not enough memory for this call: pass fewer rows or images at a time"
 #define NO_MEMORY "not enough memory for this search: pass fewer rows at a time"
 
 /* ---- sparse rows ---- */

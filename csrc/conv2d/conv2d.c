@@ -267,8 +267,11 @@ bool conv2d_pools(const struct conv2d *c)
     return p.algorithm->pools;
 }
 
-int conv2d_plan(struct conv2d_plan *p, const struct conv2d *c)
+int conv2d_plan(struct conv2d_plan *p, const struct conv2d *convolution)
 {
+    struct conv2d shortened = *convolution;
+    const struct conv2d *c = &shortened;
+    conv2d_shorten_strides(&shortened);
     if (!begin_plan(p, c)) {
         return 0;
     }

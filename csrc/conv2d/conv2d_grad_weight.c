@@ -208,8 +208,11 @@ static void fill_tables(struct grad_weight_run *r)
     }
 }
 
-int conv2d_grad_weight(const struct conv2d_grad_weight *call)
+int conv2d_grad_weight(const struct conv2d_grad_weight *gradient)
 {
+    struct conv2d_grad_weight shortened = *gradient;
+    conv2d_shorten_strides(&shortened.conv);
+    const struct conv2d_grad_weight *call = &shortened;
     const struct conv2d *c = &call->conv;
     const struct layer_kernels *kernels = &conv2d_row_kernels(c)->layers[c->compute];
     struct grad_weight_run r = {

@@ -26,6 +26,18 @@ struct conv2d {
     struct cancel_token *token; /* or NULL; a cancelled call leaves its results incomplete */
 };
 
+/* A convolution with one row of outputs has the same result for any stride; so for columns.
+ * Shortens such strides to the image, because copies of images grow with the stride. */
+static inline void conv2d_shorten_strides(struct conv2d *c)
+{
+    if (c->out.h == 1) {
+        c->stride.h = smaller(c->stride.h, larger(c->in.h + c->padding.h, 1));
+    }
+    if (c->out.w == 1) {
+        c->stride.w = smaller(c->stride.w, larger(c->in.w + c->padding.w, 1));
+    }
+}
+
 /* Returns the number of output pixels along one side of a fused pooling window: 2, or 1 without
  * pooling. */
 static inline size_t conv2d_pool_size(const struct conv2d *conv)

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include "arguments/messages.h"
 #include "base/scratch.h"
 
 static int call_report(struct without_gil *w)
@@ -85,7 +86,7 @@ int without_gil_finish(struct without_gil *w, int status)
         return -1;
     }
     if (status < 0) {
-        PyErr_NoMemory();
+        PyErr_SetString(PyExc_MemoryError, NO_MEMORY_FOR_CALL);
     }
     return status;
 }

@@ -102,10 +102,12 @@ def test_the_demo_leaves_out_a_file_without_images(folder, capsys):
     assert error_of("demo --images none.npy --no-plot", capsys).endswith("; try: cossim demo --no-plot")
 
 
-def test_a_missing_file_without_another_of_its_kind_ends_with_the_help(folder, capsys):
+def test_a_file_that_is_missing_or_holds_other_arrays_ends_with_the_help(folder, capsys):
     assert error_of("topk none.parquet -k 1", capsys).endswith("; try: cossim topk --help")
     assert error_of("train pictures.gz -o weights.npz", capsys).endswith("; try: cossim train --help")
     assert error_of("topk queries.npy -k 1 --where mask.npy", capsys).endswith("; try: cossim topk --help")
+    np.save(folder / "wide.npy", np.zeros((5, 7), np.float32))
+    assert error_of("train wide.npy -o weights.npz", capsys).endswith("; try: cossim train --help")
     (folder / "kept.index").unlink()
     assert error_of("index search none.index queries.npy -k 1", capsys).endswith("; try: cossim index search --help")
 

@@ -125,6 +125,7 @@ show_config(mode="json") -> ValueError: show_config(): mode must be 'stdout' or 
     ModuleNotFoundError: cossim.plot draws with matplotlib: pip install 'cossim-c[plot]'
 plot.heatmap([1, 2]) -> ValueError: heatmap(): matrix must have two dimensions, not shape (2,): pass the scores of
     pairwise(x)
+plot.histogram(X, "a") -> TypeError: histogram(): threshold must be a number, not str
 plot.cluster_order(Y) -> ValueError: cluster_order(): an order needs a square matrix, not shape (5, 4): pass the scores
     of pairwise(x)
 plot.heatmap(Y @ Y.T, order=[0, 0, 1, 2, 3]) -> ValueError: heatmap(): order must be 'clusters' or the row numbers 0 to

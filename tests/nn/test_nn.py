@@ -69,6 +69,14 @@ def test_conv2d_over_random_arguments(rng, dtype):
     assert compared > 200
 
 
+@pytest.mark.parametrize("stride", [2**31 - 1, (2**31 - 1, 1), (1, 2**31 - 1)])
+def test_strides_beyond_the_image_leave_one_window(rng, stride):
+    x, weight = rng.standard_normal((2, 3, 8, 9)), rng.standard_normal((4, 3, 3, 2))
+    every = nn.conv2d(x, weight, padding=1)
+    h, w = (stride, stride) if isinstance(stride, int) else stride
+    np.testing.assert_allclose(nn.conv2d(x, weight, stride=stride, padding=1), every[:, :, ::h, ::w], atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_max_pool2d_over_random_arguments(rng, dtype):
     compared = 0
@@ -186,8 +194,8 @@ def test_the_core_checks_what_memory_safety_needs():
 def test_padded_images_beyond_any_memory(step):
     """The size of the padded copy overflows 64 bits; some of these products wrap to 0."""
     x, weight = np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 2, 1), np.float32)
-    options = {"stride": (1, step), "dilation": (2**31 - 1, 1), "padding": (2**30, 0)}
-    with pytest.raises(MemoryError):
+    options = {"stride": (1, step), "dilation": (2**31 - 1, 1), "padding": (2**30, step // 2)}
+    with pytest.raises(MemoryError, match="fewer rows or images"):
         nn.conv2d(x, weight, **options)
     with pytest.raises(MemoryError):
         nn.Sequential(nn.Conv2d(1, 1, (2, 1), **options))(x)
