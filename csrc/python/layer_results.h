@@ -1,6 +1,7 @@
 #pragma once
 
 #include "arguments/layers.h"
+#include "arguments/messages.h"
 
 /* Results of the functions of layers, and checks of arrays that cossim's Python code has made. */
 
@@ -9,9 +10,14 @@ static inline void *data_or_null(PyArrayObject *array)
     return is_none(array) ? NULL : PyArray_DATA(array);
 }
 
+/* NumPy raises ValueError for arrays that are too large for any memory; this raises MemoryError. */
 static inline PyArrayObject *new_array(int ndim, const npy_intp *shape, int type)
 {
-    return (PyArrayObject *)PyArray_SimpleNew(ndim, shape, type);
+    PyObject *array = PyArray_SimpleNew(ndim, shape, type);
+    if (array == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_SetString(PyExc_MemoryError, NO_MEMORY_FOR_CALL);
+    }
+    return (PyArrayObject *)array;
 }
 
 static inline PyArrayObject *new_like(PyArrayObject *array)

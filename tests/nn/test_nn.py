@@ -69,6 +69,11 @@ def test_conv2d_over_random_arguments(rng, dtype):
     assert compared > 200
 
 
+def test_a_result_beyond_any_memory_names_what_to_do():
+    with pytest.raises(MemoryError, match="fewer rows or images"):
+        nn.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2)), padding=2**31 - 1)
+
+
 @pytest.mark.parametrize("stride", [2**31 - 1, (2**31 - 1, 1), (1, 2**31 - 1)])
 def test_strides_beyond_the_image_leave_one_window(rng, stride):
     x, weight = rng.standard_normal((2, 3, 8, 9)), rng.standard_normal((4, 3, 3, 2))
