@@ -27,16 +27,17 @@
 #define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
 #define WIDTH (TILE_VECTORS * TILE_LANES)
 #define CHAIN 32
-#define STORE_ALIAS 4096 /* bytes */
+#define STORE_ALIAS 4096              /* bytes */
+#define LINE (64 / sizeof(TILE_TYPE)) /* elements of a cache line */
 
 /*
- * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in TILE_TYPE. The function is
- * not inlined, so that its loop gets all registers. If it were inlined, gcc 12 would keep the loop
- * counters in memory.
+ * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in TILE_TYPE. Unless ahead is 0,
+ * prefetches the cache lines that lie so many bytes behind the elements: those of row r when
+ * element r of a line is multiplied, so that few of them are under way at a time.
  */
-static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block,
-                                                       const void *const *rows, size_t at,
-                                                       const TILE_TYPE *panel, size_t k)
+static inline __attribute__((always_inline)) void
+NAME(multiply_block)(TILE_TYPE *restrict block, const void *const *rows, size_t at,
+                     const TILE_TYPE *panel, size_t k, size_t ahead)
 {
     const TILE_TYPE *row[TILE_ROWS];
     _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
@@ -56,6 +57,9 @@ static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block
         end = k - i < CHAIN ? k : i + CHAIN;
         _Pragma("GCC unroll 2") for (; i < end; i++, panel += WIDTH)
         { /* adds the outer product of one column of the left rows and one row of the panel */
+            for (size_t r = i % LINE; ahead != 0 && r < TILE_ROWS; r += LINE) {
+                __builtin_prefetch((const char *)((uintptr_t)(row[r] + i) + ahead));
+            }
             TILE_VECTOR right[TILE_VECTORS];
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
             {
@@ -82,19 +86,42 @@ static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block
     }
 }
 
+/* multiply_block without and with prefetching. They are not inlined, so that the loop gets all
+ * registers. If they were inlined, gcc 12 would keep the loop counters in memory. */
+static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block,
+                                                       const void *const *rows, size_t at,
+                                                       const TILE_TYPE *panel, size_t k)
+{
+    NAME(multiply_block)(block, rows, at, panel, k, 0);
+}
+
+static __attribute__((noinline)) void NAME(tile_block_ahead)(TILE_TYPE *restrict block,
+                                                             const void *const *rows, size_t at,
+                                                             const TILE_TYPE *panel, size_t k,
+                                                             size_t ahead)
+{
+    NAME(multiply_block)(block, rows, at, panel, k, ahead);
+}
+
 /*
- * tile_kernel of kernels.h. An Intel processor delays a load if the low 12 bits of its address are
- * those of a store that has not reached the cache yet. The block is stored at the end of each
- * chain, so it gets an address whose low bits come last in the panel of the next chain.
+ * tile_kernel of kernels.h, or tile_ahead_kernel unless ahead is 0. An Intel processor delays a
+ * load if the low 12 bits of its address are those of a store that has not reached the cache yet.
+ * The block is stored at the end of each chain, so it gets an address whose low bits come last in
+ * the panel of the next chain.
  */
-static void NAME(tile)(double *sums, double *errors, const void *const *rows, const void *panel,
-                       size_t at, size_t k, unsigned flags)
+static inline __attribute__((always_inline)) void
+NAME(add_tile)(double *sums, double *errors, const void *const *rows, const void *panel, size_t at,
+               size_t k, unsigned flags, size_t ahead)
 {
     _Alignas(64) TILE_TYPE memory[STORE_ALIAS / sizeof(TILE_TYPE) + TILE_ROWS * WIDTH];
     const uintptr_t distance =
         (uintptr_t)panel + (CHAIN - TILE_ROWS) * WIDTH * sizeof(TILE_TYPE) - (uintptr_t)memory;
     TILE_TYPE *const block = memory + distance % STORE_ALIAS / sizeof(TILE_TYPE);
-    NAME(tile_block)(block, rows, at, panel, k);
+    if (ahead == 0) {
+        NAME(tile_block)(block, rows, at, panel, k);
+    } else {
+        NAME(tile_block_ahead)(block, rows, at, panel, k, ahead);
+    }
     if (flags & TILE_FIRST) {
         for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
             sums[i] = 0.0 + block[i];
@@ -122,6 +149,18 @@ static void NAME(tile)(double *sums, double *errors, const void *const *rows, co
         sums[i] += block[i];
     }
 #endif
+}
+
+static void NAME(tile)(double *sums, double *errors, const void *const *rows, const void *panel,
+                       size_t at, size_t k, unsigned flags)
+{
+    NAME(add_tile)(sums, errors, rows, panel, at, k, flags, 0);
+}
+
+static void NAME(tile_ahead)(double *sums, double *errors, const void *const *rows,
+                             const void *panel, size_t at, size_t k, unsigned flags, size_t ahead)
+{
+    NAME(add_tile)(sums, errors, rows, panel, at, k, flags, ahead);
 }
 
 /*
@@ -398,6 +437,7 @@ static void NAME(maxima)(void *maxima_void, const void *scores_void, size_t step
 #undef WIDTH
 #undef CHAIN
 #undef STORE_ALIAS
+#undef LINE
 #undef TILE
 #undef TILE_TYPE
 #undef TILE_VECTOR

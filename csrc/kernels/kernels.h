@@ -123,6 +123,14 @@ typedef bool cosine_rows_kernel(const struct sums_call *call, double *out, doubl
 typedef void tile_kernel(double *sums, double *errors, const void *const *rows, const void *panel,
                          size_t at, size_t k, unsigned flags);
 
+/*
+ * tile_kernel for rows that are read from memory: prefetches the elements that lie `ahead` bytes
+ * behind those of the left rows, spread over the products. Has the bits of tile_kernel.
+ */
+typedef void tile_ahead_kernel(double *sums, double *errors, const void *const *rows,
+                               const void *panel, size_t at, size_t k, unsigned flags,
+                               size_t ahead);
+
 enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 _Static_assert(TILE_DEPTH * 255 * 255 <= 1 << 24,
                "a float holds a block's sum of 8-bit products exactly");
@@ -605,6 +613,7 @@ struct bit_kernels {
 struct tile_kernels {
     size_t rows, columns; /* of a tile */
     tile_kernel *tile;
+    tile_ahead_kernel *tile_ahead;
     tile_sum_kernel *tile_sum;
     transpose_kernel *transpose;
     cosine_kernel *cosine;

@@ -46,6 +46,7 @@ struct gemm_state {
     size_t tile_rows, tile_columns;
     size_t tile_depth; /* elements of a row that one kernel call sums, at most */
     tile_kernel *tile;
+    tile_ahead_kernel *tile_ahead;    /* NULL for 8-bit integers */
     transpose_kernel *transpose;      /* packs panels of floats */
     const struct byte_kernels *bytes; /* packs 8-bit integers; NULL for floats */
     size_t row_size;                  /* bytes of an element of a row */
@@ -163,6 +164,18 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
     }
 }
 
+/* Returns the bytes from a left row of a chunk to that row of the next chunk, or 0 if the next one
+ * is not to be prefetched. */
+static size_t bytes_to_next_chunk(const struct gemm_state *g, const struct gemm_task *t,
+                                  size_t count)
+{
+    if (!g->call->prefetch_left || g->tile_ahead == NULL || count < 2 ||
+        t->left_pointers[0] == t->left_rows) {
+        return 0;
+    }
+    return count * ((uintptr_t)t->left_pointers[1] - (uintptr_t)t->left_pointers[0]);
+}
+
 /*
  * Multiplies left rows [first, first + count) with one panel, over the segment of depth at k. The
  * epilogue takes several tiles at a time. They are few enough that their sums are still in the
@@ -177,6 +190,8 @@ static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t
     /* If the depth is one block, each tile is complete before the next one begins. Only the tiles
      * of one epilogue block then need a buffer. */
     const bool one_block = g->call->depth <= g->tile_depth;
+    /* The first panel reads the rows of the next chunk ahead, because the others find them. */
+    const size_t ahead = column == 0 ? bytes_to_next_chunk(g, t, count) : 0;
     if (g->call->symmetric) {
         /* sums below the diagonal are not needed */
         count = end <= first ? 0 : smaller(count, round_up(end - first, g->tile_rows));
@@ -194,8 +209,14 @@ static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t
                                                        t->right + column, columns, t->worker, NULL,
                                                        0});
             }
-            g->tile(to, to + g->error_offset, t->left_pointers + row, panel + at * width * g->size,
-                    at, n, flags);
+            const void *const *rows = t->left_pointers + row;
+            const char *columns_of_block = panel + at * width * g->size;
+            if (ahead == 0) {
+                g->tile(to, to + g->error_offset, rows, columns_of_block, at, n, flags);
+            } else {
+                g->tile_ahead(to, to + g->error_offset, rows, columns_of_block, at, n, flags,
+                              ahead);
+            }
             if (last && (next - done >= g->epilogue_rows || next == count)) {
                 g->call->epilogue(g->call->context,
                                   &(struct gemm_block){t->batch, first + done, next - done,
@@ -365,6 +386,7 @@ static void choose_kernels(struct gemm_state *g)
         g->tile_columns = kernels->columns;
         g->tile_depth = TILE_DEPTH;
         g->tile = kernels->tile;
+        g->tile_ahead = kernels->tile_ahead;
         g->transpose = kernels->transpose;
         g->size = g->row_size;
         g->depth_step = 1;

@@ -51,6 +51,9 @@ struct gemm {
      * compute sums with j < i.
      */
     bool symmetric;
+    /* The left rows lie one after another in memory, and no caller has just read them: while a
+     * chunk of them is multiplied, the next one is prefetched. */
+    bool prefetch_left;
 
     /* Provide rows. Several threads call them. */
     void (*left_rows)(const void *context, const struct gemm_rows *request);

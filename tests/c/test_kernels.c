@@ -214,6 +214,7 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
     static double left[MAX_ROWS * MAX_DEPTH], right[MAX_COLUMNS * MAX_DEPTH],
         panel[MAX_COLUMNS * TILE_DEPTH];
     static double sums[MAX_ROWS * MAX_COLUMNS], errors[MAX_ROWS * MAX_COLUMNS];
+    static double ahead_sums[MAX_ROWS * MAX_COLUMNS], ahead_errors[MAX_ROWS * MAX_COLUMNS];
     const size_t rows = k->tiles->rows, columns = k->tiles[f64].columns, size = f64 ? 8 : 4;
     const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
     const void *left_rows[MAX_ROWS];
@@ -228,9 +229,13 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
             right_rows[c] = (const char *)right + (c * depth + done) * size;
         memset(panel, 0, sizeof panel);
         k->tiles[f64].transpose(panel, columns, right_rows, columns - 1, n);
-        k->tiles[f64].tile(sums, errors, left_rows, panel, done, n,
-                           (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+        const unsigned flags = (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0);
+        k->tiles[f64].tile(sums, errors, left_rows, panel, done, n, flags);
+        k->tiles[f64].tile_ahead(ahead_sums, ahead_errors, left_rows, panel, done, n, flags,
+                                 rows * depth * size); /* beyond the rows: a prefetch may */
     }
+    CHECK(memcmp(sums, ahead_sums, rows * columns * sizeof *sums) == 0,
+          "%s tile_ahead f64=%d depth %zu", k->name, f64, depth);
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
             long double expected = 0, magnitude = 0;
