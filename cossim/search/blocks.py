@@ -385,15 +385,22 @@ class BlockwiseSearch:
         return self.candidates is None or bool(self.candidates[first:last].any())
 
     def _use_heads(self, threshold):
-        """Makes heads of the rows of x for a search of all their pairs, if heads rule out most pairs."""
+        """Makes heads of the candidates if they rule out most pairs.
+
+        The candidates are the rows of x in a search of all their pairs, or those of an Index that has no heads.
+        """
+        codes, scales, rotated = self.codes
         one_block = self.within and self.x.in_memory and self.x_rows >= len(self.x)
-        if not one_block or self.binary or self.codes[1] is not None or threshold < rotation.LEAST_THRESHOLD:
+        few_pairs = scales is not None and self.total < rotation.SEARCH_PAIRS
+        if not (one_block or scales is not None) or few_pairs or self.binary or rotated is not None:
             return
-        rows = self.x.array
+        if threshold < rotation.LEAST_THRESHOLD:
+            return
+        rows = self.y.array
         heads = rotation.empty_heads(len(rows), rotation.directions_for(rows, rotation.SEARCH_ROWS))
         if heads is not None:
             _core.quantize_heads(Request(self.function, rows, rows, 0, 0, False, self.eps, None), heads)
-            self.codes = None, None, heads
+            self.codes = codes, scales, heads
 
     def topk(self, k):
         rows = len(self.y)

@@ -14,6 +14,13 @@ static bool has_codes(const struct prefilter *p)
     return p->search->codes != NULL;
 }
 
+/* An upper bound of the norm of a row's codes before they are scaled. */
+static float longest_codes(const struct prefilter *p)
+{
+    const float code_max = p->rows_are_codes ? UINT8_MAX : CODE_ZERO - 1;
+    return code_max * sqrtf((float)p->plan.depth) * (1.0f + 0x1p-20f);
+}
+
 /* Returns the codes of a corpus row of an index. */
 static const uint8_t *code_row(const struct prefilter *p, size_t row)
 {
@@ -27,8 +34,8 @@ static const uint8_t *code_row(const struct prefilter *p, size_t row)
 static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                           size_t first, size_t r, const size_t *queries, size_t count)
 {
-    const struct row_bounds *b = &w->bounds;
     const int8_t *codes[SQ8_QUERIES];
+    float scale, norm, residual;
     int32_t dots[SQ8_QUERIES];
     w->head_survivors += count;
     for (size_t i = 0; i < count && !has_codes(p); i++) {
@@ -40,12 +47,13 @@ static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w,
     for (size_t i = 0; i < count; i++) {
         codes[i] = p->coded.codes + queries[i] * p->coded.step;
     }
+    bounds_of_rows(p->search->codes->scales + corpus_row(p->search, first + r), NULL, 1,
+                   longest_codes(p), &(struct row_bounds){&scale, &norm, &residual, NULL});
     kernels_current()->sq8->row_dots_u8(dots, code_row(p, first + r), codes, count, p->plan.depth);
     for (size_t i = 0; i < count; i++) {
         const struct query_bound *q = p->coded.bounds + queries[i];
-        const float bound =
-            (float)(dots[i] + q->offset) * (b->scale[r] * q->scale) +
-            (b->residual[r] * q->norm + b->norm[r] * q->residual + b->tail[r] * q->tail);
+        const float bound = (float)(dots[i] + q->offset) * (scale * q->scale) +
+                            (residual * q->norm + norm * q->residual);
         if (!(bound < pair_threshold(p, w, worker, r, queries[i]))) {
             queue_survivor(p, w, worker, first, r, queries[i]);
         }
@@ -295,8 +303,7 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
     const struct sq8_codes *codes = p->search->codes;
     const struct float_rows *f = &p->float_rows;
     const double eps = p->search->eps;
-    const float code_max = p->rows_are_codes ? UINT8_MAX : CODE_ZERO - 1,
-                longest = code_max * sqrtf((float)f->depth) * (1.0f + 0x1p-20f);
+    const float longest = longest_codes(p);
     struct sq8_rows chunk = {.codes = w->codes,
                              .step = (ptrdiff_t)f->depth,
                              .count = rows,
@@ -427,14 +434,12 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
 {
     struct comparison c = {.queries = &p->coded};
     c.of_heads = p->use_heads && w->head_pause == 0;
-    if (!c.of_heads || has_codes(p)) {
-        c.rows = codes_of_chunk(p, w, first, rows, &c.has_dots);
-    }
     if (c.of_heads) {
         c.rows = heads_of_chunk(p, w, first, rows);
         c.queries = &p->heads;
         w->head_survivors = 0;
     } else {
+        c.rows = codes_of_chunk(p, w, first, rows, &c.has_dots);
         c.is_signed = codes_are_signed(p);
         w->head_pause -= w->head_pause > 0;
     }

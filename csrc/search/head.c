@@ -5,7 +5,8 @@
 #include <string.h>
 
 enum {
-    BATCH = 16, /* rows that stay in L1 while all directions are multiplied with them */
+    BATCH = 30, /* rows that are multiplied with a panel; a multiple of 6, at most COARSE_STEP */
+    DEPTH_BLOCK = 128, /* elements of a panel that stay in L1 while a batch is multiplied with it */
     MAX_VECTORS = SQ8_MAX_DEPTH / 4, /* of a row; a vector has at least four lanes */
     DIRECTIONS = 64                  /* directions of one kernel call */
 };
@@ -13,6 +14,17 @@ enum {
 static size_t vector_lanes(void)
 {
     return kernels_current()->layers[COMPUTE_F32].lanes;
+}
+
+/*
+ * The largest error of a dot product of D elements by panels, in proportion to the norms: a sum
+ * takes DEPTH_BLOCK products, then one addition for each block, and each of these at most two
+ * roundings of 2^-24. The last factor covers the terms of second order.
+ */
+static double panel_error(size_t depth)
+{
+    return ((double)smaller(depth, DEPTH_BLOCK) + (double)size_parts(depth, DEPTH_BLOCK) + 8.0) *
+           0x1p-23 * (1.0 + 0x1p-9);
 }
 
 /*
@@ -25,19 +37,19 @@ static double dot_error(size_t depth)
     return ((double)depth / (double)vector_lanes() + 32.0) * 0x1p-23 * (1.0 + 0x1p-9);
 }
 
-static double head_error(size_t depth, const struct rotation *rotation)
+/* The largest error of a head, in proportion to the norm of its row, from that of one element. */
+static double head_error(double error, const struct rotation *rotation)
 {
-    return dot_error(depth) * sqrt((double)rotation->size * (1.0 + rotation->error));
+    return error * sqrt((double)rotation->size * (1.0 + rotation->error));
 }
 
-/* Multiplies at most BATCH rows of floats, x_step bytes apart, with all directions. heads is
- * (rows, size). */
-static void multiply(const struct rotation *rotation, const void *x, ptrdiff_t x_step, size_t rows,
-                     size_t depth, float *heads)
+/* Multiplies a vector with all directions. head is (size,). */
+static void multiply(const struct rotation *rotation, const float *vector, size_t depth,
+                     float *head)
 {
     const size_t lanes = vector_lanes(), vectors = depth / lanes;
     ptrdiff_t at[MAX_VECTORS];
-    const void *right[BATCH], *left[DIRECTIONS];
+    const void *left[DIRECTIONS], *right = vector;
     const struct dots d = {
         .left_offsets = at,
         .right_offsets = at,
@@ -50,15 +62,70 @@ static void multiply(const struct rotation *rotation, const void *x, ptrdiff_t x
     for (size_t i = 0; i < vectors; i++) {
         at[i] = (ptrdiff_t)(i * lanes);
     }
-    for (size_t r = 0; r < rows; r++) {
-        right[r] = (const char *)x + (ptrdiff_t)r * x_step;
-    }
     for (size_t i = 0, n; i < rotation->size; i += n) {
         n = smaller(DIRECTIONS, rotation->size - i);
         for (size_t j = 0; j < n; j++) {
             left[j] = rotation->directions + (i + j) * depth;
         }
-        kernels_current()->layers[COMPUTE_F32].dots(&d, left, n, right, rows, heads + i);
+        kernels_current()->layers[COMPUTE_F32].dots(&d, left, n, &right, 1, head + i);
+    }
+}
+
+/* Directions of one panel. */
+static size_t panel_width(void)
+{
+    return kernels_current()->layers[COMPUTE_F32].vectors * vector_lanes();
+}
+
+static size_t padded_size(size_t size)
+{
+    return size_parts(size, panel_width()) * panel_width();
+}
+
+size_t head_panels_size(size_t depth, size_t size)
+{
+    return scratch_round(size_product_or_max(depth, padded_size(size) * sizeof(float)));
+}
+
+void make_head_panels(const struct rotation *rotation, size_t depth, float *panels)
+{
+    const size_t width = panel_width();
+    memset(panels, 0, head_panels_size(depth, rotation->size));
+    for (size_t i = 0; i < rotation->size; i++) {
+        float *panel = panels + i / width * width * depth + i % width;
+        for (size_t k = 0; k < depth; k++) {
+            panel[k * width] = rotation->directions[i * depth + k];
+        }
+    }
+}
+
+/* Multiplies at most BATCH rows of floats, x_step bytes apart, with all directions. heads is
+ * (rows, padded_size(size)). */
+static void multiply_rows(const struct rotation *rotation, const float *panels, const void *x,
+                          ptrdiff_t x_step, size_t rows, size_t depth, float *heads)
+{
+    const size_t width = panel_width(), step = padded_size(rotation->size);
+    ptrdiff_t of_rows[BATCH], of_elements[DEPTH_BLOCK];
+    for (size_t r = 0; r < rows; r++) { /* the rows are aligned */
+        of_rows[r] = (ptrdiff_t)r * (x_step / (ptrdiff_t)sizeof(float));
+    }
+    for (size_t k = 0; k < DEPTH_BLOCK; k++) {
+        of_elements[k] = (ptrdiff_t)k;
+    }
+    for (size_t i = 0; i < step; i += width, panels += width * depth) {
+        for (size_t k = 0; k < depth; k += DEPTH_BLOCK) {
+            kernels_current()->layers[COMPUTE_F32].pixels(
+                &(struct pixels){.input = (const float *)x + k,
+                                 .pixel_offsets = of_rows,
+                                 .depth_offsets = of_elements,
+                                 .pixels = rows,
+                                 .depth = smaller(DEPTH_BLOCK, depth - k),
+                                 .filters = panels + k * width,
+                                 .vectors = width / vector_lanes(),
+                                 .add = k > 0,
+                                 .sums = heads + i,
+                                 .sums_step = step});
+        }
     }
 }
 
@@ -75,7 +142,7 @@ static void quantize_head(const struct rotation *rotation, const float *head, si
                           float row_square, float divisor, uint8_t *codes, struct head_scale *scale)
 {
     struct code_scale code;
-    const double norm = sqrt((double)row_square), error = head_error(depth, rotation),
+    const double norm = sqrt((double)row_square), error = head_error(panel_error(depth), rotation),
                  rounding = COARSE_DOT_ERROR(depth) + COARSE_DOT_ERROR(rotation->size) + 0x1p-20;
     const double square = kernels_current()->sq8->quantize(codes, &code, head, rotation->size);
     /* |head| / |x|; the relative error of both norms is below `rounding` */
@@ -99,27 +166,39 @@ static void quantize_head(const struct rotation *rotation, const float *head, si
 
 size_t head_buffer_size(size_t depth, size_t size)
 {
-    return float_row_size(depth) + scratch_round(BATCH * size * sizeof(float));
+    return float_row_size(depth) + scratch_round(BATCH * depth * sizeof(float)) +
+           scratch_round(BATCH * padded_size(size) * sizeof(float));
 }
 
-void quantize_heads(const struct float_rows *rows, const struct rotation *rotation, size_t first,
-                    size_t count, double eps, uint8_t *codes, struct head_scale *scales,
-                    void *buffer)
+void quantize_heads(const struct float_rows *rows, const struct rotation *rotation,
+                    const float *panels, size_t first, size_t count, double eps, uint8_t *codes,
+                    struct head_scale *scales, void *buffer)
 {
-    const size_t depth = rows->depth, size = rotation->size;
+    const size_t depth = rows->depth, size = rotation->size, step = padded_size(size);
     const bool in_place = rows->in_place && rows->operand->dtype == DTYPE_F32;
-    float *heads = (float *)((char *)buffer + float_row_size(depth)), squares[COARSE_STEP];
+    float *converted = (float *)((char *)buffer + float_row_size(depth)), squares[COARSE_STEP];
+    float *heads = (float *)((char *)converted + scratch_round(BATCH * depth * sizeof *converted));
     for (size_t r = 0, n; r < count; r += n) {
-        n = in_place ? run_of_numbers(rows->numbers, first + r, smaller(BATCH, count - r)) : 1;
-        const void *x = float_row(rows, first + r, 0, buffer);
+        n = smaller(BATCH, count - r);
+        n = in_place ? run_of_numbers(rows->numbers, first + r, n) : n;
+        const void *x = converted;
+        ptrdiff_t x_step = (ptrdiff_t)(depth * sizeof *converted);
+        for (size_t i = 0; i < n && !in_place; i++) {
+            memcpy(converted + i * depth, float_row(rows, first + r + i, 0, buffer),
+                   (size_t)x_step);
+        }
+        if (in_place) {
+            x = float_row(rows, first + r, 0, buffer);
+            x_step = rows->row_step;
+        }
         bool accurate = true;
-        squares_of(x, rows->row_step, n, depth, squares);
-        multiply(rotation, x, rows->row_step, n, depth, heads);
+        squares_of(x, x_step, n, depth, squares);
+        multiply_rows(rotation, panels, x, x_step, n, depth, heads);
         for (size_t i = 0; i < n; i++) {
             accurate = accurate && square_is_accurate(squares[i]);
         }
         for (size_t i = 0; i < n && accurate; i++) {
-            quantize_head(rotation, heads + i * size, depth, squares[i],
+            quantize_head(rotation, heads + i * step, depth, squares[i],
                           float_divisor(sqrtf(squares[i]), eps, 0), codes + (r + i) * size,
                           scales + r + i);
         }
@@ -129,7 +208,7 @@ void quantize_heads(const struct float_rows *rows, const struct rotation *rotati
             const int exponent = float_row_exponent(rows, first + r + i, buffer, &zero);
             x = float_row(rows, first + r + i, exponent, buffer);
             squares_of(x, 0, 1, depth, &square);
-            multiply(rotation, x, 0, 1, depth, heads);
+            multiply_rows(rotation, panels, x, 0, 1, depth, heads);
             const bool known = zero || square_is_accurate(square);
             const float divisor = float_divisor(sqrtf(square), eps, exponent);
             quantize_head(rotation, heads, depth, square, known ? divisor : NAN,
@@ -159,11 +238,12 @@ void head_of_query(const struct rotation *rotation, size_t depth, struct coded_q
                    size_t query, const float *unit_query, bool finite, float *vector)
 {
     struct query_bound *bound = heads->bounds + query;
-    multiply(rotation, unit_query, 0, 1, depth, vector);
+    multiply(rotation, unit_query, depth, vector);
     const double head = sum_of_squares(vector, rotation->size),
                  square = sum_of_squares(unit_query, depth);
     coded_queries_set(heads, query, vector, finite && isfinite(head));
-    const double error = head_error(depth, rotation), least = fmax(0.0, sqrt(head) - error),
+    const double error = head_error(dot_error(depth), rotation),
+                 least = fmax(0.0, sqrt(head) - error),
                  rest = square - least * least / (1.0 + rotation->error);
     bound->norm = (float)((sqrt(head) + error) * (1.0 + 0x1p-20));
     bound->residual += (float)((error + 1.1 * rotation->error) * (1.0 + 0x1p-20));

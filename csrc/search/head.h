@@ -23,8 +23,9 @@
  *
  * The product of the heads is bounded like the product of other codes (quantize.h): residual is the
  * distance of R x from its codes, and tail is an upper bound of |x_t|. R x is computed as H dot
- * products of floats, each with an error of at most dot_error(D) |r_i| |x|; so its error is at most
- * head_error() |x|, where head_error() = dot_error(D) sqrt(H (1 + d)). Both residuals include it. d
+ * products of floats, each with an error of at most s |r_i| |x|, where s is panel_error(D) for rows
+ * and dot_error(D) for queries. So its error is at most head_error(s) |x|, where
+ * head_error(s) = s sqrt(H (1 + d)). Both residuals include it. d
  * |x_r| |q_r| <= 1.1 d (|x'| + residual) is in the residual of the query, and 2^-17 in its residual
  * and its tail cover the rounding of the bound and of the exact score, which are in proportion to
  * |x_r| and |x_t|.
@@ -42,11 +43,14 @@ struct head_scale {
 
 /*
  * Quantizes the heads of rows [first, first + count). codes is (count, H), scales (count,). buffer
- * has room for head_buffer_size(D, H) bytes.
+ * has room for head_buffer_size(D, H) bytes. panels are the directions, as make_head_panels()
+ * writes them: head_panels_size(D, H) bytes.
  */
-void quantize_heads(const struct float_rows *rows, const struct rotation *rotation, size_t first,
-                    size_t count, double eps, uint8_t *codes, struct head_scale *scales,
-                    void *buffer);
+void quantize_heads(const struct float_rows *rows, const struct rotation *rotation,
+                    const float *panels, size_t first, size_t count, double eps, uint8_t *codes,
+                    struct head_scale *scales, void *buffer);
+void make_head_panels(const struct rotation *rotation, size_t depth, float *panels);
+size_t head_panels_size(size_t depth, size_t size);
 size_t head_buffer_size(size_t depth, size_t size);
 
 /* Calculates the bounds of `count` rows from the scales of their heads. A head has `size` elements.

@@ -123,6 +123,7 @@ struct quantize_call {
     /* the directions of heads; NULL: quantizes the rows themselves */
     const struct rotation *rotation;
     struct head_scale *head_scales;
+    float *panels; /* of the directions */
     char *buffers; /* one for each worker */
     size_t buffer_size;
     struct cancel_token *token;
@@ -134,7 +135,7 @@ static void quantize_task(void *context, size_t task, size_t worker)
     const size_t first = task * TASK_ROWS, count = smaller(TASK_ROWS, q->row_count - first);
     char *buffer = q->buffers + worker * q->buffer_size;
     if (q->rotation != NULL) {
-        quantize_heads(&q->rows, q->rotation, first, count, q->eps,
+        quantize_heads(&q->rows, q->rotation, q->panels, first, count, q->eps,
                        q->codes + first * q->rotation->size, q->head_scales + first, buffer);
     } else if (q->codes == NULL) {
         scale_rows(&q->rows, first, count, q->eps, q->scales + first);
@@ -155,12 +156,19 @@ static int run_quantize(const struct search *s, struct quantize_call *q)
     q->token = s->token;
     q->buffer_size =
         q->rotation == NULL ? float_row_size(depth) : head_buffer_size(depth, q->rotation->size);
-    q->buffers = scratch_alloc(size_product_or_max((size_t)threads, q->buffer_size));
-    if (q->buffers == NULL) {
+    const size_t panels = q->rotation == NULL ? 0 : head_panels_size(depth, q->rotation->size);
+    char *memory = scratch_alloc(
+        size_sum_or_max(panels, size_product_or_max((size_t)threads, q->buffer_size)));
+    if (memory == NULL) {
         return -1;
     }
+    q->panels = (float *)memory;
+    q->buffers = memory + panels;
+    if (q->rotation != NULL) {
+        make_head_panels(q->rotation, depth, q->panels);
+    }
     pool_run(size_parts(rows, TASK_ROWS), threads, quantize_task, q, s->token);
-    scratch_free(q->buffers);
+    scratch_free(memory);
     return 0;
 }
 

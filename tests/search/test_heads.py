@@ -55,6 +55,7 @@ def always(monkeypatch):
     """Makes heads in every Index, even where they save no time."""
     monkeypatch.setattr(rotation, "INDEX_ROWS_PER_ELEMENT", 0)
     monkeypatch.setattr(rotation, "SEARCH_ROWS", 0)
+    monkeypatch.setattr(rotation, "SEARCH_PAIRS", 0)
     monkeypatch.setattr(rotation, "LEAST", 4)
     monkeypatch.setattr(rotation, "_MOST_PASS", 2)
     monkeypatch.setattr(rotation, "_FIT", 400)
@@ -99,6 +100,21 @@ def test_all_pairs(always, kind):
     _check_pairs(cossim.pairs_above(x, 0.9), scores.astype(np.float32), 0.9)
 
 
+@pytest.mark.parametrize("kind", ["plain", "clustered", "not finite", "tiny and huge", "outside"])
+def test_pairs_of_an_index_without_heads(always, monkeypatch, kind):
+    """Its pairs_above makes heads in the call."""
+    with np.errstate(all="ignore"):
+        x = _rows(kind).astype(np.float32)[::2].copy()
+        scores = cossim.pairwise(x[:Q], x)
+    assert rotation.directions_for(x, 0) is not None
+    monkeypatch.setattr(rotation, "INDEX_ROWS_PER_ELEMENT", N)
+    index = cossim.Index(x)
+    assert index._state.rotated is None
+    _check_pairs(index.pairs_above(x[:Q], 0.9), scores, 0.9)
+    every = np.where(np.triu(np.ones((len(x), len(x)), bool), 1), cossim.pairwise(x), -2)
+    _check_pairs(index.pairs_above(None, 0.9), every.astype(np.float32), 0.9)
+
+
 def test_saved(always, tmp_path):
     x = _rows("plain").astype(np.float32)
     index = cossim.Index(x)
@@ -141,6 +157,14 @@ def test_hostile_numbers(always):
         ):
             hostile = cossim.Index._from_state(bad, index.eps)
             assert hostile.topk(x[:9], 3).indices.shape == (9, 3)
+
+
+def test_directions_of_rows_of_low_rank():
+    """Rows that span fewer dimensions than there are directions: the directions are orthonormal, or there are none."""
+    rng = np.random.default_rng(3)
+    low = rng.standard_normal((9000, 20)) @ rng.standard_normal((20, 400))
+    directions = rotation.directions_for(low.astype(np.float32), 0)
+    assert directions is None or rotation.rotation_error(directions) < 1e-4
 
 
 def test_heads_are_made_only_where_they_save_time():
