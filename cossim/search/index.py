@@ -286,14 +286,14 @@ class Index:
         array([0., 2.])
         """
         name = "Index.add"
-        if remove is None:
-            with self._lock.lock:
-                added = _core.state_with_rows(self._state, self._room, rows, index_state.HOLES_OF_ADD)
-                if added is not None:
-                    new_state, block, place, numbers = added
-                    index_state.encode(name, block, new_state, place, self._eps)
-                    self._state = new_state
-                    return numbers
+        with self._lock.lock:
+            state = self._state if remove is None else _core.state_without(self._state, remove)
+            added = None if state is None else _core.state_with_rows(state, self._room, rows, index_state.HOLES_OF_ADD)
+            if added is not None:
+                new_state, block, place, numbers = added
+                index_state.encode(name, block, new_state, place, self._eps)
+                self._state = new_state
+                return numbers
         if type(rows) is np.ndarray:
             new = blocks.Rows(_core.as_rows(name, ("rows",), (rows,))[0], None)
         else:
