@@ -167,6 +167,14 @@ def test_directions_of_rows_of_low_rank():
     assert directions is None or rotation.rotation_error(directions) < 1e-4
 
 
+def test_directions_do_not_depend_on_threads(always):
+    x = _rows("plain").astype(np.float32)
+    with cossim.threads(1):
+        expected = rotation.directions_for(x, 0)
+    with cossim.threads(2):
+        np.testing.assert_array_equal(rotation.directions_for(x, 0), expected)
+
+
 def test_heads_are_made_only_where_they_save_time():
     isotropic = np.random.default_rng(0).standard_normal((9000, 128), dtype=np.float32)
     steep = isotropic * np.exp(-np.arange(128) / 20).astype(np.float32)
