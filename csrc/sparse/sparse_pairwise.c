@@ -60,7 +60,17 @@ static bool scores_in_place(const struct sparse_pairwise *call)
            (compute == COMPUTE_F32 || call->out_dtype == DTYPE_F64);
 }
 
-/* Writes the scores of row i of x with the rows of a block of y, from row `from` on. */
+/* Writes the totals of n sums, and sets the sums to 0 while they are in the cache. */
+static void take_totals(double *restrict totals, struct exact_sum *restrict sums, size_t n)
+{
+    for (size_t c = 0; c < n; c++) {
+        totals[c] = exact_total(&sums[c]);
+        sums[c] = (struct exact_sum){0.0, 0.0};
+    }
+}
+
+/* Writes the scores of row i of x with the rows of a block of y, from row `from` on, and sets their
+ * sums to 0. */
 static void store_row(const struct pairwise_job *job, struct pairwise_worker *w, size_t i,
                       const struct postings_block *block, size_t from)
 {
@@ -72,9 +82,7 @@ static void store_row(const struct pairwise_job *job, struct pairwise_worker *w,
         n = smaller(block->rows - r, KERNEL_COLUMNS);
         const double *sums = (const double *)w->sums.sums + r;
         if (compute == COMPUTE_F64) {
-            for (size_t c = 0; c < n; c++) {
-                w->totals[c] = accumulated(&w->sums, r + c);
-            }
+            take_totals(w->totals, (struct exact_sum *)w->sums.sums + r, n);
             sums = w->totals;
         }
         char *to = row + (ptrdiff_t)(block->first + r) * call->column_stride;
@@ -82,6 +90,9 @@ static void store_row(const struct pairwise_job *job, struct pairwise_worker *w,
         if (!in_place) {
             dtype_store_computed(call->out_dtype, to, call->column_stride, compute, w->scores, n);
         }
+    }
+    if (compute == COMPUTE_F32 || w->sums.listed) {
+        accumulator_reset(&w->sums, block);
     }
 }
 
@@ -176,7 +187,6 @@ static void score_rows(void *context, size_t task, size_t worker)
                 store_touched(job, w, i, block, from);
             } else {
                 store_row(job, w, i, block, from);
-                accumulator_reset(&w->sums, block);
             }
             progress_add(call->token, block->rows - from);
         }
