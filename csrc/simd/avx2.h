@@ -36,21 +36,11 @@ typedef __m256 vf;
 typedef __m256d vd;
 typedef __m256i vh, vi;
 
-static inline vf vf_set1(float s) { return _mm256_set1_ps(s); }
-static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
-static inline void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
-static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
-static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
-static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-static inline vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-static inline vf vf_product_error(vf a, vf b, vf c) { return _mm256_fmsub_ps(a, b, c); }
+#define X86(op) _mm256_##op
+#define X86_BITS(op) _mm256_##op##_si256
+#include "simd/x86_vectors.h"
+
 static inline vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
-static inline vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
-static inline vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
-/* If either operand is NaN, max returns the second one: vf_relu(NaN) is NaN. */
-static inline vf vf_relu(vf a) { return _mm256_max_ps(_mm256_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
@@ -98,7 +88,6 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
                                                 _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)p, _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)));
 }
-static inline vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline unsigned vf_below(vf a, vf b)
 {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ));
@@ -178,19 +167,7 @@ static inline vh vh_load_u8(const uint8_t *p)
 {
     return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
 }
-static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
-static inline vi vi_dot(vi sums, vh a, vh b)
-{
-    return _mm256_add_epi32(sums, _mm256_madd_epi16(a, b));
-}
 
-static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
-static inline vf vf_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
-static inline void vi_store(int32_t *p, vi a) { _mm256_storeu_si256((__m256i *)p, a); }
-
-typedef __m256i vb;
-static inline vb vb_zero(void) { return _mm256_setzero_si256(); }
-static inline vb vb_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
 static inline vb vb_and(vb a, vb b) { return _mm256_and_si256(a, b); }
 /* The shuffles look up how many bits are set in each half of a byte. */
 static inline vb vb_count_differences(vb counts, vb a, vb b)
@@ -217,17 +194,8 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
                             _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-static inline vd vd_set1(double s) { return _mm256_set1_pd(s); }
-static inline vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
-static inline void vd_store(double *p, vd a) { _mm256_storeu_pd(p, a); }
-static inline vd vd_add(vd a, vd b) { return _mm256_add_pd(a, b); }
-static inline vd vd_sub(vd a, vd b) { return _mm256_sub_pd(a, b); }
-static inline vd vd_mul(vd a, vd b) { return _mm256_mul_pd(a, b); }
-static inline vd vd_fma(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
-static inline vd vd_product_error(vd a, vd b, vd c) { return _mm256_fmsub_pd(a, b, c); }
 static inline vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 
-static inline vd vd_relu(vd a) { return _mm256_max_pd(_mm256_setzero_pd(), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     return _mm256_blendv_pd(_mm256_max_pd(a, b), a, _mm256_cmp_pd(a, a, _CMP_UNORD_Q));
@@ -246,7 +214,6 @@ static inline void vd_store_pair_maxima(double *p, vd a)
     __m256d maxima = vd_max_propagating_nan(a, _mm256_permute_pd(a, 0x5));
     _mm_storeu_pd(p, _mm256_castpd256_pd128(_mm256_permute4x64_pd(maxima, 0x8)));
 }
-static inline vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
 static inline vd vd_round(vd a)
 {
@@ -314,14 +281,7 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
                          _mm256_permute2f128_pd(ab, cd, 0x31));
 }
 
-static inline vd vd_div(vd a, vd b) { return _mm256_div_pd(a, b); }
-static inline vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
-/* If either operand is NaN, min and max return the second one: vd_clip(NaN) is NaN. */
-static inline vd vd_clip(vd a)
-{
-    return _mm256_max_pd(_mm256_set1_pd(-1.0), _mm256_min_pd(_mm256_set1_pd(1.0), a));
-}
 static inline unsigned vd_beyond(vd a, vd bound)
 {
     return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(vd_abs(a), bound, _CMP_GT_OQ));
@@ -334,27 +294,6 @@ static inline int vd_all_at_least(vd a, vd b)
 
 #define SQ8_LANES 32
 #define QUERY_CODE_MAX 63 /* two products with codes up to 255 fit the 16 bits of vpmaddubsw */
-#define U8_OFFSET 0
-#define I8_OFFSET 128
-typedef __m256i vc;
-
-static inline vc vc_load(const void *p) { return _mm256_loadu_si256(p); }
-static inline vc vc_broadcast(const void *p)
-{
-    int four;
-    memcpy(&four, p, sizeof four);
-    return _mm256_set1_epi32(four);
-}
-static inline vc vc_u8(vc bytes) { return bytes; }
-static inline vc vc_i8(vc bytes) { return _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)); }
-static inline vc vc_magnitudes(vc bytes) { return _mm256_abs_epi8(bytes); }
-static inline vi vi_add_squares(vi sums, vc bytes)
-{
-    const __m256i low = _mm256_unpacklo_epi8(bytes, _mm256_setzero_si256()),
-                  high = _mm256_unpackhi_epi8(bytes, _mm256_setzero_si256());
-    return _mm256_add_epi32(
-        sums, _mm256_add_epi32(_mm256_madd_epi16(low, low), _mm256_madd_epi16(high, high)));
-}
 /* The addition is inline assembly, because gcc 12 would use two registers for each sum and then
  * spill registers to the stack. */
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)

@@ -65,21 +65,11 @@ typedef __m512 vf;
 typedef __m512d vd;
 typedef __m512i vh, vi;
 
-static inline vf vf_set1(float s) { return _mm512_set1_ps(s); }
-static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void vf_store(float *p, vf a) { _mm512_storeu_ps(p, a); }
-static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
-static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
-static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-static inline vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-static inline vf vf_product_error(vf a, vf b, vf c) { return _mm512_fmsub_ps(a, b, c); }
+#define X86(op) _mm512_##op
+#define X86_BITS(op) _mm512_##op##_si512
+#include "simd/x86_vectors.h"
+
 static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
-static inline vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
-static inline vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
-/* If either operand is NaN, max returns the second one: vf_relu(NaN) is NaN. */
-static inline vf vf_relu(vf a) { return _mm512_max_ps(_mm512_setzero_ps(), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
@@ -131,7 +121,6 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
         _mm_storeu_si128((__m128i *)(p + i * VF_LANES), _mm_xor_si128(bytes, _mm_set1_epi8(-128)));
     }
 }
-static inline vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline unsigned vf_below(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline vf vf_load_f16(const uint16_t *p)
 {
@@ -194,19 +183,7 @@ static inline vh vh_load_u8(const uint8_t *p)
 {
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
 }
-static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
-static inline vi vi_dot(vi sums, vh a, vh b)
-{
-    return _mm512_add_epi32(sums, _mm512_madd_epi16(a, b));
-}
 
-static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
-static inline vf vf_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
-static inline void vi_store(int32_t *p, vi a) { _mm512_storeu_si512(p, a); }
-
-typedef __m512i vb;
-static inline vb vb_zero(void) { return _mm512_setzero_si512(); }
-static inline vb vb_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 static inline vb vb_and(vb a, vb b) { return _mm512_and_si512(a, b); }
 #ifdef SIMD_VPOPCNTDQ
 /* Each count has 64 bits. vi_add_counts adds its lower 32 bits to one sum and its upper 32 bits,
@@ -252,17 +229,8 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
                             _mm512_shuffle_i32x4(low, high, 0xdd));
 }
 
-static inline vd vd_set1(double s) { return _mm512_set1_pd(s); }
-static inline vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
-static inline void vd_store(double *p, vd a) { _mm512_storeu_pd(p, a); }
-static inline vd vd_add(vd a, vd b) { return _mm512_add_pd(a, b); }
-static inline vd vd_sub(vd a, vd b) { return _mm512_sub_pd(a, b); }
-static inline vd vd_mul(vd a, vd b) { return _mm512_mul_pd(a, b); }
-static inline vd vd_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
-static inline vd vd_product_error(vd a, vd b, vd c) { return _mm512_fmsub_pd(a, b, c); }
 static inline vd vd_abs(vd a) { return _mm512_abs_pd(a); }
 
-static inline vd vd_relu(vd a) { return _mm512_max_pd(_mm512_setzero_pd(), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
@@ -281,7 +249,6 @@ static inline void vd_store_pair_maxima(double *p, vd a)
     const __m512d maxima = vd_max_propagating_nan(a, _mm512_permute_pd(a, 0x55));
     _mm256_storeu_pd(p, _mm512_castpd512_pd256(_mm512_maskz_compress_pd(0x55, maxima)));
 }
-static inline vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
 static inline vd vd_round(vd a)
 {
     return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -357,14 +324,7 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
     return _mm512_add_pd(_mm512_shuffle_f64x2(ab, cd, 0x88), _mm512_shuffle_f64x2(ab, cd, 0xdd));
 }
 
-static inline vd vd_div(vd a, vd b) { return _mm512_div_pd(a, b); }
-static inline vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
-/* If either operand is NaN, min and max return the second one: vd_clip(NaN) is NaN. */
-static inline vd vd_clip(vd a)
-{
-    return _mm512_max_pd(_mm512_set1_pd(-1.0), _mm512_min_pd(_mm512_set1_pd(1.0), a));
-}
 static inline unsigned vd_beyond(vd a, vd bound)
 {
     return _mm512_cmp_pd_mask(vd_abs(a), bound, _CMP_GT_OQ);
@@ -376,27 +336,6 @@ static inline int vd_all_at_least(vd a, vd b)
 }
 
 #define SQ8_LANES 64
-#define U8_OFFSET 0
-#define I8_OFFSET 128
-typedef __m512i vc;
-
-static inline vc vc_load(const void *p) { return _mm512_loadu_si512(p); }
-static inline vc vc_broadcast(const void *p)
-{
-    int four;
-    memcpy(&four, p, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-static inline vc vc_u8(vc bytes) { return bytes; }
-static inline vc vc_i8(vc bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
-static inline vc vc_magnitudes(vc bytes) { return _mm512_abs_epi8(bytes); }
-static inline vi vi_add_squares(vi sums, vc bytes)
-{
-    const __m512i low = _mm512_unpacklo_epi8(bytes, _mm512_setzero_si512()),
-                  high = _mm512_unpackhi_epi8(bytes, _mm512_setzero_si512());
-    return _mm512_add_epi32(
-        sums, _mm512_add_epi32(_mm512_madd_epi16(low, low), _mm512_madd_epi16(high, high)));
-}
 #ifdef SIMD_VNNI
 #define QUERY_CODE_MAX 127
 /* Inline assembly, because gcc 12 copies the sums between registers around _mm512_dpbusd_epi32.

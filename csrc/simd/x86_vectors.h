@@ -1,0 +1,70 @@
+/*
+ * The operations whose intrinsics in AVX2 and AVX-512 differ in the width alone. avx2.h and
+ * avx512.h include this file inside their target regions, after they define X86(op), the prefix of
+ * the intrinsics, X86_BITS(op) for those of whole registers, and the types of vectors.
+ */
+static inline vf vf_set1(float s) { return X86(set1_ps)(s); }
+static inline vf vf_load(const float *p) { return X86(loadu_ps)(p); }
+static inline void vf_store(float *p, vf a) { X86(storeu_ps)(p, a); }
+static inline vf vf_add(vf a, vf b) { return X86(add_ps)(a, b); }
+static inline vf vf_sub(vf a, vf b) { return X86(sub_ps)(a, b); }
+static inline vf vf_product_error(vf a, vf b, vf c) { return X86(fmsub_ps)(a, b, c); }
+static inline vf vf_mul(vf a, vf b) { return X86(mul_ps)(a, b); }
+static inline vf vf_fma(vf a, vf b, vf c) { return X86(fmadd_ps)(a, b, c); }
+static inline vf vf_div(vf a, vf b) { return X86(div_ps)(a, b); }
+static inline vf vf_max(vf a, vf b) { return X86(max_ps)(a, b); }
+/* If either operand is NaN, max returns the second one: vf_relu(NaN) is NaN. */
+static inline vf vf_relu(vf a) { return X86(max_ps)(X86(setzero_ps)(), a); }
+static inline vf vf_min(vf a, vf b) { return X86(min_ps)(a, b); }
+static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
+static inline vd vd_set1(double s) { return X86(set1_pd)(s); }
+static inline vd vd_load(const double *p) { return X86(loadu_pd)(p); }
+static inline void vd_store(double *p, vd a) { X86(storeu_pd)(p, a); }
+static inline vd vd_add(vd a, vd b) { return X86(add_pd)(a, b); }
+static inline vd vd_sub(vd a, vd b) { return X86(sub_pd)(a, b); }
+static inline vd vd_mul(vd a, vd b) { return X86(mul_pd)(a, b); }
+static inline vd vd_fma(vd a, vd b, vd c) { return X86(fmadd_pd)(a, b, c); }
+static inline vd vd_product_error(vd a, vd b, vd c) { return X86(fmsub_pd)(a, b, c); }
+static inline vd vd_div(vd a, vd b) { return X86(div_pd)(a, b); }
+static inline vd vd_sqrt(vd a) { return X86(sqrt_pd)(a); }
+static inline vd vd_max(vd a, vd b) { return X86(max_pd)(a, b); }
+static inline vd vd_relu(vd a) { return X86(max_pd)(X86(setzero_pd)(), a); }
+/* If either operand is NaN, min and max return the second one: vd_clip(NaN) is NaN. */
+static inline vd vd_clip(vd a)
+{
+    return X86(max_pd)(X86(set1_pd)(-1.0), X86(min_pd)(X86(set1_pd)(1.0), a));
+}
+
+static inline vi vi_zero(void) { return X86_BITS(setzero)(); }
+static inline vi vi_load(const int32_t *p) { return X86_BITS(loadu)((const void *)p); }
+static inline void vi_store(int32_t *p, vi a) { X86_BITS(storeu)((void *)p, a); }
+static inline vi vi_dot(vi sums, vh a, vh b) { return X86(add_epi32)(sums, X86(madd_epi16)(a, b)); }
+static inline vf vf_from_i32(vi a) { return X86(cvtepi32_ps)(a); }
+
+typedef vi vb;
+static inline vb vb_zero(void) { return X86_BITS(setzero)(); }
+static inline vb vb_load(const uint8_t *p) { return X86_BITS(loadu)((const void *)p); }
+
+#define U8_OFFSET 0
+#define I8_OFFSET 128
+typedef vi vc;
+
+static inline vc vc_load(const void *p) { return X86_BITS(loadu)(p); }
+static inline vc vc_broadcast(const void *p)
+{
+    int four;
+    memcpy(&four, p, sizeof four);
+    return X86(set1_epi32)(four);
+}
+static inline vc vc_u8(vc bytes) { return bytes; }
+static inline vc vc_i8(vc bytes) { return X86_BITS(xor)(bytes, X86(set1_epi8)(-128)); }
+static inline vc vc_magnitudes(vc bytes) { return X86(abs_epi8)(bytes); }
+static inline vi vi_add_squares(vi sums, vc bytes)
+{
+    const vi low = X86(unpacklo_epi8)(bytes, X86_BITS(setzero)()),
+             high = X86(unpackhi_epi8)(bytes, X86_BITS(setzero)());
+    return X86(add_epi32)(sums,
+                          X86(add_epi32)(X86(madd_epi16)(low, low), X86(madd_epi16)(high, high)));
+}
