@@ -14,6 +14,8 @@ struct channels_run {
     double (*sums)[2];
     const double (*factors)[3];
     char *output;
+    size_t task_channels;
+    size_t images; /* images to read: 0 for an empty array, which may have a huge number of them */
 };
 
 /* Returns the byte offset of a channel of an image. */
@@ -34,21 +36,14 @@ static size_t channels_of_task(const struct channels *call)
     return larger(smaller(PIXELS / larger(call->pixels, 1), TASK_CHANNELS), 1);
 }
 
-/* An empty array may have a huge number of images. */
-static size_t images_to_read(const struct channels *call)
-{
-    return call->pixels == 0 ? 0 : call->images;
-}
-
 static void sums_task(void *context, size_t task, size_t worker)
 {
     const struct channels_run *run = context;
     const struct channels *call = run->call;
-    const size_t most = channels_of_task(call), first = task * most,
-                 count = smaller(most, call->channels - first);
-    const size_t images = images_to_read(call);
+    const size_t first = task * run->task_channels,
+                 count = smaller(run->task_channels, call->channels - first);
     double parts[TASK_CHANNELS][2][CHANNEL_SUMS] = {{{0.0}}};
-    for (size_t i = 0; i < images && !cancel_poll(call->token, worker); i++) {
+    for (size_t i = 0; i < run->images && !cancel_poll(call->token, worker); i++) {
         for (size_t c = 0; c < count; c++) {
             const size_t offset = offset_of(call, i, first + c);
             kernels_current()->elementwise[call->compute].channel_sums(
@@ -69,10 +64,9 @@ static void affine_task(void *context, size_t task, size_t worker)
 {
     const struct channels_run *run = context;
     const struct channels *call = run->call;
-    const size_t most = channels_of_task(call), first = task * most,
-                 count = smaller(most, call->channels - first);
-    const size_t images = images_to_read(call);
-    for (size_t i = 0; i < images && !cancel_poll(call->token, worker); i++) {
+    const size_t first = task * run->task_channels,
+                 count = smaller(run->task_channels, call->channels - first);
+    for (size_t i = 0; i < run->images && !cancel_poll(call->token, worker); i++) {
         for (size_t c = first; c < first + count; c++) {
             const size_t offset = offset_of(call, i, c);
             kernels_current()->elementwise[call->compute].channel_affine(
@@ -88,7 +82,9 @@ static void run_channels(struct channels_run *run, pool_task task)
     const size_t elements = size_product_or_max(call->images, call->pixels);
     const int threads =
         thread_count_for(call->channels, size_product_or_max(elements, COST), GRAIN_SUMS);
-    pool_run(size_parts(call->channels, channels_of_task(call)), threads, task, run, call->token);
+    run->task_channels = channels_of_task(call);
+    run->images = call->pixels == 0 ? 0 : call->images;
+    pool_run(size_parts(call->channels, run->task_channels), threads, task, run, call->token);
 }
 
 void channel_sums(const struct channels *call, double (*sums)[2])
