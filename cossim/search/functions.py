@@ -1,4 +1,4 @@
-"""topk, pairs_above and duplicate_groups: check their arguments and search block by block."""
+"""topk, top_pairs, pairs_above and duplicate_groups. They check their arguments and search block by block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Near-duplicates other than as pairs: the rows to keep, and communities around centres."""
+"""Near-duplicates: deduplicate keeps one row of each, and communities groups rows around centres."""
 
 from __future__ import annotations
 
