@@ -1,5 +1,4 @@
-#ifndef COSSIM_RESULTS_COMMUNITIES_H
-#define COSSIM_RESULTS_COMMUNITIES_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -30,5 +29,3 @@ struct community_arrays {
  */
 ptrdiff_t communities_find(const struct neighbourhoods *n, size_t min_size,
                            const struct community_arrays *to, struct cancel_token *token);
-
-#endif
