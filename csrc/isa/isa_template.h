@@ -508,7 +508,8 @@ extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
      winograd_input_##type, \
      winograd_output_##type, \
      winograd_output_gradient_##type, \
-     winograd_input_gradient_##type}
+     winograd_input_gradient_##type, \
+     winograd_filter_gradient_##type}
 
 const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = LANES_KERNELS(f32, VF_LANES),

@@ -130,6 +130,11 @@ typedef void lanes_winograd_input_gradient_kernel(void *out, size_t row_step, si
                                                   size_t end, const void *sums, size_t sum_step,
                                                   size_t n, void *check);
 
+/* The gradients of filters from their sums (8, maps, width) of vectors, sum_step elements from one
+ * array (maps, width) to the next: an array (maps, 5, width) of vectors. */
+typedef void lanes_winograd_filter_gradient_kernel(void *out, const void *sums, size_t sum_step,
+                                                   size_t maps, size_t width);
+
 /*
  * Output transform of n columns of a tile of one filter, and the layers fused into it. bias (one
  * element, or NULL), relu, pool and choices act as in struct lanes_conv. The first `rows` rows of
@@ -170,4 +175,5 @@ struct lanes_kernels {
     lanes_winograd_output_kernel *winograd_output;
     lanes_winograd_transform_kernel *winograd_output_gradient;
     lanes_winograd_input_gradient_kernel *winograd_input_gradient;
+    lanes_winograd_filter_gradient_kernel *winograd_filter_gradient;
 };

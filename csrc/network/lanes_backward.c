@@ -7,6 +7,8 @@
 #include "network/lanes_conv_grad.h"
 #include "network/lanes_grad.h"
 #include "network/lanes_stages.h"
+#include "network/lanes_winograd.h"
+#include "nn/layers.h"
 
 enum {
     CALL_PIXELS = 64,   /* vectors of images of one kernel call; their gradients stay in L1 */
@@ -21,8 +23,10 @@ struct backward_call {
     const struct lanes_tape *tape;
     const struct lanes_gradients *gradients;
     struct conv_grad convs[MOST_LAYERS];
-    /* For each convolution: the bytes before its sums in a worker's memory, and the elements before
-     * its sums in those of a group. The sums of its bias follow. */
+    bool by_definition; /* no gradient of filters uses Winograd's algorithm */
+    /* For each convolution: the bytes before its sums in a worker's memory, those of its bias and
+     * then those of its filters. With Winograd's algorithm, the output gradients of a batch follow
+     * instead. The elements before its sums in those of a group, filters and then bias. */
     size_t sums_at[MOST_LAYERS], results_at[MOST_LAYERS];
     ptrdiff_t *feature_taps; /* of flat stages */
     char *flat[MOST_LAYERS]; /* of flat stages: the gradients of the outputs of all vectors */
@@ -44,7 +48,43 @@ static void add_elements(enum compute_type compute, void *to, const void *from, 
     kernels_current()->layers[compute].add_rows(to, n, 1, from, n, 1, n);
 }
 
+/* Does Winograd's algorithm give the gradients of this stage's filters? */
+static bool filters_by_winograd(const struct backward_call *r, const struct lanes_stage *s)
+{
+    return s->winograd.tiles > 0 && !r->by_definition;
+}
+
 /* ---- the plan ---- */
+
+/* Bytes of the sums of a convolution, or of what Winograd's algorithm needs instead. */
+static size_t sums_bytes(const struct backward_call *r, size_t i)
+{
+    const struct lanes_plan *p = &r->tape->plan;
+    const struct lanes_stage *s = &p->stages[i];
+    const struct conv_grad *g = &r->convs[i];
+    const size_t bias = scratch_round(s->layer.out * vector_bytes(p)),
+                 sums = size_product_or_max(s->layer.out * s->depth, vector_bytes(p)),
+                 maps = size_product_or_max(
+                     g->winograd.vectors,
+                     s->winograd.tiles == 0 ? 0 : lanes_winograd_map_bytes(p, s, &g->winograd));
+    return size_sum_or_max(
+        bias, scratch_round(filters_by_winograd(r, s) ? maps : size_sum_or_max(sums, maps)));
+}
+
+/* Bytes of the memory that the gradients of a convolution need for a while. */
+static size_t stage_bytes(const struct backward_call *r, size_t i)
+{
+    const struct lanes_plan *p = &r->tape->plan;
+    const struct lanes_stage *s = &p->stages[i];
+    const struct conv_grad *g = &r->convs[i];
+    size_t bytes = 0;
+    if (s->winograd.tiles > 0 && g->input) {
+        bytes = larger(lanes_winograd_grad_scratch(p, s, &g->winograd), dense_bytes(p, &s->in));
+    }
+    return filters_by_winograd(r, s)
+               ? larger(bytes, lanes_winograd_filters_scratch(p, s, &g->winograd))
+               : bytes;
+}
 
 /* Sizes everything that does not need memory. */
 static void plan_sizes(struct backward_call *r)
@@ -62,20 +102,19 @@ static void plan_sizes(struct backward_call *r)
             continue;
         }
         g->input = i > 0 || r->gradients->input != NULL;
-        conv_grad_plan(g, s);
-        r->stage = larger(r->stage, conv_grad_scratch(p, s, g));
+        conv_grad_plan(p, s, r->group, g);
+        r->stage = larger(r->stage, stage_bytes(r, i));
         r->map = larger(r->map, size_product_or_max(g->map.total, vector_bytes(p)));
-        const size_t sums = s->layer.out * s->depth + s->layer.out;
         r->sums_at[i] = r->sums;
-        r->sums = size_sum_or_max(r->sums, size_product_or_max(sums, vector_bytes(p)));
+        r->sums = size_sum_or_max(r->sums, sums_bytes(r, i));
         r->results_at[i] = parameters;
-        parameters += sums;
+        parameters += s->layer.out * s->depth + s->layer.out;
     }
     r->parameters = parameters;
     r->features =
         p->mapped < p->count ? dense_bytes(p, &p->stages[p->mapped - 1].out) * BLOCK_VECTORS : 0;
     r->worker_scratch =
-        size_sum_or_max(size_sum_or_max(scratch_round(r->sums), scratch_round(r->map)),
+        size_sum_or_max(size_sum_or_max(r->sums, scratch_round(r->map)),
                         size_sum_or_max(2 * scratch_round(r->between), scratch_round(r->features)));
     r->worker_scratch = size_sum_or_max(r->worker_scratch, scratch_round(r->stage));
 }
@@ -115,18 +154,73 @@ static void pool_gradient(const struct lanes_plan *p, const struct lanes_stage *
     }
 }
 
-/* The gradients of the parameters and of the input of a convolution. gradient is that of its
- * output and is changed; the gradient of the input goes to `output`. */
-static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bool add,
-                           char *gradient, char *output, char *scratch)
+/* A vector of images of a group, and the memory of its worker. */
+struct group_vector {
+    size_t task, v;
+    size_t first, end; /* the vectors of the group */
+    char *const *buffers;
+    char *scratch;
+};
+
+static size_t group_images(const struct backward_call *r, const struct group_vector *at)
+{
+    return lanes_images(&r->tape->plan, at->first);
+}
+
+/* The gradients of a convolution by Winograd's algorithm. Those of the filters are calculated once
+ * for each batch. Images with a gradient of the input that is not finite are calculated again by
+ * the definition, as in lanes_stages.c. */
+static void winograd_gradients(const struct backward_call *r, size_t i,
+                               const struct group_vector *at, const char *choices,
+                               const char *gradient, char *output)
 {
     const struct lanes_tape *t = r->tape;
     const struct lanes_plan *p = &t->plan;
     const struct lanes_stage *s = &p->stages[i];
     const struct conv_grad *g = &r->convs[i];
-    const size_t vector = vector_bytes(p), out = s->out.size.h * s->out.size.w;
-    char *sums = scratch + r->sums_at[i], *bias = sums + s->layer.out * s->depth * vector,
-         *stage_scratch = scratch + r->worker_scratch - scratch_round(r->stage);
+    const size_t vector = vector_bytes(p), weights = s->layer.out * s->depth,
+                 map_bytes = lanes_winograd_map_bytes(p, s, &g->winograd),
+                 slot = (at->v - at->first) % g->winograd.vectors, begin = at->v - slot;
+    char *tiles = at->scratch + r->sums_at[i] + scratch_round(s->layer.out * vector),
+         *map = at->scratch + r->sums,
+         *scratch = at->scratch + r->worker_scratch - scratch_round(r->stage);
+    if (r->by_definition) {
+        tiles += weights * vector;
+    }
+    conv_grad_spread_tiles(p, s, g, choices, gradient, tiles + slot * map_bytes);
+    if (g->input) {
+        _Alignas(SCRATCH_ALIGN) char check[LANES_VECTOR_BYTES] = {0};
+        lanes_winograd_grad_input(p, s, &g->winograd, tiles + slot * map_bytes, output, scratch,
+                                  check);
+        if (!lanes_all_finite(p, check)) {
+            conv_grad_input(p, s, g, conv_grad_spread(p, s, g, choices, gradient, map), scratch);
+            lanes_replace(p, check, output, scratch, dense_bytes(p, &s->in) / vector);
+        }
+    }
+    if (!r->by_definition && (slot + 1 == g->winograd.vectors || at->v + 1 == at->end)) {
+        lanes_winograd_grad_filters(
+            p, s, &g->winograd, t->maps[i] + begin * lanes_bytes(p, &s->in), tiles, slot + 1,
+            group_images(r, at), begin > at->first,
+            r->results + (at->task * r->parameters + r->results_at[i]) * p->size, scratch);
+    }
+}
+
+/* The gradients of the parameters and of the input of a convolution. gradient is that of its
+ * output and is changed; the gradient of the input goes to `output`. */
+static void conv_gradients(const struct backward_call *r, size_t i, const struct group_vector *at,
+                           char *gradient, char *output)
+{
+    const struct lanes_tape *t = r->tape;
+    const struct lanes_plan *p = &t->plan;
+    const struct lanes_stage *s = &p->stages[i];
+    const struct conv_grad *g = &r->convs[i];
+    const size_t vector = vector_bytes(p), out = s->out.size.h * s->out.size.w, v = at->v;
+    const bool add = v > at->first;
+    char *bias = at->scratch + r->sums_at[i], *sums = bias + scratch_round(s->layer.out * vector),
+         *map = at->scratch + r->sums;
+    const char *input = t->maps[i] + v * lanes_bytes(p, &s->in),
+               *choices =
+                   t->choices[i] == NULL ? NULL : t->choices[i] + v * dense_bytes(p, &s->out);
     if (s->relu) {
         gate(p, &s->out, t->maps[i + 1] + v * lanes_bytes(p, &s->out), gradient);
     }
@@ -136,28 +230,35 @@ static void conv_gradients(const struct backward_call *r, size_t i, size_t v, bo
     for (size_t f = 0; f < s->layer.out; f++) {
         p->kernels->add_sum(bias + f * vector, gradient + f * out * vector, out);
     }
-    const char *choices =
-        t->choices[i] == NULL ? NULL : t->choices[i] + v * dense_bytes(p, &s->out);
-    const char *map =
-        conv_grad_spread(p, s, g, choices, gradient, scratch + scratch_round(r->sums));
-    conv_grad_weight(p, s, g, t->maps[i] + v * lanes_bytes(p, &s->in), map, add, sums);
-    if (g->input) {
-        conv_grad_input(p, s, g, map, output, stage_scratch);
+    if (s->winograd.tiles > 0) {
+        winograd_gradients(r, i, at, choices, gradient, output);
+        if (!r->by_definition) {
+            return;
+        }
+    } else if (s->pool && !g->input) {
+        conv_grad_weight_of_pooled(p, s, g, input, choices, gradient, add, map, sums);
+        return;
+    }
+    const char *spread = conv_grad_spread(p, s, g, choices, gradient, map);
+    conv_grad_weight(p, s, g, input, spread, add, sums);
+    if (s->winograd.tiles == 0 && g->input) {
+        conv_grad_input(p, s, g, spread, output);
     }
 }
 
 /* Runs the stages that read images backward. `gradient` holds the gradient of the last one's
  * output. */
-static void mapped_gradients(const struct backward_call *r, size_t v, bool add, char *gradient,
-                             char *const buffers[2], char *scratch)
+static void mapped_gradients(const struct backward_call *r, const struct group_vector *at,
+                             char *gradient)
 {
     const struct lanes_tape *t = r->tape;
     const struct lanes_plan *p = &t->plan;
+    const size_t v = at->v;
     for (size_t i = p->mapped; i-- > 0;) {
         const struct lanes_stage *s = &p->stages[i];
-        char *output = gradient == buffers[0] ? buffers[1] : buffers[0];
+        char *output = gradient == at->buffers[0] ? at->buffers[1] : at->buffers[0];
         if (s->layer.kind == LAYER_CONV2D) {
-            conv_gradients(r, i, v, add, gradient, output, scratch);
+            conv_gradients(r, i, at, gradient, output);
         } else if (s->layer.kind == LAYER_MAX_POOL2D) {
             pool_gradient(p, s, t->choices[i] + v * dense_bytes(p, &s->out), gradient, output);
         } else {
@@ -224,7 +325,7 @@ static void group_task(void *context, size_t task, size_t worker)
                  images = lanes_images(p, first);
     const struct lanes_map out = *lanes_output(p);
     char *scratch = r->scratch + worker * r->worker_scratch,
-         *buffers[2] = {scratch + scratch_round(r->sums) + scratch_round(r->map), NULL};
+         *buffers[2] = {scratch + r->sums + scratch_round(r->map), NULL};
     buffers[1] = buffers[0] + scratch_round(r->between);
     char *features = buffers[1] + scratch_round(r->between);
     for (size_t block = first, vectors; block < end; block += vectors) {
@@ -243,15 +344,30 @@ static void group_task(void *context, size_t task, size_t worker)
             } else {
                 lanes_gather(p, &out, v, r->gradients->output, gradient);
             }
-            mapped_gradients(r, v, v > first, gradient, buffers, scratch);
+            const struct group_vector at = {
+                .task = task,
+                .v = v,
+                .first = first,
+                .end = end,
+                .buffers = buffers,
+                .scratch = scratch,
+            };
+            mapped_gradients(r, &at, gradient);
         }
     }
     for (size_t i = 0; i < p->mapped; i++) {
         const struct lanes_stage *s = &p->stages[i];
-        if (s->layer.kind == LAYER_CONV2D) {
-            p->kernels->reduce(r->results + (task * r->parameters + r->results_at[i]) * p->size,
-                               scratch + r->sums_at[i], images, s->layer.out * (s->depth + 1));
+        if (s->layer.kind != LAYER_CONV2D) {
+            continue;
         }
+        const size_t weights = s->layer.out * s->depth;
+        const char *bias = scratch + r->sums_at[i];
+        char *results = r->results + (task * r->parameters + r->results_at[i]) * p->size;
+        if (!filters_by_winograd(r, s)) {
+            p->kernels->reduce(results, bias + scratch_round(s->layer.out * vector_bytes(p)),
+                               images, weights);
+        }
+        p->kernels->reduce(results + weights * p->size, bias, images, s->layer.out);
     }
 }
 
@@ -342,10 +458,12 @@ static int linear_gradients(struct backward_call *r, struct cancel_token *token)
     return 0;
 }
 
-/* Adds the sums of the groups, in order. */
-static void add_groups(const struct backward_call *r)
+/* Adds the sums of the groups, in order. Returns false if a gradient that Winograd's algorithm
+ * gives is not finite: it may be a number by the definition. */
+static bool add_groups(const struct backward_call *r)
 {
     const struct lanes_plan *p = &r->tape->plan;
+    bool finite = true;
     for (size_t group = 1; group < r->groups; group++) {
         add_elements(p->compute, r->results, r->results + group * r->parameters * p->size,
                      r->parameters);
@@ -355,18 +473,22 @@ static void add_groups(const struct backward_call *r)
         if (s->layer.kind == LAYER_CONV2D) {
             const char *sums = r->results + r->results_at[i] * p->size;
             const size_t weights = s->layer.out * s->depth * p->size;
+            finite = finite && (!filters_by_winograd(r, s) ||
+                                all_finite(p->compute, s->layer.out * s->depth, sums));
             memcpy(r->gradients->weights[s->number], sums, weights);
             if (r->gradients->biases[s->number] != NULL) {
                 memcpy(r->gradients->biases[s->number], sums + weights, s->layer.out * p->size);
             }
         }
     }
+    return finite;
 }
 
-int lanes_backward(const struct lanes_tape *tape, const struct lanes_gradients *gradients,
-                   struct cancel_token *token)
+/* Sets *finite as add_groups does. */
+static int run_backward(const struct lanes_tape *tape, const struct lanes_gradients *gradients,
+                        bool by_definition, bool *finite, struct cancel_token *token)
 {
-    struct backward_call r = {.tape = tape, .gradients = gradients};
+    struct backward_call r = {.tape = tape, .gradients = gradients, .by_definition = by_definition};
     const struct lanes_plan *p = &tape->plan;
     size_t side = 1, features = 1;
     plan_sizes(&r);
@@ -412,8 +534,19 @@ int lanes_backward(const struct lanes_tape *tape, const struct lanes_gradients *
         }
     }
     pool_run(r.groups, threads, group_task, &r, token);
-    add_groups(&r);
+    *finite = add_groups(&r);
     const int status = linear_gradients(&r, token);
     scratch_free(arena.block);
+    return status;
+}
+
+int lanes_backward(const struct lanes_tape *tape, const struct lanes_gradients *gradients,
+                   struct cancel_token *token)
+{
+    bool finite;
+    int status = run_backward(tape, gradients, false, &finite, token);
+    if (status == 0 && !finite) {
+        status = run_backward(tape, gradients, true, &finite, token);
+    }
     return status;
 }

@@ -10,22 +10,16 @@
 #include <string.h>
 
 #include "base/cancel.h"
-#include "network/lanes_winograd.h"
 
 enum {
     CALL_PIXELS = 64, /* output pixels of one kernel call; their gradients stay in L1 */
     CHAIN_STEPS = 256 /* approximate limit of the terms of a chain */
 };
 
-/* Does Winograd's algorithm compute the gradient of the input? */
-static bool is_winograd(const struct lanes_stage *s, const struct conv_grad *g)
-{
-    return g->input && s->winograd.tiles > 0;
-}
-
 /* Sizes the map of a convolution's output gradients, with the border that the gradient of its input
  * reads. With pooling, an odd last row or column belongs to the border. */
-void conv_grad_plan(struct conv_grad *g, const struct lanes_stage *s)
+void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
+                    struct conv_grad *g)
 {
     const struct layer *l = &s->layer;
     struct lanes_map *m = &g->map;
@@ -42,7 +36,6 @@ void conv_grad_plan(struct conv_grad *g, const struct lanes_stage *s)
         m->pitch =
             larger(m->pitch, (l->before.w + s->in.size.w - 1) / l->stride.w + 1) + m->before.w;
     }
-    m->rows = larger(m->rows, m->before.h + LANES_WINOGRAD_ROWS * s->winograd.tiles);
     m->plane = m->rows * m->pitch;
     if (s->pool ||
         m->plane > m->size.h * m->size.w) { /* a copy: not a power of two, for the cache */
@@ -52,6 +45,9 @@ void conv_grad_plan(struct conv_grad *g, const struct lanes_stage *s)
     m->total = size_product_or_max(m->plane, m->channels);
     g->phase_count =
         g->input ? smaller(l->stride.h, s->in.size.h) * smaller(l->stride.w, s->in.size.w) : 0;
+    if (s->winograd.tiles > 0) {
+        lanes_winograd_grad_plan(p, s, g->input, vectors, &g->winograd);
+    }
 }
 
 /* Lists the taps of an axis that meet input pixels of this residue, and for each the distance from
@@ -142,6 +138,7 @@ static void fill_pixels(const struct lanes_plan *p, const struct lanes_stage *s,
     size_t n = 0;
     for (size_t y = 0; y < m->size.h; y++) {
         for (size_t x = 0; x < m->size.w; x++, n++) {
+            g->row_gradients[n] = (ptrdiff_t)(n * p->lanes);
             g->gradients[n] = (ptrdiff_t)((m->first + y * m->pitch + x) * p->lanes);
             g->inputs[n] =
                 (ptrdiff_t)((y * s->layer.stride.h * s->in.pitch + x * s->layer.stride.w) *
@@ -159,33 +156,15 @@ void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, str
                  taps = g->input ? s->layer.kernel.h * s->layer.kernel.w : 0;
     g->gradients = arena_take(arena, out, sizeof *g->gradients);
     g->inputs = arena_take(arena, out, sizeof *g->inputs);
+    g->row_gradients = arena_take(arena, out, sizeof *g->row_gradients);
     g->phases = arena_take(arena, g->phase_count, sizeof *g->phases);
     g->pixels = arena_take(arena, in, sizeof *g->pixels);
     g->outputs = arena_take(arena, in, sizeof *g->outputs);
     g->taps = arena_take(arena, taps * s->filters, sizeof *g->taps);
     g->weights = arena_take(arena, taps * s->layer.out * s->channels, p->size);
-    if (is_winograd(s, g)) {
-        g->columns = arena_take(arena, s->in.size.w, sizeof *g->columns);
-        g->column_outputs = arena_take(arena, s->in.size.w, sizeof *g->column_outputs);
-        g->column_taps = arena_take(arena, s->filters * s->layer.kernel.w, sizeof *g->column_taps);
-        g->filters = arena_take(arena, s->layer.groups * lanes_winograd_elements(s), p->size);
+    if (s->winograd.tiles > 0) {
+        lanes_winograd_grad_take(p, s, g->input, &g->winograd, arena);
     }
-}
-
-static void fill_winograd(const struct lanes_plan *p, const struct lanes_stage *s,
-                          struct conv_grad *g)
-{
-    const struct lanes_map *m = &g->map;
-    const size_t width = s->layer.kernel.w;
-    for (size_t x = 0; x < s->in.size.w; x++) {
-        g->columns[x] = (ptrdiff_t)((x + s->layer.before.w + m->before.w) * p->lanes);
-        g->column_outputs[x] = (ptrdiff_t)(x * p->lanes);
-    }
-    for (size_t i = 0; i < s->filters * width; i++) {
-        g->column_taps[i] =
-            ((ptrdiff_t)(i / width * m->pitch) - (ptrdiff_t)(i % width)) * (ptrdiff_t)p->lanes;
-    }
-    lanes_winograd_filters(p, s, g->filters, true);
 }
 
 void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
@@ -195,8 +174,8 @@ void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, str
     if (g->input) {
         fill_phases(p, s, g, lists);
     }
-    if (is_winograd(s, g)) {
-        fill_winograd(p, s, g);
+    if (s->winograd.tiles > 0) {
+        lanes_winograd_grad_fill(p, s, &g->winograd);
     }
 }
 
@@ -225,6 +204,28 @@ const char *conv_grad_spread(const struct lanes_plan *p, const struct lanes_stag
     return map;
 }
 
+void conv_grad_spread_tiles(const struct lanes_plan *p, const struct lanes_stage *s,
+                            const struct conv_grad *g, const char *choices, const char *gradient,
+                            char *tiles)
+{
+    const struct lanes_winograd_gradients *w = &g->winograd;
+    const size_t vector = vector_bytes(p), row = w->columns * vector,
+                 rest = w->rows - g->map.size.h;
+    for (size_t c = 0; c < s->layer.out; c++) {
+        for (size_t y = 0; y < s->out.size.h; y++, gradient += s->out.size.w * vector) {
+            if (s->pool) {
+                p->kernels->unpool(tiles, w->columns * p->lanes, choices, gradient, s->out.size.w);
+                choices += s->out.size.w * vector;
+            } else {
+                memcpy(tiles, gradient, row);
+            }
+            tiles += s->unit * row;
+        }
+        memset(tiles, 0, rest * row);
+        tiles += rest * row;
+    }
+}
+
 void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
                       const struct conv_grad *g, const char *input, const char *map, bool add,
                       char *sums)
@@ -251,9 +252,48 @@ void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
     }
 }
 
-/* By the definition. */
-static void input_directly(const struct lanes_plan *p, const struct lanes_stage *s,
-                           const struct conv_grad *g, const char *map, char *output)
+void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_stage *s,
+                                const struct conv_grad *g, const char *input, const char *choices,
+                                const char *gradient, bool add, char *rows, char *sums)
+{
+    enum { L1_BYTES = 32 << 10 };
+    /* `pairs` pairs of rows are one kernel call, of `block` filters. */
+    const size_t vector = vector_bytes(p), width = s->out.size.w, pair = 4 * width,
+                 pairs = smaller(larger(CALL_PIXELS / pair, 1), s->out.size.h),
+                 block = larger(smaller(s->filters, L1_BYTES / (pairs * pair * vector)), 1);
+    for (size_t filter = 0, n; filter < s->layer.out; filter += n) {
+        const size_t group = filter / s->filters;
+        n = smaller((group + 1) * s->filters - filter, block);
+        struct lanes_products d = {
+            .gradient = rows,
+            .map_step = pairs * pair * p->lanes,
+            .gradient_offsets = g->row_gradients,
+            .input_offsets = g->inputs,
+            .entry_offsets = s->taps,
+            .filters = n,
+            .entries = s->depth,
+            .sums = sums + filter * s->depth * vector,
+        };
+        for (size_t y = 0; y < s->out.size.h && !cancel_poll_here(); y += pairs) {
+            const size_t count = smaller(s->out.size.h - y, pairs);
+            for (size_t i = 0; i < n * count; i++) {
+                const size_t at = ((filter + i / count) * s->out.size.h + y + i % count) * width;
+                p->kernels->unpool(rows + (i / count * pairs + i % count) * pair * vector,
+                                   2 * width * p->lanes, choices + at * vector,
+                                   gradient + at * vector, width);
+            }
+            d.input = input + (group * s->channels * s->in.plane +
+                               2 * y * s->layer.stride.h * s->in.pitch) *
+                                  vector;
+            d.pixels = count * pair;
+            d.add = add || y > 0;
+            p->kernels->products(&d);
+        }
+    }
+}
+
+void conv_grad_input(const struct lanes_plan *p, const struct lanes_stage *s,
+                     const struct conv_grad *g, const char *map, char *output)
 {
     const size_t vector = vector_bytes(p), pixels = s->in.size.h * s->in.size.w;
     for (size_t group = 0; group < s->layer.groups; group++) {
@@ -286,38 +326,4 @@ static void input_directly(const struct lanes_plan *p, const struct lanes_stage 
             }
         }
     }
-}
-
-/* As in lanes_stages.c, images with a result that is not finite are calculated again. */
-void conv_grad_input(const struct lanes_plan *p, const struct lanes_stage *s,
-                     const struct conv_grad *g, const char *map, char *output, char *scratch)
-{
-    _Alignas(SCRATCH_ALIGN) char check[LANES_VECTOR_BYTES] = {0};
-    if (!is_winograd(s, g)) {
-        input_directly(p, s, g, map, output);
-        return;
-    }
-    const struct lanes_winograd_gradients w = {
-        .map = map,
-        .plane = g->map.plane,
-        .pitch = g->map.pitch,
-        .first = g->map.before.h * g->map.pitch,
-        .columns = g->columns,
-        .taps = g->column_taps,
-        .outputs = g->column_outputs,
-        .filters = g->filters,
-    };
-    lanes_winograd_grad_input(p, s, &w, output, scratch, check);
-    if (!lanes_all_finite(p, check)) {
-        input_directly(p, s, g, map, scratch);
-        lanes_replace(p, check, output, scratch, dense_bytes(p, &s->in) / vector_bytes(p));
-    }
-}
-
-size_t conv_grad_scratch(const struct lanes_plan *p, const struct lanes_stage *s,
-                         const struct conv_grad *g)
-{
-    return is_winograd(s, g)
-               ? larger(lanes_winograd_grad_scratch(p, s, g->map.pitch), dense_bytes(p, &s->in))
-               : 0;
 }

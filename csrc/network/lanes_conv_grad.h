@@ -2,6 +2,7 @@
 
 #include "base/scratch.h"
 #include "network/lanes_plan.h"
+#include "network/lanes_winograd_grad.h"
 
 /* The gradients of one convolution with lanes across images. */
 
@@ -16,17 +17,16 @@ struct phase {
 struct conv_grad {
     bool input;           /* is the gradient of its input wanted? */
     struct lanes_map map; /* of the gradients of its output, before pooling */
-    /* The offset of each output pixel in that map and in the input. */
-    ptrdiff_t *gradients, *inputs;
+    /* The offset of each output pixel in that map, in its rows without a border, and in the
+     * input. */
+    ptrdiff_t *gradients, *row_gradients, *inputs;
     /* By phase, for each input pixel: its offset in the map and in the gradient of the input. For
      * each tap: its offset in the map. */
     struct phase *phases;
     size_t phase_count;
     ptrdiff_t *pixels, *outputs, *taps;
     char *weights; /* packed, [phase][filter's group][channel][filter][tap] */
-    /* Of Winograd's algorithm, as in struct lanes_winograd_gradients. */
-    ptrdiff_t *columns, *column_taps, *column_outputs;
-    char *filters;
+    struct lanes_winograd_gradients winograd;
 };
 
 static inline size_t vector_bytes(const struct lanes_plan *p)
@@ -52,9 +52,10 @@ struct tap_lists {
     ptrdiff_t *row_offsets, *column_offsets;
 };
 
-/* Sizes everything that does not need memory; g->input is set. Takes the tables, then fills them.
- */
-void conv_grad_plan(struct conv_grad *g, const struct lanes_stage *s);
+/* Sizes everything that does not need memory; g->input is set. A worker sums the gradients of
+ * groups of up to `vectors` vectors of images. Takes the tables, then fills them. */
+void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
+                    struct conv_grad *g);
 void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
                     struct arena *arena);
 void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
@@ -66,13 +67,23 @@ const char *conv_grad_spread(const struct lanes_plan *p, const struct lanes_stag
                              const struct conv_grad *g, const char *choices, const char *gradient,
                              char *map);
 
+/* The same for Winograd's algorithm: an array (filters, rows, columns) of g->winograd. */
+void conv_grad_spread_tiles(const struct lanes_plan *p, const struct lanes_stage *s,
+                            const struct conv_grad *g, const char *choices, const char *gradient,
+                            char *tiles);
+
 /* The gradients of the filters, summed in each lane. With `add` they are added to the sums. */
 void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
                       const struct conv_grad *g, const char *input, const char *map, bool add,
                       char *sums);
 
-/* The gradient of the input, without a border. scratch has conv_grad_scratch bytes. */
+/* The same for a stage that pools, whose output gradients are spread a few rows at a time, so that
+ * they stay in L1. rows has as many bytes as a map. */
+void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_stage *s,
+                                const struct conv_grad *g, const char *input, const char *choices,
+                                const char *gradient, bool add, char *rows, char *sums);
+
+/* The gradient of the input, without a border. */
 void conv_grad_input(const struct lanes_plan *p, const struct lanes_stage *s,
-                     const struct conv_grad *g, const char *map, char *output, char *scratch);
-size_t conv_grad_scratch(const struct lanes_plan *p, const struct lanes_stage *s,
-                         const struct conv_grad *g);
+                     const struct conv_grad *g, const char *map, char *output);
+

@@ -4,12 +4,40 @@
 #include "network/lanes_plan.h"
 
 /*
- * Winograd's algorithm for the stages with winograd.tiles above 0: the convolution, and the
- * gradient of its input. Infinity and NaN spread to all results of a tile, so results that are not
- * finite are to be calculated again by the definition. `check` is a vector. Each function that
- * takes it adds 0 times its results, so a lane with a result that is not finite becomes NaN.
+ * Winograd's algorithm for the stages with winograd.tiles above 0 (the gradients are in
+ * network/lanes_winograd_grad.h). Infinity and NaN spread to all results of a tile, so results that
+ * are not finite are to be calculated again by the definition. `check` is a vector. Each function
+ * that takes it adds 0 times its results, so a lane with a result that is not finite becomes NaN.
  */
 enum { LANES_VECTOR_BYTES = 64 }; /* the largest vector */
+
+/* The step from one sum of a transform to the next, in vectors. It is odd, because the sums of a
+ * column are stored one after another, and with steps of a power of two they would evict each other
+ * from L1. */
+static inline size_t lanes_winograd_step(size_t maps, size_t columns)
+{
+    return size_product_or_max(maps, columns) | 1;
+}
+
+/* Bytes of a transform. */
+static inline size_t lanes_winograd_bytes(const struct lanes_plan *p, size_t maps, size_t columns)
+{
+    return scratch_round(size_product_or_max(LANES_WINOGRAD_SUMS * p->lanes * p->size,
+                                             lanes_winograd_step(maps, columns)));
+}
+
+/* Filters, or channels, that are multiplied at a time: at most 6, in parts of nearly equal size. */
+static inline size_t lanes_winograd_part(size_t n)
+{
+    return size_parts(n, size_parts(n, 6));
+}
+
+/* A chain of the sums over `depth` maps and the columns of a kernel, of about 256 terms at most. */
+static inline size_t lanes_winograd_chain(size_t depth, size_t width)
+{
+    const size_t chains = size_parts(depth, larger(256 / width, 1));
+    return size_parts(depth, chains) * width;
+}
 
 /* The convolution of a vector of images with the layers fused into it, except for the border of the
  * output. scratch has lanes_winograd_conv2d_scratch bytes. */
@@ -18,28 +46,6 @@ void lanes_winograd_conv2d(const struct lanes_plan *plan, const struct lanes_sta
                            void *check);
 size_t lanes_winograd_conv2d_scratch(const struct lanes_plan *plan,
                                      const struct lanes_stage *stage);
-
-/* The gradients of the convolution's output, before pooling, with a border of zeros. */
-struct lanes_winograd_gradients {
-    const char *map;
-    size_t plane, pitch; /* vectors of a filter's map and of a row */
-    size_t first; /* the first vector of the first row of output gradients, with its border */
-    size_t left;  /* vectors of that border */
-    /* The offset of each column of the input, and of each column of each filter's kernel, in the
-     * transform of a tile, (filters, pitch). */
-    const ptrdiff_t *columns, *taps;
-    const ptrdiff_t *outputs; /* the offset of each column of the input in one of its rows */
-    const char *filters;      /* of lanes_winograd_filters, transposed */
-};
-
-/* The gradient of the input, as an array of vectors (channels, height, width) without a border.
- * scratch has lanes_winograd_grad_scratch bytes for that pitch. */
-void lanes_winograd_grad_input(const struct lanes_plan *plan, const struct lanes_stage *stage,
-                               const struct lanes_winograd_gradients *gradients, char *output,
-                               char *scratch, void *check);
-
-size_t lanes_winograd_grad_scratch(const struct lanes_plan *plan, const struct lanes_stage *stage,
-                                   size_t pitch);
 
 /* Is no lane of `check` NaN? */
 bool lanes_all_finite(const struct lanes_plan *plan, const void *check);

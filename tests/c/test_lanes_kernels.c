@@ -453,6 +453,49 @@ static void check_winograd_gradient(void)
     guarded_release("winograd_input_gradient");
 }
 
+/* The gradients of some kernels, each from the output gradients and the input of a tile of its own.
+ */
+static void check_winograd_filter_gradient(void)
+{
+    const size_t lanes = kernels->lanes, size = size_of(f64), width = 1 + below(8),
+                 maps = 1 + below(4), columns = 1 + below(6), in = columns + width - 1,
+                 sum_step = (maps * width + below(3)) * lanes;
+    const void *gradient = numbers(f64, maps * 4 * columns * lanes, 3),
+               *input = numbers(f64, maps * 8 * in * lanes, 3);
+    void *gradients = guarded_alloc(8 * columns * lanes * size),
+         *inputs = guarded_alloc(8 * in * lanes * size), *sums = numbers(f64, 8 * sum_step, 3),
+         *out = guarded_alloc(maps * 5 * width * lanes * size);
+    for (size_t map = 0; map < maps; map++) {
+        kernels->winograd_output_gradient(gradients, columns * lanes,
+                                          (const char *)gradient + map * 4 * columns * lanes * size,
+                                          columns * lanes, columns);
+        kernels->winograd_input(inputs, in * lanes,
+                                (const char *)input + map * 8 * in * lanes * size, in * lanes, in);
+        for (size_t i = 0; i < 8 * width * lanes; i++) {
+            const size_t f = i / lanes / width, kx = i / lanes % width, lane = i % lanes;
+            double sum = 0;
+            for (size_t x = 0; x < columns; x++) {
+                sum += get(f64, gradients, (f * columns + x) * lanes + lane) *
+                       get(f64, inputs, (f * in + x + kx) * lanes + lane);
+            }
+            put(f64, sums, f * sum_step + (map * width + kx) * lanes + lane, sum);
+        }
+    }
+    kernels->winograd_filter_gradient(out, sums, sum_step, maps, width);
+    for (size_t i = 0; i < maps * 5 * width * lanes; i++) {
+        const size_t map = i / lanes / width / 5, ky = i / lanes / width % 5,
+                     kx = i / lanes % width, lane = i % lanes;
+        double sum = 0;
+        for (size_t k = 0; k < 4 * columns; k++) {
+            const size_t y = k / columns, x = k % columns;
+            sum += get(f64, gradient, ((map * 4 + y) * columns + x) * lanes + lane) *
+                   get(f64, input, ((map * 8 + y + ky) * in + x + kx) * lanes + lane);
+        }
+        check_near(get(f64, out, i), sum, 30 * (double)columns, "filter gradient");
+    }
+    guarded_release("winograd_filter_gradient");
+}
+
 int main(void)
 {
     size_t count;
@@ -475,6 +518,7 @@ int main(void)
                 check_unpool();
                 check_winograd();
                 check_winograd_gradient();
+                check_winograd_filter_gradient();
             }
         }
     }
