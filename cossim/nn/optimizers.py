@@ -78,6 +78,9 @@ class _Optimizer:
 
     def _read_only(self) -> list[str]:
         """Lists the arrays that have become read-only. The caller holds the same arrays and can change their flags."""
+        kinds = self._parameters, *self._buffers.values()
+        if all(array.flags.writeable for arrays in kinds for array in arrays.values()):
+            return []
         state = self._parameters | self.state_dict()
         return [_errors.READ_ONLY.format(name=key) for key, array in state.items() if not array.flags.writeable]
 
@@ -95,7 +98,8 @@ class _Optimizer:
         arrays = named_arrays(function, {key: gradients[key] for key in self._parameters if key in gradients})
         for key, gradient in arrays.items():
             parameter = self._parameters[key]
-            arrays[key] = gradient = gradient.astype(gradient.dtype.newbyteorder("="), copy=False)
+            if gradient.dtype != parameter.dtype:  # it may be of another byte order
+                arrays[key] = gradient = gradient.astype(gradient.dtype.newbyteorder("="), copy=False)
             if gradient.dtype != parameter.dtype:
                 dtypes = {"wanted": parameter.dtype, "dtype": gradient.dtype}
                 raise TypeError(_errors.GRADIENT_DTYPE.format(function=function, name=key, **dtypes))
@@ -133,7 +137,9 @@ class _Optimizer:
             self._begin(self._steps + 1)
             for key, parameter in self._parameters.items():
                 arrays = parameter, gradients[key], *(arrays[key] for arrays in self._buffers.values())
-                self._update(*map(np.atleast_1d, arrays))  # 1-d views of 0-d arrays, whose arithmetic returns scalars
+                if parameter.ndim == 0:  # views: arithmetic on 0-d arrays returns scalars
+                    arrays = tuple(map(np.atleast_1d, arrays))
+                self._update(*arrays)
         self._steps += 1
 
     def state_dict(self) -> dict[str, NDArray[Any]]:

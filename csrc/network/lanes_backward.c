@@ -11,19 +11,22 @@
 #include "nn/layers.h"
 
 enum {
-    CALL_PIXELS = 64,   /* vectors of images of one kernel call; their gradients stay in L1 */
     CHAIN_STEPS = 256,  /* approximate limit of the terms of a chain */
     BLOCK_VECTORS = 4,  /* vectors that a linear layer multiplies with a weight at a time */
     MOST_GROUPS = 16,   /* groups of images with a full vector; each has sums of its own */
     LEAST_GROUP = 2,    /* vectors of a group, unless there are fewer: adding lanes takes time */
-    LINEAR_FILTERS = 20 /* filters of a linear layer in one task */
+    LINEAR_FILTERS = 24 /* filters of a linear layer in one task */
 };
 
 struct backward_call {
     const struct lanes_tape *tape;
     const struct lanes_gradients *gradients;
     struct conv_grad convs[MOST_LAYERS];
-    bool by_definition; /* no gradient of filters uses Winograd's algorithm */
+    /* No gradient of filters uses Winograd's algorithm. A call begins without this, and is repeated
+     * with it if a gradient is not finite, because Winograd's algorithm spreads infinity and NaN.
+     */
+    bool by_definition;
+    _Atomic bool not_finite; /* a gradient of an input */
     /* For each convolution: the bytes before its sums in a worker's memory, those of its bias and
      * then those of its filters. With Winograd's algorithm, the output gradients of a batch follow
      * instead. The elements before its sums in those of a group, filters and then bias. */
@@ -37,10 +40,12 @@ struct backward_call {
     char *results;           /* [groups][parameters] */
     char *scratch;
     size_t worker_scratch, sums, map, between, features, stage; /* bytes */
-    const struct lanes_stage *linear;                           /* of the second job */
-    size_t linear_number;
-    char *linear_scratch;
-    size_t linear_worker;
+    /* Of the second job: a linear layer; its inputs and output gradients as rows of images, the
+     * inputs linear_step elements apart; the offsets of CHAIN_STEPS such rows. */
+    const struct lanes_stage *linear;
+    size_t linear_number, linear_step, linear_worker;
+    char *linear_inputs, *linear_gradients, *linear_scratch;
+    ptrdiff_t *linear_rows;
 };
 
 static void add_elements(enum compute_type compute, void *to, const void *from, size_t n)
@@ -168,11 +173,10 @@ static size_t group_images(const struct backward_call *r, const struct group_vec
 }
 
 /* The gradients of a convolution by Winograd's algorithm. Those of the filters are calculated once
- * for each batch. Images with a gradient of the input that is not finite are calculated again by
- * the definition, as in lanes_stages.c. */
-static void winograd_gradients(const struct backward_call *r, size_t i,
-                               const struct group_vector *at, const char *choices,
-                               const char *gradient, char *output)
+ * for each batch. When the call is repeated, images with a gradient of the input that is not finite
+ * are calculated again by the definition, as in lanes_stages.c. */
+static void winograd_gradients(struct backward_call *r, size_t i, const struct group_vector *at,
+                               const char *choices, const char *gradient, char *output)
 {
     const struct lanes_tape *t = r->tape;
     const struct lanes_plan *p = &t->plan;
@@ -192,6 +196,10 @@ static void winograd_gradients(const struct backward_call *r, size_t i,
         _Alignas(SCRATCH_ALIGN) char check[LANES_VECTOR_BYTES] = {0};
         lanes_winograd_grad_input(p, s, &g->winograd, tiles + slot * map_bytes, output, scratch,
                                   check);
+        if (!lanes_all_finite(p, check) && !r->by_definition) {
+            r->not_finite = true;
+            return;
+        }
         if (!lanes_all_finite(p, check)) {
             conv_grad_input(p, s, g, conv_grad_spread(p, s, g, choices, gradient, map), scratch);
             lanes_replace(p, check, output, scratch, dense_bytes(p, &s->in) / vector);
@@ -207,7 +215,7 @@ static void winograd_gradients(const struct backward_call *r, size_t i,
 
 /* The gradients of the parameters and of the input of a convolution. gradient is that of its
  * output and is changed; the gradient of the input goes to `output`. */
-static void conv_gradients(const struct backward_call *r, size_t i, const struct group_vector *at,
+static void conv_gradients(struct backward_call *r, size_t i, const struct group_vector *at,
                            char *gradient, char *output)
 {
     const struct lanes_tape *t = r->tape;
@@ -248,8 +256,7 @@ static void conv_gradients(const struct backward_call *r, size_t i, const struct
 
 /* Runs the stages that read images backward. `gradient` holds the gradient of the last one's
  * output. */
-static void mapped_gradients(const struct backward_call *r, const struct group_vector *at,
-                             char *gradient)
+static void mapped_gradients(struct backward_call *r, const struct group_vector *at, char *gradient)
 {
     const struct lanes_tape *t = r->tape;
     const struct lanes_plan *p = &t->plan;
@@ -318,7 +325,7 @@ static void flat_gradients(const struct backward_call *r, size_t first, size_t v
 
 static void group_task(void *context, size_t task, size_t worker)
 {
-    const struct backward_call *r = context;
+    struct backward_call *r = context;
     const struct lanes_plan *p = &r->tape->plan;
     const size_t first = smaller(task * r->group, r->full),
                  end = task * r->group >= r->full ? p->vectors : smaller(r->full, first + r->group),
@@ -371,91 +378,131 @@ static void group_task(void *context, size_t task, size_t worker)
     }
 }
 
-/* The gradients of the parameters of a linear layer: sums over all vectors of images. */
-static void linear_task(void *context, size_t task, size_t worker)
+/*
+ * The gradients of the weights of a linear layer are sums over images. Their inputs and output
+ * gradients are transposed to rows of one image. A vector then holds features of an image, so no
+ * lanes need to be added.
+ */
+
+/* The gradient of the bias: `filters` filters of a linear layer from `filter` on. sums holds as
+ * many vectors, and then as many elements. */
+static void linear_bias(const struct backward_call *r, size_t filter, size_t filters, char *sums,
+                        char *bias)
 {
-    const struct backward_call *r = context;
-    const struct lanes_tape *t = r->tape;
-    const struct lanes_plan *p = &t->plan;
-    const struct lanes_stage *s = r->linear;
-    const size_t vector = vector_bytes(p), filter = task * LINEAR_FILTERS,
-                 filters = smaller(s->filters - filter, LINEAR_FILTERS), sums = s->depth * filters;
-    char *scratch = r->linear_scratch + worker * r->linear_worker,
-         *partial = scratch + sums * vector, *biases = partial + sums * p->size;
-    ptrdiff_t gradients[CALL_PIXELS], inputs[CALL_PIXELS];
-    const char *gradient = r->flat[r->linear_number], *input = t->maps[r->linear_number];
-    char *weight = (char *)r->gradients->weights[s->number] + filter * s->depth * p->size,
-         *bias = r->gradients->biases[s->number];
-    bias = bias == NULL ? NULL : bias + filter * p->size;
+    const struct lanes_plan *p = &r->tape->plan;
+    const size_t vector = vector_bytes(p), out = r->linear->out.total;
+    char *partial = sums + filters * vector;
     for (size_t part = 0; part < 2; part++) { /* full vectors, then the incomplete one */
         const size_t first = part == 0 ? 0 : r->full, end = part == 0 ? r->full : p->vectors;
         if (first == end) {
             continue;
         }
-        struct lanes_products d = {
-            .map_step = p->lanes,
-            .gradient_offsets = gradients,
-            .input_offsets = inputs,
-            .entry_offsets = s->taps,
-            .filters = filters,
-            .entries = s->depth,
-            .sums = scratch,
-        };
-        memset(biases, 0, filters * vector);
-        for (size_t v = first; v < end && !cancel_poll_here(); v += CALL_PIXELS) {
-            d.gradient = gradient + (v * s->out.total + filter) * vector;
-            d.input = input + v * s->in.total * vector;
-            d.pixels = smaller(end - v, CALL_PIXELS);
-            d.add = v > first;
-            for (size_t i = 0; i < d.pixels; i++) {
-                gradients[i] = (ptrdiff_t)(i * s->out.total * p->lanes);
-                inputs[i] = (ptrdiff_t)(i * s->in.total * p->lanes);
-                for (size_t f = 0; f < filters; f++) {
-                    p->kernels->add_sum(biases + f * vector,
-                                        (const char *)d.gradient + (i * s->out.total + f) * vector,
-                                        1);
-                }
+        memset(sums, 0, filters * vector);
+        for (size_t v = first; v < end; v++) {
+            for (size_t f = 0; f < filters; f++) {
+                p->kernels->add_sum(sums + f * vector,
+                                    r->flat[r->linear_number] + (v * out + filter + f) * vector, 1);
             }
-            p->kernels->products(&d);
         }
-        const size_t images = lanes_images(p, first);
-        p->kernels->reduce(part == 0 ? weight : partial, scratch, images, sums);
+        p->kernels->reduce(part == 0 ? bias : partial, sums, lanes_images(p, first), filters);
         if (part == 1) {
-            add_elements(p->compute, weight, partial, sums);
-        }
-        if (bias != NULL) {
-            p->kernels->reduce(part == 0 ? bias : partial, biases, images, filters);
-            if (part == 1) {
-                add_elements(p->compute, bias, partial, filters);
-            }
+            add_elements(p->compute, bias, partial, filters);
         }
     }
+}
+
+static void linear_task(void *context, size_t task, size_t worker)
+{
+    const struct backward_call *r = context;
+    const struct lanes_plan *p = &r->tape->plan;
+    const struct lanes_stage *s = r->linear;
+    const size_t filter = task * LINEAR_FILTERS,
+                 filters = smaller(s->filters - filter, LINEAR_FILTERS),
+                 vectors = size_parts(s->depth, p->lanes);
+    const bool whole = s->depth % p->lanes == 0;
+    char *weight = (char *)r->gradients->weights[s->number] + filter * s->depth * p->size,
+         *bias = r->gradients->biases[s->number],
+         *scratch = r->linear_scratch + worker * r->linear_worker;
+    struct lanes_conv c = {
+        .filter_step = 1,
+        .depth_step = s->filters,
+        .pixel_offsets = s->taps,
+        .tap_offsets = r->linear_rows,
+        .output = whole ? weight : scratch,
+        .map_step = vectors * p->lanes,
+        .output_offsets = s->taps,
+    };
+    for (size_t first = 0; first < p->images && !cancel_poll_here(); first += CHAIN_STEPS) {
+        c.weight = r->linear_gradients + (first * s->filters + filter) * p->size;
+        c.input = r->linear_inputs + first * r->linear_step * p->size;
+        c.depth = c.chain = smaller(p->images - first, CHAIN_STEPS);
+        c.add = first > 0;
+        p->kernels->conv(&c, filters, vectors);
+    }
+    for (size_t f = 0; !whole && f < filters; f++) {
+        memcpy(weight + f * s->depth * p->size, scratch + f * vectors * p->lanes * p->size,
+               s->depth * p->size);
+    }
+    if (bias != NULL) {
+        linear_bias(r, filter, filters, scratch, bias + filter * p->size);
+    }
+}
+
+/* The linear layer of stage i. */
+static int linear_layer(struct backward_call *r, size_t i, struct cancel_token *token)
+{
+    const struct lanes_plan *p = &r->tape->plan;
+    const struct lanes_stage *s = &p->stages[i];
+    const size_t tasks = size_parts(s->filters, LINEAR_FILTERS),
+                 vectors = size_parts(s->depth, p->lanes);
+    const int threads = (int)smaller(
+        (size_t)thread_count_for(p->images, s->filters * s->depth, GRAIN_GEMM), larger(tasks, 1));
+    struct arena arena = {.block = NULL};
+    r->linear = s;
+    r->linear_number = i;
+    r->linear_step = (vectors | 1) * p->lanes; /* odd: see lanes_winograd_step */
+    r->linear_worker = scratch_round(
+        size_product_or_max(LINEAR_FILTERS, size_product_or_max(vectors + 2, vector_bytes(p))));
+    while (arena_pass(&arena)) {
+        r->linear_rows = arena_take(&arena, CHAIN_STEPS, sizeof *r->linear_rows);
+        r->linear_inputs =
+            arena_take(&arena, size_product_or_max(p->images, r->linear_step), p->size);
+        r->linear_gradients =
+            arena_take(&arena, size_product_or_max(p->images, s->filters), p->size);
+        r->linear_scratch = arena_take(&arena, (size_t)threads, r->linear_worker);
+    }
+    if (arena.block == NULL) {
+        return -1;
+    }
+    for (size_t image = 0; image < CHAIN_STEPS; image++) {
+        r->linear_rows[image] = (ptrdiff_t)(image * r->linear_step);
+    }
+    for (size_t image = 0; s->depth % p->lanes != 0 && image < p->images; image++) {
+        memset(r->linear_inputs + (image * r->linear_step + (vectors - 1) * p->lanes) * p->size, 0,
+               vector_bytes(p));
+    }
+    for (size_t v = 0; v < p->vectors; v++) {
+        const size_t image = v * p->lanes, images = lanes_images(p, v);
+        p->kernels->scatter(r->linear_inputs + image * r->linear_step * p->size, r->linear_step,
+                            r->tape->maps[i] + v * lanes_bytes(p, &s->in), images, s->depth);
+        p->kernels->scatter(r->linear_gradients + image * s->filters * p->size, s->filters,
+                            r->flat[i] + v * lanes_bytes(p, &s->out), images, s->filters);
+    }
+    pool_run(tasks, threads, linear_task, r, token);
+    scratch_free(arena.block);
+    return 0;
 }
 
 static int linear_gradients(struct backward_call *r, struct cancel_token *token)
 {
     const struct lanes_plan *p = &r->tape->plan;
-    for (size_t i = p->mapped; i < p->count; i++) {
-        const struct lanes_stage *s = &p->stages[i];
-        if (s->layer.kind != LAYER_LINEAR) {
-            continue;
+    int status = 0;
+    for (size_t i = p->mapped; i < p->count && status == 0; i++) {
+        if (p->stages[i].layer.kind == LAYER_LINEAR) {
+            status = linear_layer(r, i, token);
         }
-        const size_t tasks = size_parts(s->filters, LINEAR_FILTERS);
-        const int threads =
-            (int)smaller((size_t)thread_count_for(p->images, s->filters * s->depth, GRAIN_GEMM),
-                         larger(tasks, 1));
-        r->linear = s;
-        r->linear_number = i;
-        r->linear_worker = scratch_round(size_product_or_max(
-            (s->depth + 1) * LINEAR_FILTERS + s->depth, vector_bytes(p) + p->size));
-        r->linear_scratch = scratch_alloc(size_product_or_max((size_t)threads, r->linear_worker));
-        if (r->linear_scratch == NULL) {
-            return -1;
-        }
-        pool_run(tasks, threads, linear_task, r, token);
-        scratch_free(r->linear_scratch);
     }
-    return 0;
+    return status;
 }
 
 /* Adds the sums of the groups, in order. Returns false if a gradient that Winograd's algorithm
@@ -530,11 +577,11 @@ static int run_backward(const struct lanes_tape *tape, const struct lanes_gradie
     }
     for (size_t i = 0; i < p->mapped; i++) {
         if (p->stages[i].layer.kind == LAYER_CONV2D) {
-            conv_grad_fill(p, &p->stages[i], &r.convs[i], &lists);
+            conv_grad_fill(p, &p->stages[i], &r.convs[i], by_definition, &lists);
         }
     }
     pool_run(r.groups, threads, group_task, &r, token);
-    *finite = add_groups(&r);
+    *finite = add_groups(&r) && !r.not_finite;
     const int status = linear_gradients(&r, token);
     scratch_free(arena.block);
     return status;

@@ -138,12 +138,33 @@ static void fill_pixels(const struct lanes_plan *p, const struct lanes_stage *s,
     size_t n = 0;
     for (size_t y = 0; y < m->size.h; y++) {
         for (size_t x = 0; x < m->size.w; x++, n++) {
-            g->row_gradients[n] = (ptrdiff_t)(n * p->lanes);
             g->gradients[n] = (ptrdiff_t)((m->first + y * m->pitch + x) * p->lanes);
             g->inputs[n] =
                 (ptrdiff_t)((y * s->layer.stride.h * s->in.pitch + x * s->layer.stride.w) *
                             p->lanes);
         }
+    }
+}
+
+/* A stage that pools takes blocks of windows: some windows of a row, or some whole rows. A block is
+ * one kernel call. */
+static struct extent2 window_block(const struct lanes_stage *s)
+{
+    const size_t most = CALL_PIXELS / 4, w = smaller(s->out.size.w, most);
+    return (struct extent2){smaller(most / w, s->out.size.h), w};
+}
+
+/* The pixels of a block of windows, window by window. */
+static void fill_windows(const struct lanes_plan *p, const struct lanes_stage *s,
+                         struct conv_grad *g)
+{
+    const struct extent2 block = window_block(s), stride = s->layer.stride;
+    for (size_t i = 0; i < 4 * block.h * block.w; i++) {
+        const size_t window = i / 4, y = 2 * (window / block.w) + i % 4 / 2,
+                     x = 2 * (window % block.w) + i % 2;
+        g->window_gradients[i] = (ptrdiff_t)((y * 2 * block.w + x) * p->lanes);
+        g->window_maps[i] = (ptrdiff_t)((g->map.first + y * g->map.pitch + x) * p->lanes);
+        g->window_inputs[i] = (ptrdiff_t)((y * stride.h * s->in.pitch + x * stride.w) * p->lanes);
     }
 }
 
@@ -156,7 +177,13 @@ void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, str
                  taps = g->input ? s->layer.kernel.h * s->layer.kernel.w : 0;
     g->gradients = arena_take(arena, out, sizeof *g->gradients);
     g->inputs = arena_take(arena, out, sizeof *g->inputs);
-    g->row_gradients = arena_take(arena, out, sizeof *g->row_gradients);
+    if (s->pool) {
+        const struct extent2 block = window_block(s);
+        const size_t pixels = 4 * block.h * block.w;
+        g->window_gradients = arena_take(arena, pixels, sizeof *g->window_gradients);
+        g->window_maps = arena_take(arena, pixels, sizeof *g->window_maps);
+        g->window_inputs = arena_take(arena, pixels, sizeof *g->window_inputs);
+    }
     g->phases = arena_take(arena, g->phase_count, sizeof *g->phases);
     g->pixels = arena_take(arena, in, sizeof *g->pixels);
     g->outputs = arena_take(arena, in, sizeof *g->outputs);
@@ -168,10 +195,13 @@ void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, str
 }
 
 void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
-                    const struct tap_lists *lists)
+                    bool by_definition, const struct tap_lists *lists)
 {
     fill_pixels(p, s, g);
-    if (g->input) {
+    if (s->pool) {
+        fill_windows(p, s, g);
+    }
+    if (g->input && (by_definition || s->winograd.tiles == 0)) {
         fill_phases(p, s, g, lists);
     }
     if (s->winograd.tiles > 0) {
@@ -226,15 +256,39 @@ void conv_grad_spread_tiles(const struct lanes_plan *p, const struct lanes_stage
     }
 }
 
+/* The products of one block of windows (y, x) to (y + rows, x + columns), with the gradients of n
+ * filters from `filter` on. */
+static void block_products(const struct lanes_plan *p, const struct lanes_stage *s,
+                           const struct conv_grad *g, size_t y, size_t x, size_t filter,
+                           const char *input, bool add, char *sums, struct lanes_products *d)
+{
+    const struct extent2 block = window_block(s);
+    const size_t vector = vector_bytes(p), channel = filter / s->filters * s->channels,
+                 rows = smaller(s->out.size.h - y, block.h),
+                 columns = smaller(s->out.size.w - x, block.w);
+    d->input = input + (channel * s->in.plane + 2 * y * s->layer.stride.h * s->in.pitch +
+                        2 * x * s->layer.stride.w) *
+                           vector;
+    d->input_offsets = g->window_inputs;
+    d->entry_offsets = s->taps;
+    d->pixels = 4 * rows * columns;
+    d->entries = s->depth;
+    d->add = add || y > 0 || x > 0;
+    d->sums = sums + filter * s->depth * vector;
+    p->kernels->products(d);
+}
+
 void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
                       const struct conv_grad *g, const char *input, const char *map, bool add,
                       char *sums)
 {
     const size_t vector = vector_bytes(p), pixels = g->map.size.h * g->map.size.w;
+    const struct extent2 block = window_block(s);
     for (size_t group = 0; group < s->layer.groups; group++) {
         const size_t filter = group * s->filters;
+        const char *gradient = map + filter * g->map.plane * vector;
         struct lanes_products d = {
-            .gradient = map + filter * g->map.plane * vector,
+            .gradient = gradient,
             .map_step = g->map.plane * p->lanes,
             .input = input + group * s->channels * s->in.plane * vector,
             .entry_offsets = s->taps,
@@ -242,52 +296,52 @@ void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
             .entries = s->depth,
             .sums = sums + filter * s->depth * vector,
         };
-        for (size_t i = 0; i < pixels && !cancel_poll_here(); i += CALL_PIXELS) {
+        for (size_t i = 0; !s->pool && i < pixels && !cancel_poll_here(); i += CALL_PIXELS) {
             d.gradient_offsets = g->gradients + i;
             d.input_offsets = g->inputs + i;
             d.pixels = smaller(pixels - i, CALL_PIXELS);
             d.add = add || i > 0;
             p->kernels->products(&d);
         }
+        d.gradient_offsets = g->window_maps;
+        for (size_t y = 0; s->pool && y < s->out.size.h && !cancel_poll_here(); y += block.h) {
+            for (size_t x = 0; x < s->out.size.w; x += block.w) {
+                d.gradient = gradient + 2 * (y * g->map.pitch + x) * vector;
+                block_products(p, s, g, y, x, filter, input, add, sums, &d);
+            }
+        }
     }
 }
 
 void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_stage *s,
                                 const struct conv_grad *g, const char *input, const char *choices,
-                                const char *gradient, bool add, char *rows, char *sums)
+                                const char *gradient, bool add, char *windows, char *sums)
 {
     enum { L1_BYTES = 32 << 10 };
-    /* `pairs` pairs of rows are one kernel call, of `block` filters. */
-    const size_t vector = vector_bytes(p), width = s->out.size.w, pair = 4 * width,
-                 pairs = smaller(larger(CALL_PIXELS / pair, 1), s->out.size.h),
-                 block = larger(smaller(s->filters, L1_BYTES / (pairs * pair * vector)), 1);
+    const struct extent2 out = s->out.size, block = window_block(s);
+    const size_t vector = vector_bytes(p), pixels = 4 * block.h * block.w,
+                 most = larger(L1_BYTES / (pixels * vector), 1),
+                 filters = size_parts(s->filters, size_parts(s->filters, most));
     for (size_t filter = 0, n; filter < s->layer.out; filter += n) {
-        const size_t group = filter / s->filters;
-        n = smaller((group + 1) * s->filters - filter, block);
+        n = smaller((filter / s->filters + 1) * s->filters - filter, filters);
         struct lanes_products d = {
-            .gradient = rows,
-            .map_step = pairs * pair * p->lanes,
-            .gradient_offsets = g->row_gradients,
-            .input_offsets = g->inputs,
-            .entry_offsets = s->taps,
+            .gradient = windows,
+            .map_step = pixels * p->lanes,
+            .gradient_offsets = g->window_gradients,
             .filters = n,
-            .entries = s->depth,
-            .sums = sums + filter * s->depth * vector,
         };
-        for (size_t y = 0; y < s->out.size.h && !cancel_poll_here(); y += pairs) {
-            const size_t count = smaller(s->out.size.h - y, pairs);
-            for (size_t i = 0; i < n * count; i++) {
-                const size_t at = ((filter + i / count) * s->out.size.h + y + i % count) * width;
-                p->kernels->unpool(rows + (i / count * pairs + i % count) * pair * vector,
-                                   2 * width * p->lanes, choices + at * vector,
-                                   gradient + at * vector, width);
+        for (size_t y = 0; y < out.h && !cancel_poll_here(); y += block.h) {
+            const size_t rows = smaller(out.h - y, block.h);
+            for (size_t x = 0; x < out.w; x += block.w) {
+                for (size_t i = 0; i < n * rows; i++) {
+                    const size_t row = i % rows, f = i / rows,
+                                 at = (((filter + f) * out.h + y + row) * out.w + x) * vector;
+                    p->kernels->unpool(windows + (f * block.h + row) * 4 * block.w * vector,
+                                       2 * block.w * p->lanes, choices + at, gradient + at,
+                                       smaller(out.w - x, block.w));
+                }
+                block_products(p, s, g, y, x, filter, input, add, sums, &d);
             }
-            d.input = input + (group * s->channels * s->in.plane +
-                               2 * y * s->layer.stride.h * s->in.pitch) *
-                                  vector;
-            d.pixels = count * pair;
-            d.add = add || y > 0;
-            p->kernels->products(&d);
         }
     }
 }

@@ -17,9 +17,11 @@ struct phase {
 struct conv_grad {
     bool input;           /* is the gradient of its input wanted? */
     struct lanes_map map; /* of the gradients of its output, before pooling */
-    /* The offset of each output pixel in that map, in its rows without a border, and in the
-     * input. */
-    ptrdiff_t *gradients, *row_gradients, *inputs;
+    /* The offset of each output pixel in that map and in the input. */
+    ptrdiff_t *gradients, *inputs;
+    /* For a stage that pools, the offsets of the pixels of a block of windows: in an array of them,
+     * in that map and in the input. */
+    ptrdiff_t *window_gradients, *window_maps, *window_inputs;
     /* By phase, for each input pixel: its offset in the map and in the gradient of the input. For
      * each tap: its offset in the map. */
     struct phase *phases;
@@ -53,13 +55,14 @@ struct tap_lists {
 };
 
 /* Sizes everything that does not need memory; g->input is set. A worker sums the gradients of
- * groups of up to `vectors` vectors of images. Takes the tables, then fills them. */
+ * groups of up to `vectors` vectors of images. Takes the tables, then fills them; without
+ * `by_definition` only those that Winograd's algorithm needs, if the stage uses it. */
 void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
                     struct conv_grad *g);
 void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
                     struct arena *arena);
 void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
-                    const struct tap_lists *lists);
+                    bool by_definition, const struct tap_lists *lists);
 
 /* Writes the gradients of a convolution's output before pooling, with their border, and returns
  * them. Returns `gradient` if that is what the map would hold. */
@@ -77,11 +80,11 @@ void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
                       const struct conv_grad *g, const char *input, const char *map, bool add,
                       char *sums);
 
-/* The same for a stage that pools, whose output gradients are spread a few rows at a time, so that
- * they stay in L1. rows has as many bytes as a map. */
+/* The same, with the same bits, for a stage that pools. The gradients of a block of windows are
+ * spread at a time, so that they stay in L1. windows has as many bytes as a map. */
 void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_stage *s,
                                 const struct conv_grad *g, const char *input, const char *choices,
-                                const char *gradient, bool add, char *rows, char *sums);
+                                const char *gradient, bool add, char *windows, char *sums);
 
 /* The gradient of the input, without a border. */
 void conv_grad_input(const struct lanes_plan *p, const struct lanes_stage *s,

@@ -150,6 +150,14 @@ def test_activations_of_all_magnitudes(dtype):
     assert nn.gelu(dtype(2)).shape == nn.leaky_relu(dtype(-2)).shape == ()
 
 
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu_of_infinity_is_its_limit_in_arrays_of_every_size(dtype, approximate):
+    for n in (1, 3, 16, 33):
+        assert (nn.gelu(np.full(n, np.inf, dtype), approximate) == np.inf).all()
+        assert np.isnan(nn.gelu(np.full(n, -np.inf, dtype), approximate)).all()  # as in torch
+
+
 def test_gelu_keeps_its_precision_for_negative_numbers():
     """At -6 torch's 1 + erf cancels: its float64 result has nine correct digits and its float32 result none."""
     phi = 9.865876450376981e-10  # of -6, by the tables
