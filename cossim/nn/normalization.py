@@ -11,7 +11,7 @@ from cossim import _core, _errors
 from cossim._arguments import length_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
-from cossim.nn.arguments import dtype_argument, layer_arrays, layer_gradient, real_argument
+from cossim.nn.arguments import dtype_argument, layer_gradient, real_argument
 from cossim.nn.module import ArrayLayer, with_names
 
 if TYPE_CHECKING:
@@ -58,17 +58,10 @@ def _normalized(x, running_mean, running_var, weight, bias, training, momentum, 
     if not (eps > 0 if training else eps >= 0) or eps == math.inf:
         raise ValueError(_errors.BATCH_NORM_EPS.format(eps=eps))
     running = {"running_mean": running_mean, "running_var": running_var}
-    given = {**running, "weight": weight, "bias": bias}
     if training:
         _check_updatable({name: array for name, array in running.items() if array is not None})
-    arrays = layer_arrays("batch_norm", x=x, **{name: a for name, a in given.items() if a is not None})
-    x = arrays["x"]
-    if x.ndim < 2:
-        raise ValueError(_errors.BATCH_NORM_IMAGES.format(arrays=described(**arrays)))
+    x, *statistics, weight, bias = _core.batch_norm_arrays(x, running_mean, running_var, weight, bias)
     channels = x.shape[1]
-    for name in given:
-        if name in arrays and arrays[name].shape != (channels,):
-            raise ValueError(_errors.BATCH_NORM_SHAPE.format(name=name, channels=channels, arrays=described(**arrays)))
     if not training and (running_mean is None or running_var is None):
         raise ValueError(_errors.BATCH_NORM_STATISTICS)
     images = x.reshape(len(x), channels, math.prod(x.shape[2:]))
@@ -79,10 +72,10 @@ def _normalized(x, running_mean, running_var, weight, bias, training, momentum, 
         mean, variance = _statistics(images, count)
         _update(running, {"running_mean": mean, "running_var": variance}, momentum, count)
     else:
-        mean, variance = (arrays[name].astype(np.float64) for name in running)
+        mean, variance = (array.astype(np.float64) for array in statistics)
     with fixed_arithmetic():
         inverse = 1 / np.sqrt(variance + eps)
-    return _Normalized(images, x.shape, arrays.get("weight"), arrays.get("bias"), mean, inverse, training)
+    return _Normalized(images, x.shape, weight, bias, mean, inverse, training)
 
 
 def _check_updatable(running):

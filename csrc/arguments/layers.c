@@ -391,6 +391,45 @@ int pool_images_open(struct layer_arrays *a, struct max_pool2d *pool, const char
     return 0;
 }
 
+/* ---- batch normalization ---- */
+
+static int check_batch_norm(const struct layer_arrays *a)
+{
+    const PyArrayObject *x = a->arrays[0];
+    if (PyArray_NDIM(x) < 2) {
+        return layer_error(PyExc_ValueError, a, "BATCH_NORM_IMAGES", "{}");
+    }
+    for (size_t i = 1; i < a->count; i++) {
+        if (PyArray_NDIM(a->arrays[i]) != 1 || dim(a->arrays[i], 0) != dim(x, 1)) {
+            return layer_error(PyExc_ValueError, a, "BATCH_NORM_SHAPE", "{ss sn}", "name",
+                               a->names[i], "channels", (Py_ssize_t)dim(x, 1));
+        }
+    }
+    return 0;
+}
+
+int batch_norm_open(struct layer_arrays *a, PyObject *const *objects, size_t places[LAYER_ARRAYS])
+{
+    static const char *const names[LAYER_ARRAYS] = {"x", "running_mean", "running_var", "weight",
+                                                    "bias"};
+    const char *given[LAYER_ARRAYS];
+    PyObject *arrays[LAYER_ARRAYS];
+    size_t count = 0;
+    for (size_t i = 0; i < LAYER_ARRAYS; i++) {
+        places[i] = LAYER_ARRAYS;
+        if (i == 0 || objects[i] != Py_None) {
+            places[i] = count;
+            given[count] = names[i];
+            arrays[count++] = objects[i];
+        }
+    }
+    if (layer_arrays_open(a, "batch_norm", count, given, arrays) < 0 || check_batch_norm(a) < 0) {
+        layer_arrays_close(a);
+        return -1;
+    }
+    return 0;
+}
+
 /* ---- linear layers ---- */
 
 /* Returns the bias as (out_features,): it may also have one element for all features. */

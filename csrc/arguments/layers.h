@@ -84,6 +84,11 @@ int pool_windows_read(struct max_pool2d *pool, const char *function, PyObject *t
 int pool_images_open(struct layer_arrays *a, struct max_pool2d *pool, const char *function,
                      PyObject *x, bool ceil_mode);
 
+/* Opens the arrays x (N, C, ...), running_mean, running_var, weight and bias (C,) of a batch
+ * normalization; all but x may be None. places[i] is the number of array i in *a, or LAYER_ARRAYS
+ * if it is None. Close them with layer_arrays_close. */
+int batch_norm_open(struct layer_arrays *a, PyObject *const *objects, size_t places[LAYER_ARRAYS]);
+
 /* The arguments of a linear layer. */
 struct linear_arguments {
     struct layer_arrays arrays; /* x, weight and, unless it is None, bias */

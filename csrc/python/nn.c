@@ -170,6 +170,25 @@ static PyObject *nn_pool_images(PyObject *Py_UNUSED(self), PyObject *args)
     return result;
 }
 
+static PyObject *nn_batch_norm_arrays(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *objects[LAYER_ARRAYS];
+    size_t places[LAYER_ARRAYS];
+    struct layer_arrays a;
+    if (!PyArg_ParseTuple(args, "OOOOO:batch_norm_arrays", &objects[0], &objects[1], &objects[2],
+                          &objects[3], &objects[4]) ||
+        batch_norm_open(&a, objects, places) < 0) {
+        return NULL;
+    }
+    PyObject *result = PyTuple_New(LAYER_ARRAYS);
+    for (size_t i = 0; result != NULL && i < LAYER_ARRAYS; i++) {
+        PyObject *array = places[i] == LAYER_ARRAYS ? Py_None : (PyObject *)a.arrays[places[i]];
+        PyTuple_SET_ITEM(result, (Py_ssize_t)i, Py_NewRef(array));
+    }
+    layer_arrays_close(&a);
+    return result;
+}
+
 static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *x, *windows;
@@ -427,6 +446,9 @@ PyMethodDef nn_methods[] = {
             "x, out, rows, row_sizes, columns, column_sizes, /, *, gradient",
             "Average pooling of x (planes, h, w) over rows (oh, 2) and columns (ow, 2), or its\n"
             "gradient: then x is (planes, oh, ow)."),
+    BY_POSITION(
+        "batch_norm_arrays", nn_batch_norm_arrays, "x, running_mean, running_var, weight, bias",
+        "Checks the arrays of cossim.nn.batch_norm and returns them. All but x may be None."),
     BY_POSITION("channel_affine", nn_channel_affine, "x, y, centre, factors, out",
                 "(x - centre) * factors[:, 0] + y * factors[:, 1] + factors[:, 2] of x and y\n"
                 "(images, channels, pixels). y may be None."),

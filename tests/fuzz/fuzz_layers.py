@@ -349,6 +349,7 @@ def unchecked(source):
         other_x = source.pick((None, _any_array(source, x)))
         _core.channel_sums(x, other_x, centre, sums)
         _core.channel_affine(x, other_x, centre, factors, _any_array(source, x))
+        _core.batch_norm_arrays(x, None, centre, sums, other_x)
     elif kind == 16:
         x, name = _plain(source, 1), source.pick(("gelu", "leaky_relu", "gelu_tanh", "relu", ""))
         slope = source.pick((0.1, -1.0, float("nan")))
