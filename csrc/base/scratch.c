@@ -1,4 +1,4 @@
-#include "base/scratch.h"
+#include "base/kept.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -42,6 +42,44 @@ void scratch_free(void *block)
         atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
         free(memory);
     }
+}
+
+/* The kept blocks. The first bytes of a block, SCRATCH_ALIGN of them, hold its size. */
+static _Atomic(char *) kept[KEPT_SLOTS];
+
+static size_t kept_bytes(const char *block)
+{
+    size_t bytes;
+    memcpy(&bytes, block, sizeof bytes);
+    return bytes;
+}
+
+void *kept_alloc(enum kept_slot slot, size_t bytes)
+{
+    char *spare = atomic_exchange(&kept[slot], NULL);
+    const bool fits = spare != NULL && kept_bytes(spare) / 2 <= bytes && bytes <= kept_bytes(spare);
+    char *block = scratch_alloc(fits ? 0 : size_sum_or_max(bytes, SCRATCH_ALIGN));
+    if (fits && block != NULL) {
+        aligned_free(block); /* only counted */
+        return spare + SCRATCH_ALIGN;
+    }
+    aligned_free(spare);
+    if (block == NULL) {
+        return NULL;
+    }
+    memcpy(block, &bytes, sizeof bytes);
+    return block + SCRATCH_ALIGN;
+}
+
+void kept_free(enum kept_slot slot, void *arrays)
+{
+    char *block = arrays == NULL ? NULL : (char *)arrays - SCRATCH_ALIGN;
+    if (block == NULL || kept_bytes(block) > KEPT_BYTES) {
+        scratch_free(block);
+        return;
+    }
+    atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    aligned_free(atomic_exchange(&kept[slot], block));
 }
 
 void scratch_give_back(void *block, size_t bytes)

@@ -2,6 +2,7 @@
  * map without its border. */
 #include <string.h>
 
+#include "base/kept.h"
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "network/lanes_conv_grad.h"
@@ -531,6 +532,30 @@ static bool add_groups(const struct backward_call *r)
     return finite;
 }
 
+/* Sets the arrays of a call in `memory`. Returns their bytes. */
+static size_t take_arrays(struct backward_call *r, struct tap_lists *lists, size_t side,
+                          size_t features, int threads, char *memory)
+{
+    const struct lanes_plan *p = &r->tape->plan;
+    struct arena arena = {.block = memory};
+    lists->rows = arena_take(&arena, side, sizeof *lists->rows);
+    lists->columns = arena_take(&arena, side, sizeof *lists->columns);
+    lists->row_offsets = arena_take(&arena, side, sizeof *lists->row_offsets);
+    lists->column_offsets = arena_take(&arena, side, sizeof *lists->column_offsets);
+    r->feature_taps = arena_take(&arena, features, sizeof *r->feature_taps);
+    for (size_t i = 0; i < p->count; i++) {
+        const struct lanes_stage *s = &p->stages[i];
+        if (s->layer.kind == LAYER_CONV2D) {
+            conv_grad_take(p, s, &r->convs[i], &arena);
+        } else if (i >= p->mapped) {
+            r->flat[i] = arena_take(&arena, p->vectors, lanes_bytes(p, &s->out));
+        }
+    }
+    r->results = arena_take(&arena, size_product_or_max(r->groups, r->parameters), p->size);
+    r->scratch = arena_take(&arena, (size_t)threads, r->worker_scratch);
+    return arena.bytes;
+}
+
 /* Sets *finite as add_groups does. */
 static int run_backward(const struct lanes_tape *tape, const struct lanes_gradients *gradients,
                         bool by_definition, bool *finite, struct cancel_token *token)
@@ -550,28 +575,13 @@ static int run_backward(const struct lanes_tape *tape, const struct lanes_gradie
     int threads =
         thread_count_for(p->images, size_product_or_max(p->multiplications, 2), GRAIN_GEMM);
     threads = (int)smaller((size_t)threads, r.groups);
-    struct arena arena = {.block = NULL};
-    struct tap_lists lists = {NULL, NULL, NULL, NULL};
-    while (arena_pass(&arena)) {
-        lists.rows = arena_take(&arena, side, sizeof *lists.rows);
-        lists.columns = arena_take(&arena, side, sizeof *lists.columns);
-        lists.row_offsets = arena_take(&arena, side, sizeof *lists.row_offsets);
-        lists.column_offsets = arena_take(&arena, side, sizeof *lists.column_offsets);
-        r.feature_taps = arena_take(&arena, features, sizeof *r.feature_taps);
-        for (size_t i = 0; i < p->count; i++) {
-            const struct lanes_stage *s = &p->stages[i];
-            if (s->layer.kind == LAYER_CONV2D) {
-                conv_grad_take(p, s, &r.convs[i], &arena);
-            } else if (i >= p->mapped) {
-                r.flat[i] = arena_take(&arena, p->vectors, lanes_bytes(p, &s->out));
-            }
-        }
-        r.results = arena_take(&arena, size_product_or_max(r.groups, r.parameters), p->size);
-        r.scratch = arena_take(&arena, (size_t)threads, r.worker_scratch);
-    }
-    if (arena.block == NULL) {
+    struct tap_lists lists;
+    char *memory =
+        kept_alloc(KEPT_GRADIENTS, take_arrays(&r, &lists, side, features, threads, NULL));
+    if (memory == NULL) {
         return -1;
     }
+    take_arrays(&r, &lists, side, features, threads, memory);
     for (size_t f = 0; f < features; f++) {
         r.feature_taps[f] = (ptrdiff_t)(f * p->lanes);
     }
@@ -583,7 +593,7 @@ static int run_backward(const struct lanes_tape *tape, const struct lanes_gradie
     pool_run(r.groups, threads, group_task, &r, token);
     *finite = add_groups(&r) && !r.not_finite;
     const int status = linear_gradients(&r, token);
-    scratch_free(arena.block);
+    kept_free(KEPT_GRADIENTS, memory);
     return status;
 }
 

@@ -1,4 +1,5 @@
 /* The forward pass that keeps the maps between its stages, for gradients. */
+#include "base/kept.h"
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "network/lanes_grad.h"
@@ -47,6 +48,24 @@ static void block_task(void *context, size_t task, size_t worker)
     }
 }
 
+/* Sets the arrays of the tape in `memory`. Returns their bytes. */
+static size_t take_arrays(struct lanes_tape *t, char *memory)
+{
+    const struct lanes_plan *p = &t->plan;
+    struct arena arena = {.block = memory};
+    t->maps[0] = arena_take(&arena, p->vectors, lanes_bytes(p, lanes_input(p)));
+    for (size_t i = 0; i < p->count; i++) {
+        const struct lanes_stage *s = &p->stages[i];
+        const size_t chosen = s->out.channels * s->out.size.h * s->out.size.w;
+        t->maps[i + 1] = arena_take(&arena, p->vectors, lanes_bytes(p, &s->out));
+        t->choices[i] = NULL;
+        if (s->pool || s->layer.kind == LAYER_MAX_POOL2D) {
+            t->choices[i] = arena_take(&arena, p->vectors, chosen * p->lanes * p->size);
+        }
+    }
+    return arena.bytes;
+}
+
 int lanes_forward(struct lanes_tape *t, enum compute_type compute, const struct layer *layers,
                   size_t count, size_t images, struct shape shape, const void *input, void *output,
                   struct cancel_token *token)
@@ -56,23 +75,11 @@ int lanes_forward(struct lanes_tape *t, enum compute_type compute, const struct 
         return -1;
     }
     const struct lanes_plan *p = &t->plan;
-    struct arena arena = {.block = NULL};
-    while (arena_pass(&arena)) {
-        t->maps[0] = arena_take(&arena, p->vectors, lanes_bytes(p, lanes_input(p)));
-        for (size_t i = 0; i < p->count; i++) {
-            const struct lanes_stage *s = &p->stages[i];
-            const size_t chosen = s->out.channels * s->out.size.h * s->out.size.w;
-            t->maps[i + 1] = arena_take(&arena, p->vectors, lanes_bytes(p, &s->out));
-            t->choices[i] = NULL;
-            if (s->pool || s->layer.kind == LAYER_MAX_POOL2D) {
-                t->choices[i] = arena_take(&arena, p->vectors, chosen * p->lanes * p->size);
-            }
-        }
-    }
-    t->memory = arena.block;
+    t->memory = kept_alloc(KEPT_TAPE, take_arrays(t, NULL));
     if (t->memory == NULL) {
         return -1;
     }
+    take_arrays(t, t->memory);
     const int threads = thread_count_for(images, p->multiplications, GRAIN_GEMM);
     struct forward_call r = {.tape = t, .input = input, .output = output};
     r.block = threads == 1 ? BLOCK_VECTORS : p->vectors / (2 * (size_t)threads);
@@ -89,6 +96,6 @@ int lanes_forward(struct lanes_tape *t, enum compute_type compute, const struct 
 
 void lanes_tape_free(struct lanes_tape *t)
 {
-    scratch_free(t->memory);
+    kept_free(KEPT_TAPE, t->memory);
     lanes_plan_free(&t->plan);
 }

@@ -15,7 +15,7 @@
 #include "base/eps.h"
 #include "base/fp_mode.h"
 #include "base/pool.h"
-#include "base/scratch.h"
+#include "base/kept.h"
 #include "check.h"
 
 enum { MOST = 1000 };
@@ -366,6 +366,32 @@ static void check_eps(void)
     }
 }
 
+static void check_kept_blocks(void)
+{
+    const enum kept_slot slot = KEPT_TAPE;
+    char *block = kept_alloc(slot, 1000);
+    CHECK(block != NULL && (uintptr_t)block % SCRATCH_ALIGN == 0 && scratch_live() == 1, "kept");
+    memset(block, 1, 1000);
+    kept_free(slot, block);
+    CHECK(scratch_live() == 0, "a kept block is not in use");
+    CHECK(kept_alloc(slot, 501) == block && scratch_live() == 1, "it fits");
+    char *other = kept_alloc(slot, 100);
+    CHECK(other != NULL && other != block && scratch_live() == 2, "a slot has one block");
+    kept_free(slot, block);
+    kept_free(slot, other); /* replaces it */
+    block = kept_alloc(slot, 101);
+    CHECK(block != NULL, "too small");
+    memset(block, 1, 101);
+    kept_free(slot, block);
+    scratch_fail_after(1);
+    CHECK(kept_alloc(slot, 101) == NULL && scratch_live() == 0, "it fails on request");
+    CHECK(kept_alloc(slot, SIZE_MAX) == NULL && scratch_live() == 0, "absurd size");
+    block = kept_alloc(slot, KEPT_BYTES + 1);
+    kept_free(slot, block);
+    kept_free(slot, NULL);
+    CHECK(scratch_live() == 0, "%zu blocks left", scratch_live());
+}
+
 static void check_scratch(void)
 {
     static const size_t sizes[] = {0, 1, 63, 64, 65, 100000};
@@ -465,6 +491,7 @@ int main(void)
     CHECK(cpu_features() == cpu_features(), "features");
     check_eps();
     check_scratch();
+    check_kept_blocks();
     check_pool();
 #if defined(FP_MODE_FIXED)
     check_mode();

@@ -1,0 +1,23 @@
+#ifndef COSSIM_BASE_KEPT_H
+#define COSSIM_BASE_KEPT_H
+
+#include "base/scratch.h"
+
+/*
+ * (base/scratch.c) Memory that is needed again and again in the same size, such as that of a
+ * training step: fresh pages can take as long as the calculation. kept_free keeps the block for the
+ * next kept_alloc of its slot, which takes it if at most half of it would be unused, and frees it
+ * otherwise. So the process keeps one block for each slot, of at most KEPT_BYTES bytes.
+ *
+ * kept_alloc is scratch_alloc in all other ways. A kept block does not count as in use.
+ */
+enum kept_slot {
+    KEPT_TAPE,      /* what a forward pass keeps for gradients */
+    KEPT_GRADIENTS, /* what the gradients need */
+    KEPT_SLOTS
+};
+enum { KEPT_BYTES = 64 << 20 };
+void *kept_alloc(enum kept_slot slot, size_t bytes);
+void kept_free(enum kept_slot slot, void *block);
+
+#endif
