@@ -1,7 +1,6 @@
-#ifndef COSSIM_BASE_KEPT_H
-#define COSSIM_BASE_KEPT_H
+#pragma once
 
-#include "base/scratch.h"
+#include <stddef.h>
 
 /*
  * (base/scratch.c) Memory that is needed again and again in the same size, such as that of a
@@ -19,5 +18,3 @@ enum kept_slot {
 enum { KEPT_BYTES = 64 << 20 };
 void *kept_alloc(enum kept_slot slot, size_t bytes);
 void kept_free(enum kept_slot slot, void *block);
-
-#endif

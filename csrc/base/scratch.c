@@ -1,4 +1,4 @@
-#include "base/kept.h"
+#include "base/scratch.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #endif
+
+#include "base/kept.h"
 
 static _Atomic size_t live;  /* blocks in use */
 static _Atomic long to_fail; /* counts down to the allocation that fails; <= 0: none fails */
@@ -34,13 +36,21 @@ void *scratch_alloc(size_t bytes)
     return block;
 }
 
-void scratch_free(void *block)
+/* Frees a block that does not count as in use. */
+static void free_uncounted(void *block)
 {
     if (block != NULL) {
         void *memory; /* what malloc returned is in front of the block */
         memcpy(&memory, (char *)block - sizeof memory, sizeof memory);
-        atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
         free(memory);
+    }
+}
+
+void scratch_free(void *block)
+{
+    if (block != NULL) {
+        atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+        free_uncounted(block);
     }
 }
 
@@ -60,10 +70,10 @@ void *kept_alloc(enum kept_slot slot, size_t bytes)
     const bool fits = spare != NULL && kept_bytes(spare) / 2 <= bytes && bytes <= kept_bytes(spare);
     char *block = scratch_alloc(fits ? 0 : size_sum_or_max(bytes, SCRATCH_ALIGN));
     if (fits && block != NULL) {
-        aligned_free(block); /* only counted */
+        free_uncounted(block); /* only counted */
         return spare + SCRATCH_ALIGN;
     }
-    aligned_free(spare);
+    free_uncounted(spare);
     if (block == NULL) {
         return NULL;
     }
@@ -79,7 +89,7 @@ void kept_free(enum kept_slot slot, void *arrays)
         return;
     }
     atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
-    aligned_free(atomic_exchange(&kept[slot], block));
+    free_uncounted(atomic_exchange(&kept[slot], block));
 }
 
 void scratch_give_back(void *block, size_t bytes)

@@ -89,4 +89,3 @@ void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_s
 /* The gradient of the input, without a border. */
 void conv_grad_input(const struct lanes_plan *p, const struct lanes_stage *s,
                      const struct conv_grad *g, const char *map, char *output);
-

@@ -1,5 +1,4 @@
-#ifndef COSSIM_NETWORK_LANES_WINOGRAD_GRAD_H
-#define COSSIM_NETWORK_LANES_WINOGRAD_GRAD_H
+#pragma once
 
 #include "base/scratch.h"
 #include "network/lanes_plan.h"
@@ -73,5 +72,3 @@ void lanes_winograd_grad_filters(const struct lanes_plan *plan, const struct lan
 size_t lanes_winograd_filters_scratch(const struct lanes_plan *plan,
                                       const struct lanes_stage *stage,
                                       const struct lanes_winograd_gradients *g);
-
-#endif

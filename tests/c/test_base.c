@@ -16,6 +16,7 @@
 #include "base/fp_mode.h"
 #include "base/pool.h"
 #include "base/kept.h"
+#include "base/scratch.h"
 #include "check.h"
 
 enum { MOST = 1000 };
