@@ -233,7 +233,52 @@ static inline unsigned vd_below(vd a, vd b)
 {
     return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ));
 }
-#include "simd/compress.h"
+
+/* Element i of row `lanes`: the position of the i-th bit of `lanes` that is set. */
+static const int32_t set_bits[16][4] = {
+    {0, 0, 0, 0}, {0, 0, 0, 0}, {1, 0, 0, 0}, {0, 1, 0, 0}, {2, 0, 0, 0}, {0, 2, 0, 0},
+    {1, 2, 0, 0}, {0, 1, 2, 0}, {3, 0, 0, 0}, {0, 3, 0, 0}, {1, 3, 0, 0}, {0, 1, 3, 0},
+    {2, 3, 0, 0}, {0, 2, 3, 0}, {1, 2, 3, 0}, {0, 1, 2, 3},
+};
+/* The same for elements of 64 bits, as pairs of 32 bits. */
+static const int32_t set_bits_64[16][8] = {
+    {0, 1, 0, 1, 0, 1, 0, 1}, {0, 1, 0, 1, 0, 1, 0, 1}, {2, 3, 0, 1, 0, 1, 0, 1},
+    {0, 1, 2, 3, 0, 1, 0, 1}, {4, 5, 0, 1, 0, 1, 0, 1}, {0, 1, 4, 5, 0, 1, 0, 1},
+    {2, 3, 4, 5, 0, 1, 0, 1}, {0, 1, 2, 3, 4, 5, 0, 1}, {6, 7, 0, 1, 0, 1, 0, 1},
+    {0, 1, 6, 7, 0, 1, 0, 1}, {2, 3, 6, 7, 0, 1, 0, 1}, {0, 1, 2, 3, 6, 7, 0, 1},
+    {4, 5, 6, 7, 0, 1, 0, 1}, {0, 1, 4, 5, 6, 7, 0, 1}, {2, 3, 4, 5, 6, 7, 0, 1},
+    {0, 1, 2, 3, 4, 5, 6, 7},
+};
+static inline __m256i compress_64(const void *from, unsigned lanes)
+{
+    return _mm256_permutevar8x32_epi32(
+        _mm256_loadu_si256((const __m256i *)from),
+        _mm256_loadu_si256((const __m256i *)(const void *)set_bits_64[lanes]));
+}
+static inline size_t vf_compress(float *to, int64_t *to_numbers, const float *from,
+                                 const int64_t *numbers, unsigned lanes)
+{
+    const unsigned low = lanes & 15, high = lanes >> 4;
+    const size_t count = (size_t)__builtin_popcount(low);
+    const __m128i *bits = (const __m128i *)(const void *)set_bits;
+    const __m128 scores[2] = {
+        _mm_permutevar_ps(_mm_loadu_ps(from), _mm_loadu_si128(bits + low)),
+        _mm_permutevar_ps(_mm_loadu_ps(from + 4), _mm_loadu_si128(bits + high))};
+    const __m256i kept[2] = {compress_64(numbers, low), compress_64(numbers + 4, high)};
+    _mm_storeu_ps(to, scores[0]);
+    _mm_storeu_ps(to + count, scores[1]);
+    _mm256_storeu_si256((__m256i *)to_numbers, kept[0]);
+    _mm256_storeu_si256((__m256i *)(to_numbers + count), kept[1]);
+    return count + (size_t)__builtin_popcount(high);
+}
+static inline size_t vd_compress(double *to, int64_t *to_numbers, const double *from,
+                                 const int64_t *numbers, unsigned lanes)
+{
+    const __m256i scores = compress_64(from, lanes), kept = compress_64(numbers, lanes);
+    _mm256_storeu_pd(to, _mm256_castsi256_pd(scores));
+    _mm256_storeu_si256((__m256i *)to_numbers, kept);
+    return (size_t)__builtin_popcount(lanes);
+}
 
 static inline vd vd_load_f32(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 static inline vd vd_load_f16(const uint16_t *p)
