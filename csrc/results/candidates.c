@@ -223,26 +223,79 @@ static uint64_t *sort_words(uint64_t *from, uint64_t *to, size_t n)
     return from;
 }
 
+/*
+ * Sorts words of doubles whose upper halves hold the upper halves of the keys, and which are sorted
+ * by these: puts words with the same upper half in the order of their whole keys. Returns false if
+ * this takes long, because many keys have the same upper half.
+ */
+static bool sort_lower_halves(const struct candidates *c, uint64_t *words, size_t n)
+{
+    enum { MOVES_PER_WORD = 4 };
+    const double *scores = c->scores;
+    size_t moves = 0;
+    for (size_t i = 1; i < n; i++) {
+        const uint64_t word = words[i];
+        size_t at = i;
+        if (word >> 32 != words[i - 1] >> 32) {
+            continue;
+        }
+        const uint64_t key = key_of_double(scores[(uint32_t)word]);
+        while (at > 0 && words[at - 1] >> 32 == word >> 32 &&
+               key_of_double(scores[(uint32_t)words[at - 1]]) > key) {
+            words[at] = words[at - 1];
+            at--;
+            moves++;
+        }
+        words[at] = word;
+        if (moves > MOVES_PER_WORD * n) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Sorts words, whose lower halves are the positions 0 to n - 1, by the digits from `first` on. If
+ * without_low is set, leaves out KEY_LOW. The words move between both arrays; returns the one that
+ * has them at the end. */
+static inline __attribute__((always_inline)) uint64_t *
+sort_digits(const struct candidates *c, enum compute_type compute, uint64_t *words, uint64_t *other,
+            enum digit first, bool without_low)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        words[i] = i;
+    }
+    for (enum digit digit = first; digit < DIGITS; digit++) {
+        if ((digit == KEY_HIGH && compute == COMPUTE_F32) || (digit == KEY_LOW && without_low)) {
+            continue;
+        }
+        for (size_t i = 0; i < c->count; i++) {
+            const uint32_t position = (uint32_t)words[i];
+            words[i] = (uint64_t)digit_of(c, compute, digit, position) << 32 | position;
+        }
+        uint64_t *const sorted = sort_words(words, other, c->count);
+        other = sorted == words ? other : words;
+        words = sorted;
+    }
+    return words;
+}
+
 static inline __attribute__((always_inline)) void
 store_typed(struct candidates *c, enum compute_type compute, void *values, int64_t *indices)
 {
     const size_t n = c->count;
     uint64_t *const spare = (uint64_t *)c->numbers + n, *const result = (uint64_t *)indices;
-    uint64_t *words = spare;
     bool ascending = true;
-    for (size_t i = 0; i < n; i++) {
-        words[i] = i;
-        ascending &= i == 0 || c->numbers[i] > c->numbers[i - 1];
+    for (size_t i = 1; i < n; i++) {
+        ascending &= c->numbers[i] > c->numbers[i - 1];
     }
-    for (enum digit digit = ascending ? KEY_LOW : NUMBER_LOW; n > 0 && digit < DIGITS; digit++) {
-        if (digit == KEY_HIGH && compute == COMPUTE_F32) {
-            break;
-        }
-        for (size_t i = 0; i < n; i++) {
-            const uint32_t position = (uint32_t)words[i];
-            words[i] = (uint64_t)digit_of(c, compute, digit, position) << 32 | position;
-        }
-        words = sort_words(words, words == spare ? result : spare, n);
+    if (n == 0) {
+        return;
+    }
+    const enum digit first = ascending ? KEY_LOW : NUMBER_LOW;
+    const bool wide = compute == COMPUTE_F64;
+    uint64_t *words = sort_digits(c, compute, spare, result, first, wide);
+    if (wide && !sort_lower_halves(c, words, n)) {
+        words = sort_digits(c, compute, spare, result, first, false);
     }
     for (size_t i = 0; i < n; i++) {
         const uint32_t position = (uint32_t)words[i];
