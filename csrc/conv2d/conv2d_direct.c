@@ -59,26 +59,48 @@ static void fill_tables(const struct conv2d_plan *p, struct direct *s)
     }
 }
 
-static void *direct_plan(const struct conv2d_plan *p, size_t *scratch)
+static size_t table_steps(const struct conv2d_plan *p)
 {
-    const size_t steps = p->channel_block * p->conv.kernel.h * p->conv.kernel.w,
-                 vectors = p->row_block * p->row_vectors;
-    const size_t entries = size_sum_or_max(steps, size_product_or_max(3, vectors));
-    struct direct *s =
-        scratch_alloc(size_sum_or_max(sizeof *s, size_product_or_max(entries, sizeof *s->tables)));
-    if (s == NULL) {
-        return NULL;
-    }
+    return p->channel_block * p->conv.kernel.h * p->conv.kernel.w;
+}
+
+size_t conv2d_direct_state_bytes(const struct conv2d_plan *p)
+{
+    const size_t vectors = size_product_or_max(p->row_block, p->row_vectors),
+                 entries = size_sum_or_max(table_steps(p), size_product_or_max(3, vectors));
+    return size_sum_or_max(sizeof(struct direct), size_product_or_max(entries, sizeof(ptrdiff_t)));
+}
+
+size_t conv2d_direct_scratch(const struct conv2d_plan *p, size_t *results)
+{
+    const size_t sums = size_product_or_max(p->filters, dense_step(p));
+    size_t bytes = 0;
+    scratch_add(&bytes, p->channel_blocks > 1 ? sums : 0, p->size);
+    *results = scratch_add(&bytes, p->narrow ? sums : 0, p->size);
+    return bytes;
+}
+
+void conv2d_direct_begin(const struct conv2d_plan *p, void *state)
+{
+    struct direct *s = state;
+    const size_t steps = table_steps(p), vectors = p->row_block * p->row_vectors;
     s->step_at = s->tables;
     s->input_at = s->step_at + steps;
     s->output_at = s->input_at + vectors;
     s->dense_at = s->output_at + vectors;
     fill_tables(p, s);
-    const size_t sums = size_product_or_max(p->filters, dense_step(p));
-    *scratch = 0;
-    scratch_add(scratch, p->channel_blocks > 1 ? sums : 0, p->size);
-    s->results = scratch_add(scratch, p->narrow ? sums : 0, p->size);
-    return s;
+    conv2d_direct_scratch(p, &s->results);
+}
+
+static void *direct_plan(const struct conv2d_plan *p, size_t *scratch)
+{
+    size_t results;
+    void *state = scratch_alloc(conv2d_direct_state_bytes(p));
+    *scratch = conv2d_direct_scratch(p, &results);
+    if (state != NULL) {
+        conv2d_direct_begin(p, state);
+    }
+    return state;
 }
 
 /* Adds the products of all filters and one block of channels. */

@@ -20,7 +20,8 @@ enum {
 };
 
 struct winograd {
-    void *direct; /* the state of conv2d_direct */
+    /* A worker's scratch memory from this byte on holds the state of conv2d_direct, if needed. */
+    size_t direct;
     /* A worker's scratch memory holds the transformed input, [channel_block][6][input_step]. From
      * byte `products` on, it holds the products, [6][filters][product_step]. */
     size_t products;
@@ -111,13 +112,6 @@ static void fill_tables(const struct conv2d_plan *p, struct winograd *s)
     }
 }
 
-static void winograd_free(void *state)
-{
-    struct winograd *s = state;
-    conv2d_direct.free_state(s->direct);
-    scratch_free(s);
-}
-
 static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
 {
     const struct conv2d *c = &p->conv;
@@ -140,11 +134,6 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
         return NULL;
     }
     *s = tables;
-    s->direct = conv2d_direct.plan(p, scratch);
-    if (s->direct == NULL) {
-        winograd_free(s);
-        return NULL;
-    }
     s->wide = wide_kernels(p);
     s->input_step = pairs * (s->wide == NULL ? p->pitch : c->kernel.w * p->lanes);
     s->product_step = vectors * p->lanes;
@@ -154,7 +143,10 @@ static void *winograd_plan(const struct conv2d_plan *p, size_t *scratch)
                 WINOGRAD_PRODUCTS * sizeof(float));
     s->products = scratch_add(&own_scratch, size_product_or_max(p->filters, s->product_step),
                               WINOGRAD_PRODUCTS * sizeof(float));
-    *scratch = larger(*scratch, own_scratch); /* direct_run uses the same memory afterwards */
+    /* conv2d_direct uses the same memory afterwards. */
+    size_t results;
+    *scratch = larger(conv2d_direct_scratch(p, &results), own_scratch);
+    s->direct = scratch_add(scratch, 1, conv2d_direct_state_bytes(p));
     fill_tables(p, s);
     p->winograd->filter_transform(s->filters, filter_step, c->weight, c->out_channels * p->channels,
                                   c->kernel.w);
@@ -247,7 +239,8 @@ static void winograd_run(const struct conv2d_plan *p, const void *state,
         add_channels(p, s, b, i);
     }
     if (!transform_output(p, s, b)) {
-        conv2d_direct.run(p, s->direct, b);
+        conv2d_direct_begin(p, b->scratch + s->direct);
+        conv2d_direct.run(p, b->scratch + s->direct, b);
     }
 }
 
@@ -259,6 +252,6 @@ const struct conv2d_algorithm conv2d_winograd = {
     .fits = winograd_fits,
     .cost = winograd_cost,
     .plan = winograd_plan,
-    .free_state = winograd_free,
+    .free_state = scratch_free,
     .run = winograd_run,
 };

@@ -88,7 +88,7 @@ static void pool_alternate_row(const struct separable *s, const char *in, size_t
                                             s->rows[0], NULL);
         from = s->rows[0];
     }
-    /* This also writes the begin of the next row, if rows are shorter than a vector. */
+    /* This also writes the beginning of the next row if rows are shorter than a vector. */
     kernels_current()->elementwise[p->compute].max_alternate(p->out.w, p->kernel.w, from,
                                                              s->maps[0] + y * s->map_row * s->size);
 }
