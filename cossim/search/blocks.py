@@ -421,7 +421,7 @@ class BlockwiseSearch:
         found = _core.pairs_begin(len(self.x), len(self.y), **options)
         for request in self._requests():
             request, swapped = self._longer_as_corpus(request)
-            # Within one block, candidates have lower numbers than their queries, so the sides of these pairs are swapped.
+            # Within one block, candidates have lower numbers than their queries, so their pairs are swapped.
             itself = self.within and request.corpus is request.queries
             _core.pairs(request, found, swapped=swapped or itself)
         *pairs, count = _core.pairs_end(found)
