@@ -17,8 +17,7 @@
  * count elements.
  */
 
-/* The element types that kernels read in place. vectors/dtype.h lists the other types, which are
- * converted first. */
+/* The element types that kernels read in place. vectors/dtype.h has those that are converted. */
 enum element {
     ELEMENT_F64,
     ELEMENT_F32,
@@ -48,8 +47,7 @@ enum compute_type {
     PRODUCT_TYPES
 };
 
-/* The sums that a kernel computes and writes: x.y, x.x and y.y (SUMS_ALL), only x.y (SUMS_DOT), or
- * only x.x (SUMS_SQUARE). */
+/* The sums that a kernel writes: x.y, x.x and y.y, or only x.y, or only x.x. */
 enum sums { SUMS_ALL, SUMS_DOT, SUMS_SQUARE, SUMS_KINDS };
 
 /*
