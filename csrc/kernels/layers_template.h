@@ -311,9 +311,40 @@ INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restri
     }
 }
 
+/* The maxima of LAYER_LANES windows of 2 x 2 whose rows lie `width` elements apart. */
+INLINE LAYER_VECTOR NAME(square_maxima)(const LAYER_TYPE *in, size_t width)
+{
+    LAYER_VECTOR maxima, even, odd;
+    LAYER_OP(load_alternating)(in, &maxima, &odd);
+    maxima = LAYER_OP(max_propagating_nan)(odd, maxima);
+    LAYER_OP(load_alternating)(in + width, &even, &odd);
+    maxima = LAYER_OP(max_propagating_nan)(even, maxima);
+    return LAYER_OP(max_propagating_nan)(odd, maxima);
+}
+
+/* max_pool2x2 without indices, for at least LAYER_LANES output columns. */
+static void NAME(max_pool2x2_values)(LAYER_TYPE *out, const LAYER_TYPE *in, size_t width,
+                                     size_t out_rows, size_t out_columns)
+{
+    for (size_t y = 0; y < out_rows; y++, in += 2 * width, out += out_columns) {
+        size_t i = 0;
+        for (; i + LAYER_LANES <= out_columns; i += LAYER_LANES) {
+            LAYER_OP(store)(out + i, NAME(square_maxima)(in + 2 * i, width));
+        }
+        if (i < out_columns) { /* the last vector overlaps the one before it */
+            i = out_columns - LAYER_LANES;
+            LAYER_OP(store)(out + i, NAME(square_maxima)(in + 2 * i, width));
+        }
+    }
+}
+
 static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_void, size_t width,
                               size_t out_rows, size_t out_columns)
 {
+    if (indices == NULL && out_columns >= LAYER_LANES) {
+        NAME(max_pool2x2_values)(out_void, in_void, width, out_rows, out_columns);
+        return;
+    }
     enum { BLOCK = 256 };
     LAYER_TYPE maxima[2 * BLOCK], *restrict out = out_void;
     LAYER_INTEGER second[2 * BLOCK];
