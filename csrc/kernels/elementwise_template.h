@@ -43,7 +43,7 @@ INLINE LAYER_VECTOR NAME(normal_tail)(LAYER_VECTOR t, const bool derivative)
                        r = LAYER_OP(fma)(half, rest, LAYER_OP(exp_rest)(high, n)),
                        e = LAYER_OP(exp_series)(r, TAIL_DEGREE),
                        w = LAYER_OP(div)(one, LAYER_OP(add)(t, centre)),
-                       q = LAYER_OP(fma)(LAYER_OP(set1)(-2 * TAIL_CENTRE), w, one);
+                       q = LAYER_OP(mul)(LAYER_OP(sub)(t, centre), w); /* exactly -1 for 0 */
     LAYER_VECTOR ratio = LAYER_OP(set1)(factors[0]);
     _Pragma("GCC unroll 32") for (int i = 1; i < TAIL_TERMS; i++)
     {
