@@ -56,10 +56,12 @@ def _check_text(dtype: np.dtype[Any]) -> None:
 
 def open_sparse(archive: zipfile.ZipFile, form: str) -> SparseReader:
     """Reads the sparse matrix of an archive, of format csr, csc or coo."""
-    shape, data = tuple(_member(archive, "shape").tolist()), _member(archive, "data")
+    shape, data = _shape(_member(archive, "shape")), _member(archive, "data")
     if form not in ("csr", "csc", "coo"):
         raise RowsError(_errors.ROWS_SPARSE_FORMAT.format(format=form))
     check_rows(shape, data.dtype)
+    if data.ndim != 1:
+        raise RowsError(_errors.ROWS_SPARSE_DAMAGED)
     count, columns = shape
     if form == "coo":
         numbers, indices = _member(archive, "row"), _member(archive, "col")
@@ -82,6 +84,13 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
             return read_npy(stream)
         except ValueError as error:
             raise RowsError(_errors.IN_ARCHIVE.format(member=name, error=error)) from None
+
+
+def _shape(sizes: NDArray[Any]) -> tuple[int, ...]:
+    """Returns the shape that an array of a file holds, of a few integers in [0, 2^63)."""
+    if sizes.ndim != 1 or sizes.size > 64 or not _are_below(sizes, 2**63, sizes.size):
+        raise RowsError(_errors.ROWS_SPARSE_DAMAGED)
+    return tuple(sizes.tolist())
 
 
 def _are_below(numbers: NDArray[Any], most: int, count: int) -> bool:
