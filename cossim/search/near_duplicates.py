@@ -205,7 +205,7 @@ def communities(
     -------
     list of numpy.ndarray of int64
         Row numbers of each community by falling similarity to the centre; equal similarities by number. The centre is
-        the first, unless an earlier community has taken it. The largest community comes first.
+        the first, unless an earlier community has taken it or its norm is below eps. The largest community comes first.
 
     Raises
     ------
