@@ -300,13 +300,15 @@ class Index:
             new = rows_of(name, rows=rows)[0].with_array()
         if self.binary:
             check_bits(name, rows=new.array)
+        # Conversions can run code of the caller, which may use the index: they are done without the lock.
+        unwanted = None if remove is None else _numbers_argument(name, remove).reshape(-1)
         with self._lock.lock:
             state, room = self._state, self._room
             if new.array.shape[1] != state.corpus.shape[1]:
                 arrays = described(rows=new.array)
                 raise ValueError(_errors.OTHER_LENGTH.format(function=name, size=self.dim, arrays=arrays))
-            if remove is not None:
-                state = index_state.removed(name, state, _numbers_argument(name, remove).reshape(-1))
+            if unwanted is not None:
+                state = index_state.removed(name, state, unwanted)
             if not len(new):
                 self._state = state
                 return np.empty(0, np.int64)

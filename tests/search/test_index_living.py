@@ -363,6 +363,23 @@ def test_searches_see_all_of_a_change_or_none_of_it(rng):
     assert not wrong
 
 
+def test_numbers_whose_conversion_changes_the_index(rng):
+    """The conversion runs code of the caller, which must not wait for the change that it is part of."""
+    x = rng.standard_normal((9, 4)).astype(np.float32)
+    index = cossim.Index(x)
+
+    class Numbers:
+        def __array__(self, dtype=None, copy=None):
+            index.remove(0)
+            return np.array([1, 2])
+
+    thread = threading.Thread(target=lambda: index.add(x[:1], remove=Numbers()), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    np.testing.assert_array_equal(index.numbers, np.arange(3, 10))
+
+
 def test_threads_that_add_at_once_get_numbers_of_their_own(rng):
     index, given, x = cossim.Index(dim=8), [], rows_of(rng, 10, 8)
 
