@@ -55,11 +55,13 @@ INLINE void NAME(lanes_choose)(LAYER_TYPE *restrict largest, LAYER_INTEGER *rest
 }
 
 /* Sums one chain, steps [first, end), for `rows` filters and `pixels` pixels. */
-INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS], const LAYER_TYPE *weight,
-                              size_t step, size_t depth_step, const LAYER_TYPE *const *input,
-                              const ptrdiff_t *taps, size_t first, size_t end, const int rows,
-                              const int pixels)
+INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS],
+                              const struct lanes_conv *c, const LAYER_TYPE *weight,
+                              const LAYER_TYPE *const *input, size_t first, size_t end,
+                              const int rows, const int pixels)
 {
+    const size_t step = c->filter_step, depth_step = c->depth_step;
+    const ptrdiff_t *taps = c->tap_offsets;
     EACH_ROW EACH_PIXEL
     {
         sums[r][v] = LAYER_OP(set1)(0);
@@ -96,8 +98,7 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         input[v] = (const LAYER_TYPE *)c->input + c->pixel_offsets[pixel + (size_t)v];
     }
     size_t end = depth > chain ? chain : depth;
-    NAME(lanes_chain)(sums, weight, c->filter_step, c->depth_step, input, c->tap_offsets, 0, end,
-                      rows, pixels);
+    NAME(lanes_chain)(sums, c, weight, input, 0, end, rows, pixels);
     while (end < depth) {
         const size_t first = end;
         end = depth - end > chain ? end + chain : depth;
@@ -105,8 +106,7 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         {
             LAYER_OP(store)(totals[r][v], sums[r][v]);
         }
-        NAME(lanes_chain)(sums, weight, c->filter_step, c->depth_step, input, c->tap_offsets, first,
-                          end, rows, pixels);
+        NAME(lanes_chain)(sums, c, weight, input, first, end, rows, pixels);
         EACH_ROW EACH_PIXEL
         {
             sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(totals[r][v]), sums[r][v]);

@@ -207,10 +207,15 @@ static void winograd_gradients(struct backward_call *r, size_t i, const struct g
         }
     }
     if (!r->by_definition && (slot + 1 == g->winograd.vectors || at->v + 1 == at->end)) {
-        lanes_winograd_grad_filters(
-            p, s, &g->winograd, t->maps[i] + begin * lanes_bytes(p, &s->in), tiles, slot + 1,
-            group_images(r, at), begin > at->first,
-            r->results + (at->task * r->parameters + r->results_at[i]) * p->size, scratch);
+        const struct lanes_winograd_batch batch = {
+            .inputs = t->maps[i] + begin * lanes_bytes(p, &s->in),
+            .maps = tiles,
+            .vectors = slot + 1,
+            .images = group_images(r, at),
+            .add = begin > at->first,
+            .out = r->results + (at->task * r->parameters + r->results_at[i]) * p->size,
+        };
+        lanes_winograd_grad_filters(p, s, &g->winograd, &batch, scratch);
     }
 }
 
@@ -245,7 +250,8 @@ static void conv_gradients(struct backward_call *r, size_t i, const struct group
             return;
         }
     } else if (s->pool && !g->input) {
-        conv_grad_weight_of_pooled(p, s, g, input, choices, gradient, add, map, sums);
+        const struct pooled_gradient pooled = {choices, gradient};
+        conv_grad_weight_of_pooled(p, s, g, input, &pooled, add, map, sums);
         return;
     }
     const char *spread = conv_grad_spread(p, s, g, choices, gradient, map);

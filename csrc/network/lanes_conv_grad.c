@@ -256,11 +256,10 @@ void conv_grad_spread_tiles(const struct lanes_plan *p, const struct lanes_stage
     }
 }
 
-/* The products of one block of windows (y, x) to (y + rows, x + columns), with the gradients of n
- * filters from `filter` on. */
-static void block_products(const struct lanes_plan *p, const struct lanes_stage *s,
-                           const struct conv_grad *g, size_t y, size_t x, size_t filter,
-                           const char *input, bool add, char *sums, struct lanes_products *d)
+/* The products of one block of windows (y, x) to (y + rows, x + columns), with the gradients of
+ * d->filters filters from `filter` on. They are added to the sums of earlier blocks. */
+static void block_products(const struct lanes_plan *p, const struct lanes_stage *s, size_t y,
+                           size_t x, size_t filter, const char *input, struct lanes_products *d)
 {
     const struct extent2 block = window_block(s);
     const size_t vector = vector_bytes(p), channel = filter / s->filters * s->channels,
@@ -269,13 +268,9 @@ static void block_products(const struct lanes_plan *p, const struct lanes_stage 
     d->input = input + (channel * s->in.plane + 2 * y * s->layer.stride.h * s->in.pitch +
                         2 * x * s->layer.stride.w) *
                            vector;
-    d->input_offsets = g->window_inputs;
-    d->entry_offsets = s->taps;
     d->pixels = 4 * rows * columns;
-    d->entries = s->depth;
-    d->add = add || y > 0 || x > 0;
-    d->sums = sums + filter * s->depth * vector;
     p->kernels->products(d);
+    d->add = true;
 }
 
 void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
@@ -304,18 +299,21 @@ void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
             p->kernels->products(&d);
         }
         d.gradient_offsets = g->window_maps;
+        d.input_offsets = g->window_inputs;
+        d.add = add;
         for (size_t y = 0; s->pool && y < s->out.size.h && !cancel_poll_here(); y += block.h) {
             for (size_t x = 0; x < s->out.size.w; x += block.w) {
                 d.gradient = gradient + 2 * (y * g->map.pitch + x) * vector;
-                block_products(p, s, g, y, x, filter, input, add, sums, &d);
+                block_products(p, s, y, x, filter, input, &d);
             }
         }
     }
 }
 
 void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_stage *s,
-                                const struct conv_grad *g, const char *input, const char *choices,
-                                const char *gradient, bool add, char *windows, char *sums)
+                                const struct conv_grad *g, const char *input,
+                                const struct pooled_gradient *pooled, bool add, char *windows,
+                                char *sums)
 {
     enum { L1_BYTES = 32 << 10 };
     const struct extent2 out = s->out.size, block = window_block(s);
@@ -328,7 +326,12 @@ void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_s
             .gradient = windows,
             .map_step = pixels * p->lanes,
             .gradient_offsets = g->window_gradients,
+            .input_offsets = g->window_inputs,
+            .entry_offsets = s->taps,
             .filters = n,
+            .entries = s->depth,
+            .add = add,
+            .sums = sums + filter * s->depth * vector,
         };
         for (size_t y = 0; y < out.h && !cancel_poll_here(); y += block.h) {
             const size_t rows = smaller(out.h - y, block.h);
@@ -337,10 +340,10 @@ void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_s
                     const size_t row = i % rows, f = i / rows,
                                  at = (((filter + f) * out.h + y + row) * out.w + x) * vector;
                     p->kernels->unpool(windows + (f * block.h + row) * 4 * block.w * vector,
-                                       2 * block.w * p->lanes, choices + at, gradient + at,
-                                       smaller(out.w - x, block.w));
+                                       2 * block.w * p->lanes, pooled->choices + at,
+                                       pooled->values + at, smaller(out.w - x, block.w));
                 }
-                block_products(p, s, g, y, x, filter, input, add, sums, &d);
+                block_products(p, s, y, x, filter, input, &d);
             }
         }
     }

@@ -66,21 +66,25 @@ static size_t take_arrays(struct lanes_tape *t, char *memory)
     return arena.bytes;
 }
 
-int lanes_forward(struct lanes_tape *t, enum compute_type compute, const struct layer *layers,
-                  size_t count, size_t images, struct shape shape, const void *input, void *output,
-                  struct cancel_token *token)
+int lanes_tape_alloc(struct lanes_tape *t, enum compute_type compute, const struct layer *layers,
+                     size_t count, size_t images, struct shape shape)
 {
     t->memory = NULL;
     if (lanes_plan(&t->plan, compute, layers, count, images, shape) < 0) {
         return -1;
     }
-    const struct lanes_plan *p = &t->plan;
     t->memory = kept_alloc(KEPT_TAPE, take_arrays(t, NULL));
     if (t->memory == NULL) {
         return -1;
     }
     take_arrays(t, t->memory);
-    const int threads = thread_count_for(images, p->multiplications, GRAIN_GEMM);
+    return 0;
+}
+
+int lanes_forward(struct lanes_tape *t, const void *input, void *output, struct cancel_token *token)
+{
+    const struct lanes_plan *p = &t->plan;
+    const int threads = thread_count_for(p->images, p->multiplications, GRAIN_GEMM);
     struct forward_call r = {.tape = t, .input = input, .output = output};
     r.block = threads == 1 ? BLOCK_VECTORS : p->vectors / (2 * (size_t)threads);
     r.block = larger(smaller(r.block, BLOCK_VECTORS), 1);

@@ -20,10 +20,14 @@ struct lanes_tape {
     char *choices[MOST_LAYERS];
 };
 
-/* Runs layers for which lanes_apply holds, like network_run, and fills the tape. The weights must
- * stay in place. Returns 0, or -1 when there is no memory. Free the tape in both cases. */
-int lanes_forward(struct lanes_tape *tape, enum compute_type compute, const struct layer *layers,
-                  size_t count, size_t images, struct shape shape, const void *input, void *output,
+/* Plans layers for which lanes_apply holds, and allocates the tape. Returns 0, or -1 when there is
+ * no memory. Free the tape in both cases. */
+int lanes_tape_alloc(struct lanes_tape *tape, enum compute_type compute, const struct layer *layers,
+                     size_t count, size_t images, struct shape shape);
+
+/* Runs the layers of the tape, like network_run, and fills the tape. The weights must stay in
+ * place. Returns 0, or -1 when there is no memory. */
+int lanes_forward(struct lanes_tape *tape, const void *input, void *output,
                   struct cancel_token *token);
 void lanes_tape_free(struct lanes_tape *tape);
 

@@ -15,11 +15,12 @@ size_t lanes_winograd_conv2d_scratch(const struct lanes_plan *p, const struct la
            lanes_winograd_bytes(p, lanes_winograd_part(s->filters), s->winograd.width);
 }
 
-/* One tile of the filters of a group from `filter` on. */
+/* One tile of the filters of a group. scratch begins with its transformed input. */
 static void conv2d_tile(const struct lanes_plan *p, const struct lanes_stage *s, size_t group,
-                        size_t tile, const char *transform, char *products, char *output,
-                        char *choices, void *check)
+                        size_t tile, char *scratch, char *output, char *choices, void *check)
 {
+    const char *transform = scratch;
+    char *products = scratch + lanes_winograd_bytes(p, s->channels, s->in.pitch);
     const struct lanes_winograd *w = &s->winograd;
     const struct layer *l = &s->layer;
     const size_t vector = p->lanes * p->size, part = lanes_winograd_part(s->filters),
@@ -76,7 +77,6 @@ void lanes_winograd_conv2d(const struct lanes_plan *p, const struct lanes_stage 
                            void *check)
 {
     const size_t vector = p->lanes * p->size, pitch = s->in.pitch;
-    char *products = scratch + lanes_winograd_bytes(p, s->channels, pitch);
     for (size_t group = 0; group < s->layer.groups; group++) {
         for (size_t tile = 0; tile < s->winograd.tiles && !cancel_poll_here(); tile++) {
             for (size_t c = 0; c < s->channels; c++) {
@@ -86,7 +86,7 @@ void lanes_winograd_conv2d(const struct lanes_plan *p, const struct lanes_stage 
                                            lanes_winograd_step(s->channels, pitch) * p->lanes,
                                            input + at * vector, pitch * p->lanes, pitch);
             }
-            conv2d_tile(p, s, group, tile, scratch, products, output, choices, check);
+            conv2d_tile(p, s, group, tile, scratch, output, choices, check);
         }
     }
 }

@@ -80,12 +80,14 @@ size_t lanes_winograd_grad_scratch(const struct lanes_plan *p, const struct lane
                            lanes_winograd_bytes(p, lanes_winograd_part(s->channels), s->in.size.w));
 }
 
-/* One tile of the channels of a group. output is the gradient of the group's input. */
+/* One tile of the channels of a group. scratch begins with its transformed gradients; output is the
+ * gradient of the group's input. */
 static void grad_input_tile(const struct lanes_plan *p, const struct lanes_stage *s,
                             const struct lanes_winograd_gradients *g, const char *weight,
-                            size_t tile, const char *transform, char *products, char *output,
-                            void *check)
+                            size_t tile, char *scratch, char *output, void *check)
 {
+    const char *transform = scratch;
+    char *products = scratch + lanes_winograd_bytes(p, s->filters, g->row);
     const struct extent2 in = s->in.size;
     const size_t vector = p->lanes * p->size, part = lanes_winograd_part(s->channels),
                  in_step = lanes_winograd_step(s->filters, g->row) * p->lanes,
@@ -144,7 +146,6 @@ void lanes_winograd_grad_input(const struct lanes_plan *p, const struct lanes_st
 {
     const size_t vector = p->lanes * p->size, pixels = s->in.size.h * s->in.size.w,
                  plane = g->rows * g->columns;
-    char *products = scratch + lanes_winograd_bytes(p, s->filters, g->row);
     memset(output, 0, s->in.channels * pixels * vector);
     clear_borders(p, s, g, scratch);
     for (size_t group = 0; group < s->layer.groups; group++) {
@@ -158,7 +159,7 @@ void lanes_winograd_grad_input(const struct lanes_plan *p, const struct lanes_st
                     lanes_winograd_step(s->filters, g->row) * p->lanes, map + at * vector,
                     g->columns * p->lanes, g->columns);
             }
-            grad_input_tile(p, s, g, weight, tile, scratch, products,
+            grad_input_tile(p, s, g, weight, tile, scratch,
                             output + group * s->channels * pixels * vector, check);
         }
     }
@@ -273,8 +274,8 @@ static void multiply(const struct filters_call *r, size_t group, size_t n, size_
 }
 
 /* Writes the gradients of n filters from their sums. */
-static void finish(const struct filters_call *r, const char *sums, size_t n, size_t images,
-                   bool add, char *out)
+static void finish(const struct filters_call *r, const struct lanes_winograd_batch *batch,
+                   const char *sums, size_t n, char *out)
 {
     const struct lanes_plan *p = r->plan;
     const struct lanes_stage *s = r->stage;
@@ -284,8 +285,8 @@ static void finish(const struct filters_call *r, const char *sums, size_t n, siz
         p->kernels->winograd_filter_gradient(r->vectors, sums + f * entries * vector,
                                              r->g->block * entries * p->lanes, s->channels,
                                              s->layer.kernel.w);
-        p->kernels->reduce(add ? r->numbers : to, r->vectors, images, s->depth);
-        if (add) {
+        p->kernels->reduce(batch->add ? r->numbers : to, r->vectors, batch->images, s->depth);
+        if (batch->add) {
             kernels_current()->layers[p->compute].add_rows(to, s->depth, 1, r->numbers, s->depth, 1,
                                                            s->depth);
         }
@@ -293,26 +294,26 @@ static void finish(const struct filters_call *r, const char *sums, size_t n, siz
 }
 
 void lanes_winograd_grad_filters(const struct lanes_plan *p, const struct lanes_stage *s,
-                                 const struct lanes_winograd_gradients *g, const char *inputs,
-                                 const char *maps, size_t vectors, size_t images, bool add,
-                                 char *out, char *scratch)
+                                 const struct lanes_winograd_gradients *g,
+                                 const struct lanes_winograd_batch *batch, char *scratch)
 {
     struct filters_call r = {.plan = p, .stage = s, .g = g};
-    const size_t all = vectors * s->winograd.tiles, blocks = size_parts(s->filters, g->block),
+    const size_t all = batch->vectors * s->winograd.tiles,
+                 blocks = size_parts(s->filters, g->block),
                  block_bytes = LANES_WINOGRAD_SUMS * g->block * s->channels * s->layer.kernel.w *
                                p->lanes * p->size;
     take_arrays(&r, scratch);
     for (size_t first = 0, end; first < all && !cancel_poll_here(); first = end) {
         end = smaller(all, first + g->tiles);
-        transform_inputs(&r, inputs, first, end);
+        transform_inputs(&r, batch->inputs, first, end);
         for (size_t i = 0; i < blocks * s->layer.groups; i++) {
             const size_t group = i / blocks, at = i % blocks * g->block,
                          n = smaller(s->filters - at, g->block), filter = group * s->filters + at;
             char *sums = r.sums + (g->tiles < g->vectors * s->winograd.tiles ? i * block_bytes : 0);
-            transform_gradients(&r, maps, filter, n, first, end);
+            transform_gradients(&r, batch->maps, filter, n, first, end);
             multiply(&r, group, n, end - first, first > 0, sums);
             if (end == all) {
-                finish(&r, sums, n, images, add, out + filter * s->depth * p->size);
+                finish(&r, batch, sums, n, batch->out + filter * s->depth * p->size);
             }
         }
     }

@@ -56,19 +56,27 @@ void lanes_winograd_grad_input(const struct lanes_plan *plan, const struct lanes
 size_t lanes_winograd_grad_scratch(const struct lanes_plan *plan, const struct lanes_stage *stage,
                                    const struct lanes_winograd_gradients *g);
 
+/* A batch of at most g->vectors vectors of images, whose first `images` lanes are summed. inputs
+ * are the maps of the stage's input, maps the gradients of its output. With `add` the gradients are
+ * added to `out`. */
+struct lanes_winograd_batch {
+    const char *inputs, *maps;
+    size_t vectors, images;
+    bool add;
+    char *out;
+};
+
 /*
- * The gradients of the filters, summed over the first `images` lanes of up to g->vectors vectors of
- * images: maps of the stage's input, and output gradients. With `add` they are added to `out`. They
- * are not finite if a sum of products is not.
+ * The gradients of the filters, summed over a batch. They are not finite if a sum of products is
+ * not.
  *
  * A tile gives each sum few products, and there are more sums than L1 holds. So the tiles of a
  * batch are multiplied together, and for a few filters at a time, so that their sums and the
  * transforms stay in L2. scratch has lanes_winograd_filters_scratch bytes.
  */
 void lanes_winograd_grad_filters(const struct lanes_plan *plan, const struct lanes_stage *stage,
-                                 const struct lanes_winograd_gradients *g, const char *inputs,
-                                 const char *maps, size_t vectors, size_t images, bool add,
-                                 char *out, char *scratch);
+                                 const struct lanes_winograd_gradients *g,
+                                 const struct lanes_winograd_batch *batch, char *scratch);
 size_t lanes_winograd_filters_scratch(const struct lanes_plan *plan,
                                       const struct lanes_stage *stage,
                                       const struct lanes_winograd_gradients *g);

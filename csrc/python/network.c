@@ -439,8 +439,10 @@ static PyObject *run_forward(struct tape *t, PyArrayObject *x)
     }
     struct without_gil released;
     struct cancel_token *token = without_gil_begin(&released, NULL, 0);
-    const int status = lanes_forward(&t->tape, compute, t->read.layers, t->count, images, t->in,
-                                     PyArray_DATA(x), PyArray_DATA(out), token);
+    int status = lanes_tape_alloc(&t->tape, compute, t->read.layers, t->count, images, t->in);
+    if (status == 0) {
+        status = lanes_forward(&t->tape, PyArray_DATA(x), PyArray_DATA(out), token);
+    }
     if (without_gil_finish(&released, status) < 0) {
         Py_CLEAR(out);
     }

@@ -63,29 +63,31 @@ static size_t select_numbered(const struct search *s, const struct gemm_block *b
     return count;
 }
 
-/* Finds the pairs of a tile that reach the threshold of one of their queries. The arguments are
- * those of handle_scores(); found is that of select_kernel. */
-static size_t select_scores(const struct search *s, const struct gemm_block *b, const void *scores,
-                            size_t step, size_t worker, size_t candidate, size_t query,
+/* Finds the pairs of a tile that reach the threshold of one of their queries. found is that of
+ * select_kernel. */
+static size_t select_scores(const struct search *s, size_t worker, const struct score_tile *tile,
                             bool mirrored, uint32_t *found)
 {
     const struct result_handler *handler = s->result_handler;
     const size_t size = compute_size(handler->compute);
     const char *thresholds =
         (const char *)handler->thresholds + worker * handler->thresholds_step * size;
-    const void *rows = thresholds + (candidate & handler->thresholds_mask) * size,
-               *columns = thresholds + (query & handler->thresholds_mask) * size;
+    const void *rows = thresholds + (tile->candidate & handler->thresholds_mask) * size,
+               *columns = thresholds + (tile->query & handler->thresholds_mask) * size;
     select_kernel *select_at_least = kernels_current()->tiles[handler->compute].select_at_least;
-    const size_t count =
-        select_at_least(scores, step, b->rows, b->columns, mirrored ? rows : NULL, columns, found);
+    const size_t count = select_at_least(tile->scores, tile->step, tile->rows, tile->columns,
+                                         mirrored ? rows : NULL, columns, found);
     if (!mirrored || handler->thresholds_from == NULL || count < MANY_MATCHES) {
         return count;
     }
     struct tile_thresholds raised;
-    handler->thresholds_from(handler, worker, candidate, b->rows, query, raised.rows);
-    handler->thresholds_from(handler, worker, query, b->columns, candidate, raised.columns);
-    memset((char *)raised.columns + b->columns * size, 0, SELECT_PADDING * size);
-    return select_at_least(scores, step, b->rows, b->columns, raised.rows, raised.columns, found);
+    handler->thresholds_from(handler, worker, tile->candidate, tile->rows, tile->query,
+                             raised.rows);
+    handler->thresholds_from(handler, worker, tile->query, tile->columns, tile->candidate,
+                             raised.columns);
+    memset((char *)raised.columns + tile->columns * size, 0, SELECT_PADDING * size);
+    return select_at_least(tile->scores, tile->step, tile->rows, tile->columns, raised.rows,
+                           raised.columns, found);
 }
 
 /* Passes each score that reaches its threshold to the result handler. */
@@ -96,30 +98,29 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
     const struct search *s = block->search;
     const struct result_handler *handler = s->result_handler;
     const size_t worker = block->owner == (size_t)ANY_WORKER ? b->worker : block->owner;
-    const size_t row = block->row + b->row, column = block->query + b->column,
-                 candidate = candidate_number(s, row), query = query_number(s, column);
+    const size_t row = block->row + b->row, column = block->query + b->column;
+    const struct score_tile tile = {
+        .candidate = candidate_number(s, row),
+        .rows = b->rows,
+        .query = query_number(s, column),
+        .columns = b->columns,
+        .scores = scores,
+        .step = step,
+        .without_self = s->self,
+        .numbers = s->row_numbers == NULL ? NULL : s->row_numbers + row,
+        .first_candidate = s->first_candidate,
+    };
     if (handler->add_tile != NULL && !(s->filter != NULL && filter_has_pairs(s->filter))) {
-        const struct score_tile tile = {
-            .candidate = candidate,
-            .rows = b->rows,
-            .query = query,
-            .columns = b->columns,
-            .scores = scores,
-            .step = step,
-            .without_self = s->self,
-            .numbers = s->row_numbers == NULL ? NULL : s->row_numbers + row,
-            .first_candidate = s->first_candidate,
-        };
         handler->add_tile(s->result_handler, worker, &tile);
         return;
     }
     const bool mirrored = s->mirrored || (block->symmetric && !s->self),
                numbered = s->mirrored && s->query_numbers != NULL;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 2];
-    const size_t count =
-        numbered ? select_numbered(s, b, scores, step, worker, s->row_numbers + row,
-                                   s->query_numbers + column, found)
-                 : select_scores(s, b, scores, step, worker, candidate, query, mirrored, found);
+    const size_t count = numbered
+                             ? select_numbered(s, b, scores, step, worker, s->row_numbers + row,
+                                               s->query_numbers + column, found)
+                             : select_scores(s, worker, &tile, mirrored, found);
     for (size_t n = 0; n < count; n++) {
         const size_t r = found[n] >> 16;
         for (uint32_t bits = found[n] & 0xff; bits != 0; bits &= bits - 1) {

@@ -170,10 +170,13 @@ size_t head_buffer_size(size_t depth, size_t size)
            scratch_round(BATCH * padded_size(size) * sizeof(float));
 }
 
-void quantize_heads(const struct float_rows *rows, const struct rotation *rotation,
-                    const float *panels, size_t first, size_t count, double eps, uint8_t *codes,
+void quantize_heads(const struct head_source *source, size_t first, size_t count, uint8_t *codes,
                     struct head_scale *scales, void *buffer)
 {
+    const struct float_rows *rows = source->rows;
+    const struct rotation *rotation = source->rotation;
+    const float *panels = source->panels;
+    const double eps = source->eps;
     const size_t depth = rows->depth, size = rotation->size, step = padded_size(size);
     const bool in_place = rows->in_place && rows->operand->dtype == DTYPE_F32;
     float *converted = (float *)((char *)buffer + float_row_size(depth)), squares[COARSE_STEP];

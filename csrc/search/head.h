@@ -41,13 +41,18 @@ struct head_scale {
     float scale, residual, tail;
 };
 
-/*
- * Quantizes the heads of rows [first, first + count). codes is (count, H), scales (count,). buffer
- * has room for head_buffer_size(D, H) bytes. panels are the directions, as make_head_panels()
- * writes them: head_panels_size(D, H) bytes.
- */
-void quantize_heads(const struct float_rows *rows, const struct rotation *rotation,
-                    const float *panels, size_t first, size_t count, double eps, uint8_t *codes,
+/* The rows whose heads are quantized, and their directions. panels are the directions as
+ * make_head_panels() writes them: head_panels_size(D, H) bytes. */
+struct head_source {
+    const struct float_rows *rows;
+    const struct rotation *rotation;
+    const float *panels;
+    double eps;
+};
+
+/* Quantizes the heads of rows [first, first + count). codes is (count, H), scales (count,). buffer
+ * has room for head_buffer_size(D, H) bytes. */
+void quantize_heads(const struct head_source *source, size_t first, size_t count, uint8_t *codes,
                     struct head_scale *scales, void *buffer);
 void make_head_panels(const struct rotation *rotation, size_t depth, float *panels);
 size_t head_panels_size(size_t depth, size_t size);

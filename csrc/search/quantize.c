@@ -135,8 +135,9 @@ static void quantize_task(void *context, size_t task, size_t worker)
     const size_t first = task * TASK_ROWS, count = smaller(TASK_ROWS, q->row_count - first);
     char *buffer = q->buffers + worker * q->buffer_size;
     if (q->rotation != NULL) {
-        quantize_heads(&q->rows, q->rotation, q->panels, first, count, q->eps,
-                       q->codes + first * q->rotation->size, q->head_scales + first, buffer);
+        const struct head_source source = {&q->rows, q->rotation, q->panels, q->eps};
+        quantize_heads(&source, first, count, q->codes + first * q->rotation->size,
+                       q->head_scales + first, buffer);
     } else if (q->codes == NULL) {
         scale_rows(&q->rows, first, count, q->eps, q->scales + first);
     } else {

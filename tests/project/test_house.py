@@ -185,6 +185,16 @@ def test_memory_comes_from_scratch(path):
     assert not calls or path.name == "scratch.c"
 
 
+def test_functions_have_at_most_eight_parameters():
+    """A call with more arguments is hard to read: they go into a struct."""
+    definition = re.compile(r"^\w[^;{}()=]*?(\w+(?:\(\w+\))?)(\((?:[^;{}()]|\([^()]*\))*\))\s*[;{]", re.M)
+    for path in [*SOURCES, *(ROOT / "tests").rglob("*.[ch]")]:
+        text = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.S)
+        for name, parameters in definition.findall(text):
+            count = re.sub(r"\([^()]*\)", "", parameters[1:-1]).count(",") + 1
+            assert count <= 8, (path, name)
+
+
 def test_files_have_at_most_700_lines():
     """A file has one subject. A file of more than 700 lines probably has two."""
     for path in [*SOURCES, *(ROOT / "cossim").rglob("*.py"), *(ROOT / "tests").rglob("*.[pc]*")]:
