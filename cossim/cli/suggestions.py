@@ -41,7 +41,7 @@ INDEX_EXAMPLES = {
     "add": "cossim index add corpus.index more.npy",
     "search": "cossim index search corpus.index queries.npy -k 10",
 }
-# A file with other contents must change: the same command would fail again. The help says what the file must hold.
+# The same command fails as long as the file has these contents. So the help is suggested, which says what it must hold.
 OTHER_CONTENTS = r"images must have shape"
 NO_SUCH_FILE = r"^(?P<path>.+): No such file or directory$"
 OTHER_NAMES = {"--k": "-k", "--n": "-k", "--top": "-k", "--top-k": "-k", "--name": "--column", "--output-file": "-o"}

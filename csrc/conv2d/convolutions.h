@@ -26,8 +26,8 @@ struct conv2d {
     struct cancel_token *token; /* or NULL; a cancelled call leaves its results incomplete */
 };
 
-/* A convolution with one row of outputs has the same result for any stride; so for columns.
- * Shortens such strides to the image, because copies of images grow with the stride. */
+/* If there is only one row of outputs, the vertical stride has no effect; the same holds for one
+ * column. Shortens such strides to the image, because copies of images grow with the stride. */
 static inline void conv2d_shorten_strides(struct conv2d *c)
 {
     if (c->out.h == 1) {

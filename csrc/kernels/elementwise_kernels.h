@@ -45,7 +45,8 @@ typedef size_t first_maximum_kernel(size_t n, const void *elements);
  *
  * max_alternate: out[i] is the maximum of in[2 i], ..., in[2 i + width - 1]: the first of several
  * equal elements, or the last NaN.
- * mean_alternate: out[i] is the sum of as many sums, in order, divided by `size`.
+ * mean_alternate: out[i] is the sum of sums[2 i], ..., sums[2 i + width - 1], in order, divided by
+ * `size`.
  * column_maxima: out[i] is the maximum of in[r * step + i] for r < rows, chosen in the same way.
  * column_totals: sums[i] is the sum of these elements, in order.
  */

@@ -28,9 +28,10 @@ struct backward_call {
      */
     bool by_definition;
     _Atomic bool not_finite; /* a gradient of an input */
-    /* For each convolution: the bytes before its sums in a worker's memory, those of its bias and
-     * then those of its filters. With Winograd's algorithm, the output gradients of a batch follow
-     * instead. The elements before its sums in those of a group, filters and then bias. */
+    /* For each convolution: where its sums begin in a worker's memory, in bytes, first those of the
+     * bias and then those of the filters (with Winograd's algorithm, the output gradients of a
+     * batch); where its gradients begin in the results of a group, in elements, first those of the
+     * filters and then that of the bias. */
     size_t sums_at[MOST_LAYERS], results_at[MOST_LAYERS];
     ptrdiff_t *feature_taps; /* of flat stages */
     char *flat[MOST_LAYERS]; /* of flat stages: the gradients of the outputs of all vectors */
@@ -77,7 +78,7 @@ static size_t sums_bytes(const struct backward_call *r, size_t i)
         bias, scratch_round(filters_by_winograd(r, s) ? maps : size_sum_or_max(sums, maps)));
 }
 
-/* Bytes of the memory that the gradients of a convolution need for a while. */
+/* Bytes of temporary memory for the gradients of a convolution. */
 static size_t stage_bytes(const struct backward_call *r, size_t i)
 {
     const struct lanes_plan *p = &r->tape->plan;

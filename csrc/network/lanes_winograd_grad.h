@@ -17,13 +17,17 @@ struct lanes_winograd_gradients {
     size_t tiles;         /* of a batch, or as many as are multiplied at a time */
     size_t in_columns;    /* of the input of a tile */
     size_t block;         /* filters that are multiplied at a time */
-    /* The offsets of each column of the tiles in a row of output gradients and in one of inputs; of
-     * each column of each channel's kernel in the transforms of inputs. */
+    /* gradients and inputs: the offset of each column of the tiles in a row of output gradients and
+     * in a row of inputs. entries: that of each column of each channel's kernel in the transforms
+     * of inputs. */
     ptrdiff_t *gradients, *inputs, *entries;
-    /* For the gradient of the input. The transform of a filter's tile has a border of zeros on both
-     * sides. The offset of each column of the input in such a row, and in a row of the result; of
-     * each column of each filter's kernel in the transforms. The filters of lanes_winograd_filters,
-     * transposed; NULL: that gradient is not wanted. */
+    /*
+     * For the gradient of the input. A row of a filter's transform has `row` columns, with `border`
+     * columns of zeros on both sides. in_at and out_at: the offset of each column of the input in
+     * such a row, and in a row of the result. taps: that of each column of each filter's kernel in
+     * the transforms. filters: those of lanes_winograd_filters, transposed; NULL if that gradient
+     * is not wanted.
+     */
     size_t border, row;
     ptrdiff_t *in_at, *out_at, *taps;
     char *filters;

@@ -44,8 +44,9 @@ static inline bool is_tie(double score, double last)
 }
 
 /*
- * Keeps the candidates that are better than `last` and, of those with this score, the `ties` lowest
- * numbers. Other candidates may be better only if they are no numbers. Sets last_number.
+ * Keeps the candidates whose scores are above `last` and, of those whose score is `last`, the
+ * `ties` ones with the lowest numbers. If `last` is NaN, every other score is above it. Sets
+ * last_number.
  */
 static inline __attribute__((always_inline)) void
 keep_lowest_ties(struct candidates *c, enum compute_type compute, double last, size_t ties)
@@ -224,9 +225,9 @@ static uint64_t *sort_words(uint64_t *from, uint64_t *to, size_t n)
 }
 
 /*
- * Sorts words of doubles whose upper halves hold the upper halves of the keys, and which are sorted
- * by these: puts words with the same upper half in the order of their whole keys. Returns false if
- * this takes long, because many keys have the same upper half.
+ * Completes the sort of words of doubles, which are sorted by the upper halves of their keys: sorts
+ * words with the same upper half by their whole keys. Returns false if that takes too long, because
+ * many keys have the same upper half.
  */
 static bool sort_lower_halves(const struct candidates *c, uint64_t *words, size_t n)
 {
