@@ -169,6 +169,15 @@ def _search_of_index(words, found):
     return ["index", "search", path, words[1], *words[3:]]
 
 
+def _build_of_index(words, found):
+    """Suggests `index build` where rows are given in place of a saved index."""
+    path = found["path"]
+    if path not in words or path.endswith(".index") or not _opens(path):
+        return None
+    name = os.path.splitext(os.path.basename(path))[0] + ".index"
+    return ["index", "build", path, "-o", "new-" + name if os.path.exists(name) else name]
+
+
 def _other_ids(words, found):
     """If --ids names a column that is missing, suggests the one with the most similar name, or the first."""
     names = re.findall(r"'(.*?)'", found["names"])
@@ -277,6 +286,7 @@ RUNTIME = (
     (_pattern(_errors.ROW_LENGTHS), _without_corpus),
     (_pattern(_errors.NO_IMAGES), lambda words, _: _without(words, {"--images"})),
     (r"^(?P<path>.+?): no known format", _search_of_index),
+    (r"^'(?P<path>.+?)': not an index file", _build_of_index),
     (NO_SUCH_FILE, _similar_file),
     (NO_SUCH_FILE, _existing_file),
 )

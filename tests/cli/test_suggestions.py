@@ -64,6 +64,8 @@ def error_of(command, capsys):
         ("pairs corpus.npy -t 0.9 --groups --max-pairs 9", "pairs corpus.npy -t 0.9 --groups"),
         ("pairs corpus.npy", "pairs corpus.npy -t 0.95"),
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
+        ("index search corpus.npy queries.npy -k 3", "index build corpus.npy -o corpus.index"),
+        ("index add narrow.npy queries.npy", "index build narrow.npy -o narrow.index"),
         ("dedupe corpus.npy -t 7", "dedupe corpus.npy --threshold 0.95"),
         ("info now", "info"),
         ("topk nothing.npy -k 1", "topk corpus.npy -k 1"),
