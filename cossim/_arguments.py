@@ -148,6 +148,10 @@ def _mistake(function, name, value):
         return TypeError(_errors.AN_INDEX.format(function=function, name=name))
     if hasattr(value, "tocsr"):  # sparse rows of a file refuse to become an array
         return TypeError(_errors.SPARSE_REFUSED.format(function=function, name=name))
+    # Arrays by name: numpy.load of an .npz file, a file or group of h5py. Series of pandas have keys too.
+    if hasattr(value, "keys") and not hasattr(value, "__array__") and len(value):
+        kind, key = type(value).__name__, next(iter(value.keys()))
+        return TypeError(_errors.A_GROUP.format(function=function, name=name, kind=kind, key=key))
     if isinstance(value, str):
         return TypeError(_errors.TEXT_ELEMENT.format(function=function, name=name, value=value))
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":

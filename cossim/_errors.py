@@ -55,6 +55,7 @@ TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such 
 NEEDS_CPU = "{function}(): {name} is on the device {device}: copy it to the CPU first, such as {name}.cpu()"
 NOT_NUMBERS = "{function}(): {name} must be an array of real numbers, not {kind}: pass an array or nested lists"
 AN_INDEX = "{function}(): {name} is an Index: call its topk or pairs_above, or pass its corpus"
+A_GROUP = "{function}(): {name} holds arrays by name, as {kind}: pass one of them, such as {name}[{key!r}]"
 NOT_COLLECTED = "{function}(): {name} is lazy, a {kind}: pass {name}.collect()"
 SPARSE_REFUSED = (
     "{function}(): {name} is sparse, and dense rows are needed: pass {name}.toarray() if it fits into memory"

@@ -419,7 +419,11 @@ int array_argument(const char *function, const char *name, PyObject *object,
         return -1;
     }
     argument->hold = hold_memory(argument->array);
-    if (argument->hold == NULL || array_reread(function, argument) < 0) {
+    /* NumPy makes an array of the names of a group of arrays, such as an .npz file that is open. */
+    const bool is_group = PyTypeNum_ISSTRING(PyArray_TYPE(argument->array)) &&
+                          PyObject_HasAttrString(object, "keys") &&
+                          raise_mistake(function, name, object);
+    if (argument->hold == NULL || is_group || array_reread(function, argument) < 0) {
         array_release(argument);
         return -1;
     }

@@ -61,6 +61,8 @@ pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1,
 pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: copy
     it to the CPU first, such as x.cpu()
 topk(X, Index(Y), 1) -> TypeError: topk(): corpus is an Index: call its topk or pairs_above, or pass its corpus
+topk(UserDict(x=X, y=Y), X, 1) -> TypeError: topk(): queries holds arrays by name, as UserDict: pass one of them, such
+    as queries['x']
 pairwise(SimpleNamespace(collect=list)) -> TypeError: pairwise(): x is lazy, a SimpleNamespace: pass x.collect()
 topk({"x": 1}, X, 1) -> TypeError: topk(): queries must be an array of real numbers, not dict: pass an array or nested
     lists

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections import OrderedDict
+from collections import OrderedDict, UserDict
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
