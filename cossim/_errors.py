@@ -46,8 +46,8 @@ NULL_ROW = "{function}(): row {row} of {name} is null: drop or fill nulls first"
 NULL_IN_ROW = "{function}(): row {row} of {name} has a null in it: drop or fill nulls first"
 RAGGED = "{function}(): rows of {name} must be equally long: row {row} has {size}, and row {first} has {first_size}"
 COLUMNS = (
-    "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns, or "
-    "its columns of numbers alone ({names})"
+    "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns "
+    "({names}), or its columns of numbers alone"
 )
 # ---- arguments that are not arrays of real numbers. {name} may be an element, such as x[2]. ----
 

@@ -19,7 +19,7 @@ pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it 
 pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
     x.detach()
 pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table with 0
-    columns of vectors, where one is needed: pass one of its columns, or its columns of numbers alone (a, b)
+    columns of vectors, where one is needed: pass one of its columns (a, b), or its columns of numbers alone
 
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
@@ -47,8 +47,8 @@ pairwise(arrow.OneArray(*arrow.nested(9))) -> TypeError: pairwise(): x has lists
 pairwise(arrow.Chunks(*arrow.lists(X), arrow.lists(X[:, :3])[1])) -> ValueError: pairwise(): rows of x must be equally
     long: row 6 has 3 elements, and row 0 has 4
 pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)}, 6))) -> ValueError: pairwise(): x is
-    a table with 2 columns of vectors, where one is needed: pass one of its columns, or its columns of numbers alone
-    (a, b)
+    a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b),
+    or its columns of numbers alone
 
 # ---- vectors, continued ----
 pairwise("some text") -> FileNotFoundError: [Errno 2] pairwise(): x names no file: pass an array, or the path of a
