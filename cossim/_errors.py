@@ -131,6 +131,9 @@ LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk, pairs_a
 THRESHOLD_SECOND = (
     "{function}(): threshold must be a number, not {kind}: it is the second argument, {function}(rows, threshold, ...)"
 )
+M_SECOND = (
+    "top_pairs(): m must be an integer, not {kind}: it is the second argument, top_pairs(x, m) or top_pairs(x, m, y)"
+)
 K_THIRD = (
     "topk(): corpus must be rows, not {kind}: k is the third argument, topk(queries, corpus, k) or topk(x, None, k)"
 )
@@ -162,6 +165,10 @@ NUMBER_TWICE = "{function}(): number {number} occurs twice: pass each number onc
 NOT_AN_ARRAY = "an Index is not an array: pass index.corpus, the array of its rows"
 
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
+NOT_DOCUMENTS = (
+    "{function}(): documents must be a list of arrays of shape (tokens, D), not {kind}: pass the offsets of documents "
+    "that are in one array, one file or an Index, and list(documents.values()) of a dict"
+)
 NOT_A_DOCUMENT = (
     "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out, or pass the "
     "offsets of documents that are in one array {arrays}"

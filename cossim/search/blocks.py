@@ -187,8 +187,13 @@ def check_k(function: str, k: int, candidates: int) -> None:
         raise ValueError(_errors.K_TOO_LARGE.format(function=function, candidates=candidates, k=integer_text(k)))
 
 
+def may_be_rows(value: object) -> bool:
+    """Whether a number may have been given in the place of rows, and this value, rows, in its place."""
+    return bool(getattr(value, "ndim", 0)) or isinstance(value, (list, tuple, os.PathLike))
+
+
 def threshold_argument(function: str, threshold: object) -> float:
-    if getattr(threshold, "ndim", 0) or isinstance(threshold, (list, tuple)):
+    if may_be_rows(threshold):
         raise TypeError(_errors.THRESHOLD_SECOND.format(function=function, kind=type(threshold).__name__))
     value = number_argument(function, "threshold", threshold)
     if not -1 <= value <= 1:

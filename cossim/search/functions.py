@@ -14,6 +14,7 @@ from cossim.search.blocks import (
     Options,
     is_lazy,
     max_pairs_argument,
+    may_be_rows,
     memory_argument,
     rows_to_search,
     threshold_argument,
@@ -228,6 +229,8 @@ def top_pairs(
     1  3  0.8
     """
     name = "top_pairs"
+    if may_be_rows(m) or isinstance(m, str):
+        raise TypeError(_errors.M_SECOND.format(kind=type(m).__name__))
     m, eps, memory = size_argument(name, "m", m, 1), eps_argument(name, eps), memory_argument(name, memory)
     left, right = rows_to_search(name, False, x=x, y=y)
     with reporting(progress, name) as report:

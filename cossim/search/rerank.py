@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -111,6 +112,8 @@ def diverse(
     if not 0 <= weight <= 1:
         raise ValueError(_errors.WEIGHT.format(function=name, weight=weight))
     vectors = _core.as_array(name, "query", query)
+    if corpus is None:
+        raise TypeError(_errors.NOT_NUMBERS.format(function=name, name="corpus", kind="NoneType"))
     x, y = rows_of(name, query=np.atleast_2d(vectors), corpus=corpus)
     check_elements(name, "corpus", y.array)
     y = y.with_array()  # because rows are chosen at any place of the corpus
@@ -271,7 +274,13 @@ def maxsim(
 
 
 def _documents(name, documents):
-    return [_core.as_array(name, f"documents[{n}]", rows) for n, rows in enumerate(documents)]
+    try:
+        each = None if isinstance(documents, (str, bytes, Mapping)) else iter(documents)
+    except TypeError:
+        each = None
+    if each is None:
+        raise TypeError(_errors.NOT_DOCUMENTS.format(function=name, kind=type(documents).__name__))
+    return [_core.as_array(name, f"documents[{n}]", rows) for n, rows in enumerate(each)]
 
 
 def _offsets(name, offsets, documents):

@@ -6,6 +6,8 @@ continue a row.
 
 TABLE = r"""
 # ---- vectors ----
+explain(X, csr()) -> TypeError: explain(): x2 is sparse, and dense rows are needed: pass x2.toarray() if it fits into
+    memory
 vecdot(X, Y) -> ValueError: vecdot(): the shapes of x1 and x2 do not broadcast: sizes 6 and 5 meet at dimension -2: make
     them equal, or one of them 1 (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64)
 pairwise(X, X, X) -> TypeError: pairwise() takes at most 2 positional arguments (3 given)
@@ -229,6 +231,12 @@ pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does no
 (hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install
     pandas
 diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
+diverse(X[0], None, 1) -> TypeError: diverse(): corpus must be an array of real numbers, not NoneType: pass an array or
+    nested lists
+top_pairs(X, Y, 1) -> TypeError: top_pairs(): m must be an integer, not ndarray: it is the second argument, top_pairs(x,
+    m) or top_pairs(x, m, y)
+maxsim(X, Index(Y)) -> TypeError: maxsim(): documents must be a list of arrays of shape (tokens, D), not Index: pass the
+    offsets of documents that are in one array, one file or an Index, and list(documents.values()) of a dict
 maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it
     out, or pass the offsets of documents that are in one array (documents[1]: shape (0, 4), dtype float64)
 maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
