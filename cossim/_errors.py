@@ -147,7 +147,9 @@ DIM_BY_NAME = (
 )
 OTHER_DIM = "Index(): dim={dim} but the rows of corpus have {size} elements: leave dim out {arrays}"
 BITS_DIM = "Index(): dim must be a multiple of 8 with binary=True, not {dim}: it is the number of bits of a row"
-OTHER_LENGTH = "{function}(): rows of an index of {size} elements are needed: pass vectors of the same model {arrays}"
+OTHER_LENGTH = (
+    "{function}(): rows must have {size} elements, as those of the index: pass vectors of the same model {arrays}"
+)
 NOT_EXACT = (
     "{function}(): {source} rows may change when converted to {target}, the dtype of the index: pass "
     "rows.astype({target!r}) if that is acceptable, or begin with Index(np.empty((0, D), {source!r}))"
@@ -255,7 +257,7 @@ NOT_NPY = "not a .npy file, because it begins with {start}: save the array with 
 NPY_VERSION = "a .npy file of an unknown version, or a damaged one: save the array with numpy.save"
 DAMAGED_HEADER = "the header is damaged: copy the file or save the array again"
 IMPOSSIBLE_SHAPE = "the header is damaged, no array has the shape {shape}: copy the file or save the array again"
-PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of numbers"
+PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of numbers, such as np.stack(rows)"
 
 # ---- files: rows. The path precedes those without one. ----
 
@@ -263,8 +265,13 @@ DAMAGED_ROWS = "{path}: damaged, or of another format than its suffix says: {err
 NEEDS_EXTRA = "{path}: this format needs {package}: pip install 'cossim-c[files]'"
 ROWS_CLOSED = "{path}: the rows are closed: open them again with cossim.open_rows"
 ROWS_COPY = "{path}: its rows are not in memory with this dtype: leave copy=False out"
-ROWS_PATHS = "open_rows(): path_or_paths must be a path or a list of paths, at least one, not {paths}"
-ROWS_FOLDER = "{path}: the files in this folder have the suffixes {suffixes}: pass a pattern such as '*.npy', or a list"
+ROWS_PATHS = (
+    "open_rows(): path_or_paths must be a path or a list of paths, at least one, not {paths}: pass arrays to the "
+    "functions themselves"
+)
+ROWS_FOLDER = (
+    "{path}: the files in this folder have the suffixes {suffixes}: pass a pattern such as {pattern!r}, or a list"
+)
 ROWS_PATTERN = "{path}: there is no file: change the folder or the pattern"
 ROWS_INDEX = "row {index} is out of range for {count} rows: use -N to N - 1"
 ROWS_DTYPE = "the elements must be real numbers of at most 64 bits, not {dtype}: save them as float32 or float64"
@@ -280,6 +287,8 @@ ROWS_FORMAT = (
     "no known format: rename the file to one of the suffixes {suffixes}, pass dtype= and shape= of raw elements, or "
     "open a saved index with Index.load"
 )
+ROWS_WHOLE_JSON = "no known format, JSON without a row in each line: convert it, such as pandas.read_json({path!r}).to_parquet({new!r})"
+ROWS_PICKLE = "no known format, a pickle, which is never loaded: load it yourself, and numpy.save({new!r}, vectors)"
 ROWS_NOT_RAW = "shape= and offset= are for raw elements, and {suffix} files have their own: leave them out"
 ROWS_RAW = "raw elements have no header: pass both dtype= and shape=, such as shape=(-1, 128)"
 ROWS_RAW_SHAPE = "shape={shape} must be D, (-1, D) or (N, D), and offset={offset} must lie in the file: change them"
@@ -413,7 +422,7 @@ MILESTONES = "SequentialLR(): milestones must be {count} rising numbers of steps
 
 PIXELS = "{function}(): images must be float32, float64, or uint8 from 0 to 255, not {dtype}: convert them with astype"
 IMAGES_OR_CHANNELS = "(N, C, H, W) or (N, H, W)"
-IMAGES_SHAPE = "{function}(): images must have shape {wanted}, not {shape}"
+IMAGES_SHAPE = "{function}(): images must have shape {wanted}, not {shape}: {remedy}"
 TEMPERATURE = "{function}(): temperature must be above 0 and finite, not {temperature}"
 SMALL_TEMPERATURE = (
     "{function}(): temperature {temperature} is too small for {dtype}, because 1 / temperature overflows: take a "

@@ -65,6 +65,10 @@ def ending(arguments, message, parses):
             return f"; try: {shlex.join(['cossim', *words])}"
     if re.search(NO_SUCH_FILE, message) or re.search(OTHER_CONTENTS, message):
         return f"; try: cossim {' '.join(arguments[: 2 if command == 'index' else 1])} --help"
+    if found := re.search(
+        f"{_pattern(_errors.ROWS_WHOLE_JSON)}|: no known format, a pickle.*save\\((?P<saved>.+?),", message
+    ):
+        arguments = _converted(arguments, (found["new"] or found["saved"]).strip("'"))
     if parses(arguments):
         return f"; then: {shlex.join(['cossim', *arguments])}"
     if command == "index" and len(arguments) > 1:
@@ -178,6 +182,12 @@ def _build_of_index(words, found):
     return ["index", "build", path, "-o", "new-" + name if os.path.exists(name) else name]
 
 
+def _converted(words, new):
+    """Replaces the file that has to be converted by the new file, whose name differs only in its suffix."""
+    stem = os.path.splitext(new)[0]
+    return [new if os.path.splitext(word)[0] == stem else word for word in words]
+
+
 def _other_ids(words, found):
     """If --ids names a column that is missing, suggests the one with the most similar name, or the first."""
     names = re.findall(r"'(.*?)'", found["names"])
@@ -285,6 +295,7 @@ RUNTIME = (
     (r"^out of memory$|^Unable to allocate", _less_memory),
     (_pattern(_errors.ROW_LENGTHS), _without_corpus),
     (_pattern(_errors.NO_IMAGES), lambda words, _: _without(words, {"--images"})),
+    (_pattern(_errors.ROWS_FOLDER), lambda words, found: _replaced(words, found["path"], found["pattern"].strip("'"))),
     (r"^(?P<path>.+?): no known format", _search_of_index),
     (r"^'(?P<path>.+?)': not an index file", _build_of_index),
     (NO_SUCH_FILE, _similar_file),

@@ -34,6 +34,14 @@ MAGIC = {  # first bytes of formats, for files of other suffixes
     b"PAR1": ".parquet",
     b"\x89HDF\r\n\x1a\n": ".h5",
 }
+OTHER = {  # suffixes of files that have to be converted: the message, and the suffix of the new file
+    ".json": (_errors.ROWS_WHOLE_JSON, ".parquet"),
+    ".pkl": (_errors.ROWS_PICKLE, ".npy"),
+    ".pickle": (_errors.ROWS_PICKLE, ".npy"),
+    ".joblib": (_errors.ROWS_PICKLE, ".npy"),
+    ".pt": (_errors.ROWS_PICKLE, ".npy"),
+    ".pth": (_errors.ROWS_PICKLE, ".npy"),
+}
 
 
 def open_rows(
@@ -138,7 +146,10 @@ def _paths_argument(path_or_paths: Any) -> list[str]:
     if isinstance(path_or_paths, (str, os.PathLike)):
         return _expanded(os.fsdecode(path_or_paths))
     if not isinstance(path_or_paths, (list, tuple)) or not path_or_paths:
-        raise TypeError(_errors.ROWS_PATHS.format(paths=repr(path_or_paths)[:60]))
+        paths = type(path_or_paths).__name__ if hasattr(path_or_paths, "shape") else repr(path_or_paths)[:60]
+        raise TypeError(_errors.ROWS_PATHS.format(paths=paths))
+    if not all(isinstance(path, (str, bytes, os.PathLike)) for path in path_or_paths):
+        raise TypeError(_errors.ROWS_PATHS.format(paths=f"a {type(path_or_paths).__name__} of something else"))
     return [os.fsdecode(path) for path in path_or_paths]
 
 
@@ -199,7 +210,9 @@ def _expanded(path: str) -> list[str]:
         if not known:
             raise FileNotFoundError(_errors.ROWS_PATTERN.format(path=path))
         if len(suffixes := {suffix_of(file)[0] for file in known}) > 1:
-            raise ValueError(_errors.ROWS_FOLDER.format(path=path, suffixes=", ".join(sorted(suffixes))))
+            pattern = os.path.join(path, f"*{min(suffixes)}")
+            text = _errors.ROWS_FOLDER.format(path=path, suffixes=", ".join(sorted(suffixes)), pattern=pattern)
+            raise ValueError(text)
         return known
     if glob.has_magic(path) and not os.path.exists(path):
         files = sorted(glob.glob(path, recursive=True))
@@ -228,5 +241,8 @@ def _open(path: str, given: dict[str, Any]) -> Reader:
         start = stream.read(8)
     suffix = next((suffix for magic, suffix in MAGIC.items() if start.startswith(magic)), "")
     if not suffix:
+        if source.suffix in OTHER:
+            message, new = OTHER[source.suffix]
+            raise RowsError(message.format(path=path, new=os.path.splitext(path)[0] + new))
         raise RowsError(_errors.ROWS_FORMAT.format(suffixes=" ".join(FORMATS)))
     return FORMATS[suffix](source._replace(suffix=suffix))

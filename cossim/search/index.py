@@ -38,9 +38,13 @@ _OWN = ("_lock", "_room")
 
 def _numbers_argument(function, numbers):
     """Returns an argument of row numbers as an array of int64."""
-    array = np.asarray(numbers)
+    try:
+        array = np.asarray(numbers)
+    except ValueError:  # lists of different lengths
+        array = np.empty((), object)
     if array.dtype.kind not in "iu" and (array.size or array.dtype.kind != "f"):
         kind = type(numbers).__name__ if array.dtype == object else array.dtype.name
+        kind = "text" if array.dtype.kind in "US" else kind
         raise TypeError(_errors.NUMBERS.format(function=function, kind=kind))
     if array.dtype == np.uint64:
         array = np.minimum(array, np.uint64(2**63 - 1))  # a number that no row has
@@ -232,7 +236,7 @@ class Index:
     def __repr__(self) -> str:
         state = self._state
         kind = "packed bits" if self.binary else "any dtype" if state.any_dtype else state.corpus.dtype
-        return f"Index of {state.size} rows of {self.dim} elements, {kind}"
+        return f"Index of {state.size} {'row' if state.size == 1 else 'rows'} of {self.dim} elements, {kind}"
 
     def __getitem__(self, numbers: Numbers) -> NDArray[Any]:
         """Returns a copy of rows by their numbers: shape (D,) for an integer, (M, D) for M numbers."""

@@ -100,7 +100,11 @@ class Encoder(ArrayLayer):
             if x.ndim == 4 and x.shape[1:] == (*size, channels):
                 raise ValueError(_errors.CHANNELS_LAST.format(function="Encoder", shape=shape))
             wanted = "(N, {}, {}, {})".format(channels, *size)
-            raise ValueError(_errors.IMAGES_SHAPE.format(function="Encoder", wanted=wanted, shape=shape))
+            remedy = f"reshape them, such as images.reshape(-1, {wanted[4:]}"
+            if x.ndim == 4:
+                remedy = "make an encoder for them, Encoder(in_channels={}, size=({}, {}))".format(*x.shape[1:])
+            message = _errors.IMAGES_SHAPE.format(function="Encoder", wanted=wanted, shape=shape, remedy=remedy)
+            raise ValueError(message)
         return scaled_pixels(x, dtype)
 
     def forward(self, x: Array) -> NDArray[Any]:

@@ -22,7 +22,9 @@ def images_argument(function: str, images: Array, least: int = 0) -> NDArray[Any
         message = _errors.PIXELS if images.dtype.kind in "iub" else _errors.NOT_FLOAT32_OR_64
         raise TypeError(message.format(function=function, name="images", dtype=images.dtype))
     if images.ndim not in (3, 4) or min(images.shape[1:]) < least:
-        message = _errors.IMAGES_SHAPE.format(function=function, wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape)
+        message = _errors.IMAGES_SHAPE.format(
+            function=function, wanted=_errors.IMAGES_OR_CHANNELS, shape=images.shape, remedy="reshape them"
+        )
         raise ValueError(message)
     return images
 

@@ -39,6 +39,30 @@ def error_of(command, capsys):
     return err.splitlines()[-1]
 
 
+def test_a_file_of_an_unknown_format_is_converted_before_the_command_that_works(folder, capsys):
+    (folder / "rows.json").write_text('[{"x": [1, 2]}, {"x": [2, 1]}]')
+    error = error_of("topk rows.json -k 1", capsys)
+    assert error.endswith("; then: cossim topk rows.parquet -k 1")
+    pandas = pytest.importorskip("pandas", reason="converts the file")
+    pytest.importorskip("pyarrow", reason="writes Parquet")
+    conversion = re.search(r"such as (pandas\S+to_parquet\S+\))", error)[1]
+    eval(conversion, {"pandas": pandas})
+    assert main(shlex.split(error.split("; then: cossim ")[1])) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "0,1,1,0.8"
+    (folder / "rows.pkl").write_bytes(b"")
+    assert error_of("topk rows.pkl -k 1", capsys).endswith("vectors); then: cossim topk rows.npy -k 1")
+
+
+def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
+    (folder / "mixed").mkdir()
+    for name in ("rows.npy", "rows.npz"):
+        (folder / "mixed" / name).write_bytes(
+            (folder / name.replace("rows.npy", "corpus.npy").replace("rows", "both")).read_bytes()
+        )
+    assert error_of("topk mixed -k 1", capsys).endswith("; try: cossim topk 'mixed/*.npy' -k 1")
+    assert main(["topk", "mixed/*.npy", "-k", "1"]) == 0
+
+
 @pytest.mark.parametrize(
     ("command", "works"),
     [

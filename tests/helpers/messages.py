@@ -146,7 +146,7 @@ plot.neighbours(P, topk(X[:2], Y, 1), P[:2, :, :14]) -> ValueError: neighbours()
 
 # ---- search ----
 topk(X, "objects.npy", 1) -> ValueError: topk(): corpus: objects.npy: an array of Python objects, dtype object: save
-    an array of numbers
+    an array of numbers, such as np.stack(rows)
 topk(X, "/dev/null", 1) -> ValueError: topk(): corpus: '/dev/null': not a regular file: save the data of a pipe or
     device to a file first
 topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header is damaged: copy the file or save the
@@ -185,10 +185,14 @@ Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 wi
     of bits of a row
 topk(X, Y, 1).to_list(ids={}) -> ValueError: TopK.to_list(): ids has no row 0, which was found: pass the id of each row
     under its number
-Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows of an index of 4 elements are needed: pass vectors of the same
-    model (rows: shape (6, 3), dtype float64)
+Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows must have 4 elements, as those of the index: pass vectors of the
+    same model (rows: shape (6, 3), dtype float64)
 Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when converted to float32, the dtype of
     the index: pass rows.astype('float32') if that is acceptable, or begin with Index(np.empty((0, D), 'float64'))
+Index(X).remove("first") -> TypeError: Index.remove(): numbers must be integers such as add returns, not text: pass an
+    integer or an array of them, and np.flatnonzero(mask) in place of a mask
+Index(X).remove([[1], [2, 3]]) -> TypeError: Index.remove(): numbers must be integers such as add returns, not list:
+    pass an integer or an array of them, and np.flatnonzero(mask) in place of a mask
 Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
     integer or an array of them, and np.flatnonzero(mask) in place of a mask
 Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 numbers have been given so far:
@@ -386,7 +390,7 @@ nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear
     dtype: convert one with astype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape
     (3,), dtype float32)
 simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
-    not (2, 3, 28, 28)
+    not (2, 3, 28, 28): make an encoder for them, Encoder(in_channels=3, size=(28, 28))
 # ---- weights ----
 nn.load_weights("text.npz") -> ValueError: text.npz: damaged, or not a .npz file: 'w.npy' in it: not a .npy file,
     because it begins with 31 20 32 20 33: save the array with numpy.save
@@ -477,14 +481,16 @@ simclr.nt_xent(X.astype(np.float16), X) -> TypeError: nt_xent(): z0 must be floa
     convert it with astype
 simclr.augment(np.zeros((2, 4, 4), np.int8)) -> TypeError: augment(): images must be float32, float64, or uint8 from
     0 to 255, not int8: convert them with astype
-simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4)
+simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4):
+    reshape them
 simclr.augment(P, shift=-1) -> ValueError: augment(): shift must be at least 0 and finite, not -1
 simclr.augment(P, rotate=361) -> ValueError: augment(): rotate must be between -360 and 360 degrees, not 361
 simclr.augment(P, rotate=(10, -10)) -> ValueError: augment(): rotate must be (low, high) with low <= high, not (10, -10)
 simclr.augment(P, scale=(0, 1)) -> ValueError: augment(): scale must be (low, high) with 0 < low <= high, both finite,
     not (0, 1)
 simclr.augment(P, scale=1) -> TypeError: augment(): scale must be a pair of numbers, (low, high), not 1
-simclr.train(P[0, 0]) -> ValueError: train(): images must have shape (N, C, H, W) or (N, H, W), not (28, 28)
+simclr.train(P[0, 0]) -> ValueError: train(): images must have shape (N, C, H, W) or (N, H, W), not (28, 28):
+    reshape them
 simclr.train(P[:1]) -> ValueError: train(): at least two images are required, got 1
 simclr.train(np.ones((4, 1, 28, 28), np.int8)) -> TypeError: train(): images must be float32, float64, or uint8
     from 0 to 255, not int8: convert them with astype
@@ -549,11 +555,19 @@ image_files.read_images("nan.npy") -> ValueError: nan.npy: 784 numbers are NaN o
 open_rows("image.png") -> ValueError: image.png: no known format: rename the file to one of the suffixes .npy .npz
     .safetensors .fvecs .bvecs .ivecs .fbin .ibin .u8bin .i8bin .txt .vec .w2v .glove .bin .parquet .csv .tsv .jsonl
     .ndjson .h5 .hdf5, pass dtype= and shape= of raw elements, or open a saved index with Index.load
-open_rows(3) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not 3
-open_rows([]) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not []
+open_rows(3) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not 3: pass
+    arrays to the functions themselves
+open_rows([]) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not []: pass
+    arrays to the functions themselves
+open_rows([X]) -> TypeError: open_rows(): path_or_paths must be a path or a list of paths, at least one, not a list of
+    something else: pass arrays to the functions themselves
+open_rows("rows.json") -> ValueError: rows.json: no known format, JSON without a row in each line: convert it, such as
+    pandas.read_json('rows.json').to_parquet('rows.parquet')
+open_rows("rows.pkl") -> ValueError: rows.pkl: no known format, a pickle, which is never loaded: load it yourself, and
+    numpy.save('rows.npy', vectors)
 open_rows("nothing*.npy") -> FileNotFoundError: nothing*.npy: there is no file: change the folder or the pattern
 open_rows("mixed") -> ValueError: mixed: the files in this folder have the suffixes .fbin, .npy: pass a pattern such
-    as '*.npy', or a list
+    as 'mixed/*.fbin', or a list
 open_rows("X.npy", shape=4) -> ValueError: X.npy: shape= and offset= are for raw elements, and .npy files have their
     own: leave them out
 open_rows("image.png", shape=4) -> ValueError: image.png: raw elements have no header: pass both dtype= and shape=,

@@ -73,6 +73,8 @@ def safetensors_bytes(shape, dtype="F32", data=bytes(8)):
 ROW_FILES = {
     "zip.npy": b"PK\3\4",
     "image.png": b"\x89PNG",
+    "rows.json": b"[[1, 2]]",
+    "rows.pkl": b"\x80\x04",
     "ragged.fvecs": b"".join(np.int32([size, 0, 0]).tobytes() for size in (2, 1, 2)),
     "cut.fvecs": b"\2\0\0\0\0",
     "cut.fbin": np.uint32([3, 2, 0, 0]).tobytes(),

@@ -76,6 +76,7 @@ def test_attributes(rng):
     assert index.nbytes == 2000 * (384 + 8)
     assert index.nbytes <= 0.3 * x.nbytes
     assert repr(index) == "Index of 2000 rows of 384 elements, float32"
+    assert repr(cossim.Index(np.eye(2)[:1])) == "Index of 1 row of 2 elements, float64"
     assert repr(cossim.Index(np.eye(2))) == "Index of 2 rows of 2 elements, float64"
 
 
