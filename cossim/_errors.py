@@ -287,7 +287,10 @@ ROWS_FORMAT = (
     "no known format: rename the file to one of the suffixes {suffixes}, pass dtype= and shape= of raw elements, or "
     "open a saved index with Index.load"
 )
-ROWS_WHOLE_JSON = "no known format, JSON without a row in each line: convert it, such as pandas.read_json({path!r}).to_parquet({new!r})"
+ROWS_WHOLE_JSON = (
+    "no known format, JSON without a row in each line: convert it, such as "
+    "pandas.read_json({path!r}).to_parquet({new!r})"
+)
 ROWS_PICKLE = "no known format, a pickle, which is never loaded: load it yourself, and numpy.save({new!r}, vectors)"
 ROWS_NOT_RAW = "shape= and offset= are for raw elements, and {suffix} files have their own: leave them out"
 ROWS_RAW = "raw elements have no header: pass both dtype= and shape=, such as shape=(-1, 128)"
@@ -502,6 +505,11 @@ NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scik
 NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
 NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one line for each row, with its name"
 NUMBERS_ALONE = "{path}: .safetensors holds only numbers: leave --ids out, or write .npz"
+STDIN_FORMAT = "standard input: a {suffix} file, where .npy or text is needed: pass the path of the file"
+SPARSE_FILE = (
+    "{path}: sparse rows, where dense ones are needed: save matrix.toarray() with numpy.save if it fits into memory, "
+    "or use topk or pairs, which take sparse rows"
+)
 STDIN_TWICE = "argument {name}: standard input can be read once: name a file"
 BITS_DTYPE = "packed bits must be uint8, not {dtype}: pack the signs of numbers with numpy.packbits(rows > 0, axis=1)"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"

@@ -106,6 +106,13 @@ def add_dedupe(commands):
 # ---- running a command ----
 
 
+def _dense(path, rows):
+    """Returns rows of a file, which must not be sparse."""
+    if hasattr(rows, "indptr"):
+        raise ValueError(_errors.SPARSE_FILE.format(path=path))
+    return rows
+
+
 def _loaded(path):
     with errors_as_text():
         return Index.load(path)
@@ -117,7 +124,7 @@ def _save(index, path, report):
 
 
 def _build(arguments):
-    rows = row_files.open_input(arguments.corpus, arguments.column)
+    rows = _dense(arguments.corpus, row_files.open_input(arguments.corpus, arguments.column))
     if arguments.binary:
         search_commands.check_bits([arguments.corpus], [(rows, None)])
     with limited(arguments), reporting(wants_bar(arguments), "index build") as report:
@@ -127,7 +134,7 @@ def _build(arguments):
 
 def _add(arguments):
     index = _loaded(arguments.index)
-    rows = row_files.open_input(arguments.rows, arguments.column)
+    rows = _dense(arguments.rows, row_files.open_input(arguments.rows, arguments.column))
     if index.binary:
         search_commands.check_bits([arguments.rows], [(rows, None)])
     with limited(arguments), reporting(wants_bar(arguments), "index add", "bytes") as report:
@@ -154,7 +161,9 @@ def _search(parser, arguments):
     names = _names(arguments, index)
     if arguments.output is not None:
         result_files.check(arguments.output, names is not None)
-    queries = None if arguments.queries is None else row_files.open_input(arguments.queries, arguments.column)
+    queries = None
+    if arguments.queries is not None:
+        queries = _dense(arguments.queries, row_files.open_input(arguments.queries, arguments.column))
     if queries is not None and index.binary:
         search_commands.check_bits([arguments.queries], [(queries, None)])
     options = {"memory": arguments.memory, **search_commands.read_filters(arguments)}
@@ -202,6 +211,7 @@ def _reaching(found, names, itself):
 
 def _dedupe(arguments):
     ((rows, names),) = row_files.open_inputs([arguments.corpus], arguments.column, arguments.ids)
+    rows = _dense(arguments.corpus, rows)
     if arguments.output is not None:
         result_files.check(arguments.output, names is not None)
     options = {"eps": arguments.eps, "memory": arguments.memory}

@@ -9,6 +9,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._io import MAGIC, errors_as_text, open_regular, read_npy
+from cossim.rows import opening
 from cossim.rows.opening import open_argument, open_data
 from cossim.rows.reader import strings
 
@@ -43,6 +44,9 @@ def _suffix_of(data):
     """Returns the suffix of the format of data: .npy, or a text format that fits the first line."""
     if data.startswith(MAGIC):
         return ".npy"
+    for start, suffix in {**opening.MAGIC, b"\x1f\x8b": ".gz"}.items():
+        if data.startswith(start):
+            raise ValueError(_errors.STDIN_FORMAT.format(suffix=suffix))
     line = data.lstrip().split(b"\n", 1)[0]
     if line.startswith((b"{", b"[")):
         return ".jsonl"

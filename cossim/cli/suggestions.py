@@ -168,6 +168,9 @@ def _without_corpus(words, found):
 def _search_of_index(words, found):
     """Suggests `index search` where the corpus is a saved index."""
     path = found["path"]
+    alone = len(words) > 2 and words[1] == path and words[2].startswith("-")
+    if words[0] in ("topk", "pairs") and alone and _opens(path):
+        return ["index", "search", *words[1:]]
     if words[0] != "topk" or path not in words or words.index(path) != 2 or not _opens(path):
         return None
     return ["index", "search", path, words[1], *words[3:]]
@@ -180,6 +183,22 @@ def _build_of_index(words, found):
         return None
     name = os.path.splitext(os.path.basename(path))[0] + ".index"
     return ["index", "build", path, "-o", "new-" + name if os.path.exists(name) else name]
+
+
+def _search_of_rows(words, found):
+    """Suggests topk or pairs where `index search` was given a file of rows instead of an index."""
+    if words[:2] != ["index", "search"] or words[2:3] != [found["path"].strip("'")]:
+        return None
+    queries = words[3:4] if words[3:4] and not words[3].startswith("-") else []
+    options = words[3 + len(queries) :]
+    return ["topk" if "-k" in options else "pairs", *queries, words[2], *options]
+
+
+def _of_sparse_rows(words, found):
+    """Suggests the command for sparse rows that is nearest to dedupe or `index build`."""
+    if words[0] == "dedupe":
+        return ["pairs", *_without(words[1:], {"--kept"}, takes_value=False), "--groups"]
+    return ["topk", found["path"], "-k", VALUES["-k"]] if words[:2] == ["index", "build"] else None
 
 
 def _converted(words, new):
@@ -296,6 +315,9 @@ RUNTIME = (
     (_pattern(_errors.ROW_LENGTHS), _without_corpus),
     (_pattern(_errors.NO_IMAGES), lambda words, _: _without(words, {"--images"})),
     (_pattern(_errors.ROWS_FOLDER), lambda words, found: _replaced(words, found["path"], found["pattern"].strip("'"))),
+    (_pattern(_errors.SPARSE_FILE), _of_sparse_rows),
+    (_pattern(_errors.STDIN_FORMAT), lambda words, found: _replaced(words, "-", f"corpus{found['suffix']}")),
+    (r"^(?P<path>.+?): not an index file of cossim but a \.np", _search_of_rows),
     (r"^(?P<path>.+?): no known format", _search_of_index),
     (r"^'(?P<path>.+?)': not an index file", _build_of_index),
     (NO_SUCH_FILE, _similar_file),

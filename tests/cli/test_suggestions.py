@@ -1,7 +1,9 @@
 """Errors of the command line end with a command that works, and `cossim` alone shows examples."""
 
+import io
 import re
 import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ def folder(tmp_path, monkeypatch):
     for name in ("queries", "corpus"):
         np.save(f"{name}.npy", x)
     np.savez("both.npz", a=x, b=x)
+    sparse = {"data": x.ravel(), "indices": np.tile(np.arange(4), 12), "indptr": np.arange(0, 49, 4)}
+    np.savez("sparse.npz", format=np.array(b"csr"), shape=np.array(x.shape), **sparse)
     np.save("narrow.npy", x[:, :3])
     np.save("none.npy", np.zeros((0, 28, 28)))
     cossim.Index(x).save("kept.index")
@@ -51,6 +55,14 @@ def test_a_file_of_an_unknown_format_is_converted_before_the_command_that_works(
     assert capsys.readouterr().out.splitlines()[1] == "0,1,1,0.8"
     (folder / "rows.pkl").write_bytes(b"")
     assert error_of("topk rows.pkl -k 1", capsys).endswith("vectors); then: cossim topk rows.npy -k 1")
+
+
+def test_a_file_that_cannot_be_piped_is_named(folder, capsys, monkeypatch):
+    for start, suffix in ((b"PAR1", ".parquet"), (b"\x1f\x8b", ".gz"), (b"PK\3\4", ".npz")):
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(start + b"\0" * 9)))
+        error = error_of("topk - -k 1", capsys)
+        assert error.startswith(f"cossim: standard input: a {suffix} file")
+        assert error.endswith(f"; try: cossim topk corpus{suffix} -k 1")
 
 
 def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
@@ -92,6 +104,12 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("index add narrow.npy queries.npy", "index build narrow.npy -o narrow.index"),
         ("dedupe corpus.npy -t 7", "dedupe corpus.npy --threshold 0.95"),
         ("info now", "info"),
+        ("dedupe sparse.npz -t 0.9 --kept", "pairs sparse.npz -t 0.9 --groups"),
+        ("index build sparse.npz -o new.index", "topk sparse.npz -k 10"),
+        ("index search corpus.npy queries.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("index search corpus.npy -t 0.9", "pairs corpus.npy -t 0.9"),
+        ("topk kept.index -k 3", "index search kept.index -k 3"),
+        ("pairs kept.index -t 0.9", "index search kept.index -t 0.9"),
         ("topk nothing.npy -k 1", "topk corpus.npy -k 1"),
         ("topk queries.npy nothing.npy -k 1", "topk queries.npy corpus.npy -k 1"),
         ("topk queries.npy narrow.npy -k 1", "topk queries.npy -k 1"),

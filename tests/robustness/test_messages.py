@@ -7,6 +7,7 @@ end with a command, which tests/cli/test_suggestions.py checks.
 # ruff: noqa: F401 (rows of the table use these names)
 
 import gzip
+import io
 import json
 import os
 import re
@@ -33,7 +34,7 @@ from public_inputs import npy_bytes
 import cossim
 from cossim import _errors, nn, simclr
 from cossim.__main__ import main
-from cossim.cli import demo_command, image_files, result_files
+from cossim.cli import demo_command, image_files, result_files, row_files
 from cossim.search import dask_arrays, index_file
 
 with suppress(ImportError):  # it looks for pyarrow once, when it is imported, and some rows hide pyarrow

@@ -520,3 +520,11 @@ def test_faiss(x):
     vecs_io.ivecs_write("x.ivecs", (10 * x).astype(np.int32))
     np.testing.assert_array_equal(cossim.open_rows("x.fvecs")[:], x)
     np.testing.assert_array_equal(cossim.open_rows("x.ivecs")[:], (10 * x).astype(np.int32))
+
+
+@pytest.mark.parametrize("given", [np.eye(2), [np.eye(2)], [[1, 2]]], ids=["array", "list of arrays", "lists"])
+def test_arrays_are_no_paths(given):
+    with pytest.raises(
+        TypeError, match=r"open_rows\(\): path_or_paths must be .* pass arrays to the functions themselves"
+    ):
+        cossim.open_rows(given)

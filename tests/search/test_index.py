@@ -230,3 +230,11 @@ print(found.indices.tolist())
     expected = cossim.topk(x[:5], x, 7).indices.tolist()
     for isa in cossim._core.config()["available"]:
         assert eval(python(program, path, COSSIM_ISA=isa)) == expected
+
+
+@pytest.mark.parametrize(("numbers", "kind"), [("first", "text"), (["a", "b"], "text"), ([[1], [2, 3]], "list")])
+def test_numbers_that_are_none_are_refused_by_what_they_are(numbers, kind):
+    with pytest.raises(
+        TypeError, match=rf"Index.remove\(\): numbers must be integers such as add returns, not {kind}:"
+    ):
+        cossim.Index(np.eye(2)).remove(numbers)

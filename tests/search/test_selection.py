@@ -1,5 +1,7 @@
 """top_pairs, deduplicate, communities, diverse and maxsim find what the full matrix gives."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -310,3 +312,15 @@ def test_no_rows_at_all():
     assert cossim.maxsim(np.ones(4), empty, [0]).tolist() == []
     assert cossim.maxsim(np.ones(4), [], k=2).indices.tolist() == [-1, -1]
     assert cossim.diverse(np.ones(4), np.eye(4), 6).indices[4:].tolist() == [-1, -1]
+
+
+def test_diverse_needs_a_corpus_and_maxsim_a_list_of_documents():
+    x = np.eye(2)
+    with pytest.raises(TypeError, match=r"diverse\(\): corpus must be an array of real numbers, not NoneType"):
+        cossim.diverse(x[0], None, 1)
+    for documents in (None, 3, "rows.npy", Path("rows.npy"), {"a": x}, cossim.Index(x)):
+        with pytest.raises(
+            TypeError, match=rf"maxsim\(\): documents must be a list .* not {type(documents).__name__}:"
+        ):
+            cossim.maxsim(x, documents)
+    assert cossim.maxsim(x, iter([x, x])).tolist() == [2, 2]

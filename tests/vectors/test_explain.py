@@ -317,3 +317,9 @@ def test_html_is_escaped():
     assert str(swapped)[0] in "<>"
     assert str(swapped) not in html
     assert str(swapped) in Page(html).text
+
+
+def test_sparse_rows_are_refused_by_explain_itself():
+    sparse = pytest.importorskip("scipy.sparse", reason="makes sparse rows")
+    with pytest.raises(TypeError, match=r"explain\(\): x2 is sparse"):
+        cossim.explain(np.eye(2), sparse.csr_array(np.eye(2)))
