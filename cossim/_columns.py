@@ -128,7 +128,10 @@ def from_pandas(function: str, name: str, data: Any, as_array: AsArray) -> NDArr
         return _series(function, name, vectors[0], as_array)
     if not vectors and all(_is_number(dtype) or _is_nullable(dtype) for dtype in dtypes):
         return np.column_stack([_series(function, name, column, as_array) for column in columns])
-    names = ", ".join(map(str, data.columns))
+    numbers = [
+        column for column, dtype in zip(columns, dtypes, strict=True) if _is_number(dtype) or _is_nullable(dtype)
+    ]
+    names = ", ".join(str(column.name) for column in vectors or numbers or columns)
     raise ValueError(_errors.COLUMNS.format(function=function, name=name, count=len(vectors), names=names))
 
 

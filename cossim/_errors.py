@@ -185,6 +185,9 @@ MODE = "{function}(): mode must be one of {modes}, not {mode!r}"
 
 # ---- search: results ----
 
+IDS_KIND = (
+    "{function}(): ids must be a list, an array, a Series or a dict of ids, not {kind}: pass frame['id'] or rows.ids"
+)
 TOO_FEW_IDS = "{function}(): ids has {count} elements, but row {number} was found: pass one for each row"
 NO_ID = "{function}(): ids has no row {number}, which was found: pass the id of each row under its number"
 NOT_A_SHAPE = "{function}(): shape must be (rows, columns), not {shape}"

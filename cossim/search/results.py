@@ -373,6 +373,8 @@ def _taken(function: str, ids: Ids, numbers: NDArray[np.int64]) -> Any:
             return [ids[n] for n in numbers.tolist()]
         except KeyError as error:
             raise ValueError(_errors.NO_ID.format(function=function, number=error.args[0])) from None
+    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__") or not hasattr(ids, "__getitem__"):
+        raise TypeError(_errors.IDS_KIND.format(function=function, kind=type(ids).__name__))
     last = _end(numbers)
     if len(ids) < last:
         raise ValueError(_errors.TOO_FEW_IDS.format(function=function, count=len(ids), number=last - 1))

@@ -20,6 +20,7 @@ pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient
     x.detach()
 pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table with 0
     columns of vectors, where one is needed: pass one of its columns (a, b), or its columns of numbers alone
+    columns of vectors, where one is needed: pass one of its columns, or its columns of numbers alone (a)
 
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
@@ -224,6 +225,8 @@ pairs_above(X, 0.5, max_pairs=-1) -> ValueError: pairs_above(): max_pairs must b
 pairs_above(X, 0.5, max_pairs=1.5) -> TypeError: pairs_above(): max_pairs must be an integer or None, not float
 topk(X, Y, 1).to_list([]) -> ValueError: TopK.to_list(): ids has 0 elements, but row 0 was found: pass one for each row
 pairs_above(X, 0).to_csr(5) -> ValueError: Pairs.to_csr(): shape must be (rows, columns), not 5
+topk(X, Y, 1).to_list(ids="id") -> TypeError: TopK.to_list(): ids must be a list, an array, a Series or a dict of ids,
+    not str: pass frame['id'] or rows.ids
 pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does not fit into axis 1 of shape (9, 5): pass
     a larger shape
 (hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install

@@ -110,3 +110,10 @@ def test_too_few_ids_are_refused():
     for convert in (FEW.to_list, PAIRS.to_list):
         with pytest.raises(ValueError, match="ids has 3"):
             convert(NAMES[:3])
+
+
+@pytest.mark.parametrize("ids", ["abc", b"abc", 3, {"a", "b", "c"}, iter("abc")], ids=lambda ids: type(ids).__name__)
+def test_ids_that_cannot_be_looked_up_are_refused(ids):
+    for found in (cossim.topk(np.eye(3), np.eye(3), 1), cossim.pairs_above(np.eye(3), 0)):
+        with pytest.raises(TypeError, match=rf"to_list\(\): ids must be .* not {type(ids).__name__}: pass frame"):
+            found.to_list(ids=ids)
