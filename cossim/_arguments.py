@@ -125,6 +125,13 @@ def needing(package: str, function: str) -> Generator[None]:
 # ---- arguments that are not arrays of real numbers ----
 
 
+def sparse_refused(function: str, name: str) -> TypeError:
+    """Returns the error for sparse rows. Searches without sparse rows name those that take them."""
+    others = function in ("Index", "communities", "deduplicate", "top_pairs")
+    message = _errors.SPARSE_SEARCHES if others else _errors.SPARSE_REFUSED
+    return TypeError(message.format(function=function, name=name))
+
+
 def unreadable(function: str, name: str, value: Any) -> Exception | None:
     """Returns the error to raise for an argument that cannot be read as an array of real numbers.
 
@@ -147,7 +154,7 @@ def _mistake(function, name, value):
     if hasattr(value, "pairs_above"):  # an Index; its module cannot be imported here, because it imports this one
         return TypeError(_errors.AN_INDEX.format(function=function, name=name))
     if hasattr(value, "tocsr"):  # sparse rows of a file refuse to become an array
-        return TypeError(_errors.SPARSE_REFUSED.format(function=function, name=name))
+        return sparse_refused(function, name)
     # Arrays by name: numpy.load of an .npz file, a file or group of h5py. Series of pandas have keys too.
     if hasattr(value, "keys") and not hasattr(value, "__array__") and len(value):
         kind, key = type(value).__name__, next(iter(value.keys()))
@@ -175,8 +182,8 @@ def _mistake_in_objects(function, name, array):
 def _mistake_in_object(function, name, value):
     kind, message = type(value).__name__, _errors.NOT_NUMBERS
     if hasattr(value, "indptr") or hasattr(value, "tocsr"):  # sparse rows
-        message = _errors.SPARSE_REFUSED
-    elif hasattr(value, "collect"):  # a lazy table, such as polars.LazyFrame
+        return sparse_refused(function, name)
+    if hasattr(value, "collect"):  # a lazy table, such as polars.LazyFrame
         message = _errors.NOT_COLLECTED
     return TypeError(message.format(function=function, name=name, kind=kind))
 

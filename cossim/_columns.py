@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cossim import _errors, _hooks
+from cossim._arguments import sparse_refused
 from cossim._dtypes import is_real
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def from_path(function: str, name: str, path: Any, as_array: AsArray) -> NDArray
     if isinstance(rows, np.ndarray):
         return rows
     if hasattr(rows, "indptr"):
-        raise TypeError(_errors.SPARSE_REFUSED.format(function=function, name=name))
+        raise sparse_refused(function, name)
     return rows.memmap if rows.memmap is not None else rows[:]
 
 

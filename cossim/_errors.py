@@ -60,6 +60,7 @@ NOT_COLLECTED = "{function}(): {name} is lazy, a {kind}: pass {name}.collect()"
 SPARSE_REFUSED = (
     "{function}(): {name} is sparse, and dense rows are needed: pass {name}.toarray() if it fits into memory"
 )
+SPARSE_SEARCHES = SPARSE_REFUSED + ", or use topk, pairs_above or duplicate_groups, which take sparse rows"
 NUMBERS_AS_OBJECTS = "{function}(): {name} holds its numbers as Python objects: convert it with astype(float) {arrays}"
 
 # ---- the package ----

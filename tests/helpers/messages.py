@@ -270,7 +270,8 @@ pairwise(csr(shape=(4,))) -> ValueError: pairwise(): x must have 2 dimensions: r
 pairwise(csr(), binary=True) -> TypeError: pairwise(): binary=True is for packed bits, and not for sparse rows: leave it
     out
 Index(csr()) -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray() if it fits into
-    memory
+    memory, or use topk, pairs_above or
+    duplicate_groups, which take sparse rows
 cosine_similarity(csr(), csr(), 0) -> ValueError: cosine_similarity(): dim must be 1 for sparse rows, whose vectors are
     rows, not 0: pass dim=1, and for columns the transpose, .T
 normalize(csr(), dim=0, axis=1) -> TypeError: normalize() got both dim and axis, which are two names of one argument:
@@ -621,7 +622,8 @@ open_rows("short_indptr.npz") -> ValueError: short_indptr.npz: the arrays of its
 open_rows(["X.npz", "sparse.npz"]) -> ValueError: X.npz: sparse.npz and X.npz are not of one kind, sparse or dense:
     open them one by one
 cossim.Index("sparse.npz") -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray()
-    if it fits into memory
+    if it fits into memory, or use topk, pairs_above or
+    duplicate_groups, which take sparse rows
 open_rows("two.npz") -> ValueError: two.npz: it has 2 arrays or columns of vectors, so a name is needed, one of:
     'a', 'b'
 # ---- the command line ----
