@@ -1,9 +1,11 @@
 """The input of topk and pairs: files of rows, standard input, and the names of rows."""
 
+import gzip
 import io
 import os
 import re
 import sys
+import zlib
 
 import numpy as np
 
@@ -22,7 +24,7 @@ def open_input(path, column=None, ids=None, ids_required=True):
 
     If ids are not required, rows without that column have ids None.
     """
-    data = sys.stdin.buffer.read() if path == STDIN else None
+    data = _unzipped(sys.stdin.buffer.read()) if path == STDIN else None
 
     def open_with(ids):
         if data is None:
@@ -40,11 +42,20 @@ def open_input(path, column=None, ids=None, ids_required=True):
         return rows
 
 
+def _unzipped(data):
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, OSError, zlib.error) as error:  # cut short or damaged
+        raise ValueError(_errors.IN_FILE.format(path=STDIN_NAME, error=error)) from None
+
+
 def _suffix_of(data):
     """Returns the suffix of the format of data: .npy, or a text format that fits the first line."""
     if data.startswith(MAGIC):
         return ".npy"
-    for start, suffix in {**opening.MAGIC, b"\x1f\x8b": ".gz"}.items():
+    for start, suffix in opening.MAGIC.items():
         if data.startswith(start):
             raise ValueError(_errors.STDIN_FORMAT.format(suffix=suffix))
     line = data.lstrip().split(b"\n", 1)[0]

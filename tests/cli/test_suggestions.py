@@ -1,5 +1,6 @@
 """Errors of the command line end with a command that works, and `cossim` alone shows examples."""
 
+import gzip
 import io
 import re
 import shlex
@@ -58,11 +59,28 @@ def test_a_file_of_an_unknown_format_is_converted_before_the_command_that_works(
 
 
 def test_a_file_that_cannot_be_piped_is_named(folder, capsys, monkeypatch):
-    for start, suffix in ((b"PAR1", ".parquet"), (b"\x1f\x8b", ".gz"), (b"PK\3\4", ".npz")):
+    for start, suffix in ((b"PAR1", ".parquet"), (b"PK\3\4", ".npz")):
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(start + b"\0" * 9)))
         error = error_of("topk - -k 1", capsys)
         assert error.startswith(f"cossim: standard input: a {suffix} file")
         assert error.endswith(f"; try: cossim topk corpus{suffix} -k 1")
+
+
+def test_what_is_piped_may_be_gzipped(folder, capsys, monkeypatch):
+    wanted = ["0,1,1,0.8", "1,1,0,0.8"]
+    for data in ((lambda file: np.save(file, [[1, 0, 0], [4, 3, 0]])), b"1 0 0\n4 3 0\n", b"a,b,c\n1,0,0\n4,3,0\n"):
+        if callable(data):
+            file = io.BytesIO()
+            data(file)
+            data = file.getvalue()
+        elif b"," in data:
+            pytest.importorskip("pyarrow", reason="reads CSV")
+        for piped in (data, gzip.compress(data)):
+            monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(piped)))
+            assert main(["topk", "-", "-k", "1"]) == 0
+            assert capsys.readouterr().out.splitlines()[1:] == wanted
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(gzip.compress(data)[:-9])))
+        assert error_of("topk - -k 1", capsys).startswith("cossim: standard input: Compressed file ended")
 
 
 def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
