@@ -528,3 +528,13 @@ def test_arrays_are_no_paths(given):
         TypeError, match=r"open_rows\(\): path_or_paths must be .* pass arrays to the functions themselves"
     ):
         cossim.open_rows(given)
+
+
+def test_the_column_of_vectors_is_no_column_of_ids(tmp_path):
+    pytest.importorskip("pyarrow", reason="reads tables")
+    (tmp_path / "x.csv").write_text('id,emb\na,"[1, 2]"\nb,"[2, 1]"\n')
+    (tmp_path / "x.jsonl").write_text('{"id": "a", "emb": [1, 2]}\n{"id": "b", "emb": [2, 1]}\n')
+    for path in (tmp_path / "x.csv", tmp_path / "x.jsonl"):
+        with pytest.raises(ValueError, match="nothing named 'emb': choose one of 'id'"):
+            cossim.open_rows(path, ids="emb")
+        assert cossim.open_rows(path, ids="id").ids.tolist() == ["a", "b"]
