@@ -62,20 +62,20 @@ def open_sparse(archive: zipfile.ZipFile, form: str) -> SparseReader:
     check_rows(shape, data.dtype)
     if data.ndim != 1:
         raise RowsError(_errors.ROWS_SPARSE_DAMAGED)
-    count, columns = shape
+    count, columns = rows_shape = shape[0], shape[1]
     if form == "coo":
         numbers, indices = _member(archive, "row"), _member(archive, "col")
         if not (_are_below(numbers, count, len(data)) and _are_below(indices, columns, len(data))):
             raise RowsError(_errors.ROWS_SPARSE_DAMAGED)
-        return SparseReader(_by_rows(data, indices, numbers, count), shape)
+        return SparseReader(_by_rows(data, indices, numbers, count), rows_shape)
     indices, indptr = _member(archive, "indices"), _member(archive, "indptr")
     major, minor = (count, columns) if form == "csr" else (columns, count)
     if not (_are_starts(indptr, major, len(data)) and _are_below(indices, minor, len(data))):
         raise RowsError(_errors.ROWS_SPARSE_DAMAGED)
     if form == "csr":
-        return SparseReader(Csr(data, indices, indptr), shape)
+        return SparseReader(Csr(data, indices, indptr), rows_shape)
     used = slice(indptr[-1])
-    return SparseReader(_by_rows(data[used], np.repeat(np.arange(major), np.diff(indptr)), indices[used], count), shape)
+    return SparseReader(_by_rows(data[used], np.repeat(np.arange(major), np.diff(indptr)), indices[used], count), rows_shape)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY = 256 << 20
 MIN_ROWS = 256  # minimum rows per block, even if they exceed the bound
 
-# top_pairs of at least this many pairs searches with a threshold from the pairs of every eighth row. The number of pairs
-# above it is four standard deviations more than the share of the m best pairs that a sample is expected to hold.
+# top_pairs of at least this many pairs searches with a threshold from the pairs of every eighth row. The pairs above it
+# are four standard deviations more than the share of the m best pairs that a sample is expected to hold.
 MIN_SAMPLED_PAIRS = 1 << 23
 SAMPLED, SAMPLE_DEVIATIONS = 8, 4
 

@@ -19,8 +19,7 @@ pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it 
 pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
     x.detach()
 pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table with 0
-    columns of vectors, where one is needed: pass one of its columns (a, b), or its columns of numbers alone
-    columns of vectors, where one is needed: pass one of its columns, or its columns of numbers alone (a)
+    columns of vectors, where one is needed: pass one of its columns (a), or its columns of numbers alone
 
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
