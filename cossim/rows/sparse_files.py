@@ -75,7 +75,9 @@ def open_sparse(archive: zipfile.ZipFile, form: str) -> SparseReader:
     if form == "csr":
         return SparseReader(Csr(data, indices, indptr), rows_shape)
     used = slice(indptr[-1])
-    return SparseReader(_by_rows(data[used], np.repeat(np.arange(major), np.diff(indptr)), indices[used], count), rows_shape)
+    return SparseReader(
+        _by_rows(data[used], np.repeat(np.arange(major), np.diff(indptr)), indices[used], count), rows_shape
+    )
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

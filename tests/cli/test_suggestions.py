@@ -118,7 +118,6 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("pairs corpus.npy -t 0.9 --groups --max-pairs 9", "pairs corpus.npy -t 0.9 --groups"),
         ("pairs corpus.npy", "pairs corpus.npy -t 0.95"),
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
-        ("index search corpus.npy queries.npy -k 3", "topk queries.npy corpus.npy -k 3"),
         ("index add narrow.npy queries.npy", "index build narrow.npy -o narrow.index"),
         ("dedupe corpus.npy -t 7", "dedupe corpus.npy --threshold 0.95"),
         ("info now", "info"),
