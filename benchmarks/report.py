@@ -49,6 +49,7 @@ TABLES = {
         "Sparse rows",
         "cossim normalises in each call; sparse_dot_topn gets rows that are already normalised, and their transpose.",
     ),
+    "rows": Table("Columns in memory", "Small calls, where reading a column takes most of the time."),
     "neighbours": Table("Filters, living indexes and neighbours", "The same results from each library.", None),
     "encoder": Table(
         "The encoder and its training",
