@@ -32,8 +32,8 @@
 
 /*
  * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in TILE_TYPE. Unless ahead is 0,
- * prefetches the cache lines that lie so many bytes behind the elements: those of row r when
- * element r of a line is multiplied, so that few of them are under way at a time.
+ * it also prefetches the cache lines `ahead` bytes after these elements. The line of row r is
+ * requested when element r of a line is multiplied, so that few requests are open at a time.
  */
 static inline __attribute__((always_inline)) void
 NAME(multiply_block)(TILE_TYPE *restrict block, const void *const *rows, size_t at,

@@ -122,8 +122,8 @@ typedef void tile_kernel(double *sums, double *errors, const void *const *rows, 
                          size_t at, size_t k, unsigned flags);
 
 /*
- * tile_kernel for rows that are read from memory: prefetches the elements that lie `ahead` bytes
- * behind those of the left rows, spread over the products. Has the bits of tile_kernel.
+ * tile_kernel for rows that are read from memory: while it multiplies elements of the left rows, it
+ * prefetches those `ahead` bytes after them. Has the bits of tile_kernel.
  */
 typedef void tile_ahead_kernel(double *sums, double *errors, const void *const *rows,
                                const void *panel, size_t at, size_t k, unsigned flags,

@@ -507,22 +507,33 @@ static bool is_coarse(const struct sparse_topk *call)
            products / PRODUCTS_PER_ENTRY >= entries;
 }
 
+static int topk_threads(const struct sparse_topk *call)
+{
+    const size_t products = sparse_products(call->queries, call->corpus);
+    return thread_count_for(size_sum_or_max(products, call->queries->count), 1, GRAIN_SUMS);
+}
+
+/* Takes the entries of a worker. */
+static struct topk_worker topk_worker(size_t k, struct arena *arena)
+{
+    struct topk_worker worker = {.room = size_sum_or_max(k, k + CHUNK_ROWS)};
+    worker.entries = arena_take(arena, worker.room, sizeof *worker.entries);
+    worker.spare = arena_take(arena, k, sizeof *worker.spare);
+    return worker;
+}
+
 static int run_coarse(struct topk_job *job)
 {
     const struct sparse_topk *call = job->call;
-    const size_t queries = call->queries->count,
-                 products = sparse_products(call->queries, call->corpus),
-                 room = size_sum_or_max(call->k, call->k + CHUNK_ROWS);
-    const int threads = thread_count_for(size_sum_or_max(products, queries), 1, GRAIN_SUMS);
+    const size_t queries = call->queries->count;
+    const int threads = topk_threads(call);
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         job->coarse_workers = arena_take(&arena, (size_t)threads, sizeof *job->coarse_workers);
         for (size_t w = 0; w < (size_t)threads; w++) {
-            struct topk_worker worker = {.room = room};
+            struct topk_worker worker = topk_worker(call->k, &arena);
             struct coarse_worker coarse = {.expected = 0.0f};
-            worker.entries = arena_take(&arena, room, sizeof *worker.entries);
-            worker.spare = arena_take(&arena, call->k, sizeof *worker.spare);
             coarse_scores_allocate(&coarse.scores, &arena);
             query_table_allocate(&coarse.table, call->queries, &arena);
             coarse.found = arena_take(&arena, TILE_ROWS * TILE_COLUMNS / COSINE_STEP + 2,
@@ -570,19 +581,15 @@ static bool all_done(const struct topk_job *job)
 static int run(struct topk_job *job)
 {
     const struct sparse_topk *call = job->call;
-    const size_t queries = call->queries->count,
-                 products = sparse_products(call->queries, call->corpus),
-                 room = size_sum_or_max(call->k, call->k + CHUNK_ROWS);
-    const int threads = thread_count_for(size_sum_or_max(products, queries), 1, GRAIN_SUMS);
+    const size_t queries = call->queries->count;
+    const int threads = topk_threads(call);
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         job->inverses = arena_take(&arena, call->corpus->count, sizeof *job->inverses);
         for (size_t w = 0; w < (size_t)threads; w++) {
-            struct topk_worker worker = {.room = room};
+            struct topk_worker worker = topk_worker(call->k, &arena);
             accumulator_allocate(&worker.sums, &job->postings, true, &arena);
-            worker.entries = arena_take(&arena, room, sizeof *worker.entries);
-            worker.spare = arena_take(&arena, call->k, sizeof *worker.spare);
             worker.rows = arena_take(&arena, CHUNK_ROWS, sizeof *worker.rows);
             worker.left = arena_take(&arena, CHUNK_ROWS, sizeof *worker.left);
             worker.totals = arena_take(&arena, CHUNK_ROWS, sizeof *worker.totals);
