@@ -499,6 +499,8 @@ extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
      lanes_relu_##type, \
      lanes_max_pool_##type, \
      lanes_products_##type, \
+     lanes_channels_##type, \
+     lanes_patches_##type, \
      lanes_add_sum_##type, \
      lanes_reduce_##type, \
      lanes_relu_gradient_##type, \
@@ -508,8 +510,7 @@ extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
      winograd_input_##type, \
      winograd_output_##type, \
      winograd_output_gradient_##type, \
-     winograd_input_gradient_##type, \
-     winograd_filter_gradient_##type}
+     winograd_input_gradient_##type}
 
 const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = LANES_KERNELS(f32, VF_LANES),

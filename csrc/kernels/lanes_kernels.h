@@ -82,6 +82,31 @@ struct lanes_products {
 };
 typedef void lanes_products_kernel(const struct lanes_products *p);
 
+/* Rows of channels: out[image * image_step + i * padded + c] = in[c * map_step + i * lanes + image]
+ * for i < n, c < channels and all lanes. padded is channels, rounded up to a whole vector; the
+ * channels added by that are zeros. */
+typedef void lanes_channels_kernel(void *out, size_t image_step, const void *in, size_t map_step,
+                                   size_t channels, size_t n);
+
+/*
+ * Gradients of one filter behind a 2 x 2 pool, from one image whose channels are contiguous. Only
+ * the chosen pixel of a window has a gradient:
+ *
+ *     sums[(y * columns + x) * lanes + lane] += sum over w < windows of gradients[w] *
+ *         input[window_offsets[w] + choice_offsets[choices[w]] + y * row_step + x * lanes + lane]
+ *
+ * for y < rows and x < columns. Reads rows up to a multiple of LANES_PATCH_COLUMNS vectors.
+ */
+enum { LANES_PATCH_COLUMNS = 5 };
+struct lanes_patches {
+    const void *input, *gradients, *choices;
+    const ptrdiff_t *window_offsets;
+    ptrdiff_t choice_offsets[4];
+    size_t windows, rows, columns, row_step;
+    void *sums;
+};
+typedef void lanes_patches_kernel(const struct lanes_patches *p);
+
 /* Adds the sum of n vectors to *sum. Four chains sum the vectors. */
 typedef void lanes_add_sum_kernel(void *sum, const void *x, size_t n);
 
@@ -130,11 +155,6 @@ typedef void lanes_winograd_input_gradient_kernel(void *out, size_t row_step, si
                                                   size_t end, const void *sums, size_t sum_step,
                                                   size_t n, void *check);
 
-/* The gradients of filters from their sums (8, maps, width) of vectors, sum_step elements from one
- * array (maps, width) to the next: an array (maps, 5, width) of vectors. */
-typedef void lanes_winograd_filter_gradient_kernel(void *out, const void *sums, size_t sum_step,
-                                                   size_t maps, size_t width);
-
 /*
  * Output transform of n columns of a tile of one filter, and the layers fused into it. bias (one
  * element, or NULL), relu, pool and choices act as in struct lanes_conv. The first `rows` rows of
@@ -165,6 +185,8 @@ struct lanes_kernels {
     lanes_relu_kernel *relu;
     lanes_max_pool_kernel *max_pool;
     lanes_products_kernel *products;
+    lanes_channels_kernel *channels;
+    lanes_patches_kernel *patches;
     lanes_add_sum_kernel *add_sum;
     lanes_reduce_kernel *reduce;
     lanes_relu_gradient_kernel *relu_gradient;
@@ -175,5 +197,4 @@ struct lanes_kernels {
     lanes_winograd_output_kernel *winograd_output;
     lanes_winograd_transform_kernel *winograd_output_gradient;
     lanes_winograd_input_gradient_kernel *winograd_input_gradient;
-    lanes_winograd_filter_gradient_kernel *winograd_filter_gradient;
 };

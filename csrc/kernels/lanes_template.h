@@ -15,23 +15,26 @@
 #define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
 
 /* The numbers of sums that fit the registers together with the operands of a step: filters by
- * pixels, and filters by entries of a filter. Instruction sets with a TILE_ROWS of 8 have 32
- * registers, others 16. */
+ * pixels, filters by entries of a filter, and rows of a patch (by LANES_PATCH_COLUMNS). Instruction
+ * sets with a TILE_ROWS of 8 have 32 registers, others 16. */
 #ifndef LANES_ROWS
 #if TILE_ROWS >= 8
 #define LANES_ROWS 6
 #define LANES_SUM_ROWS 5
 #define LANES_SUM_COLUMNS 5
+#define LANES_PATCH_ROWS 5
 #else
 #define LANES_ROWS 3
 #define LANES_SUM_ROWS 3
 #define LANES_SUM_COLUMNS 4
+#define LANES_PATCH_ROWS 2
 #endif
 #define LANES_PIXELS 4
 #endif
 
 #define EACH_ROW _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
 #define EACH_ENTRY _Pragma("GCC unroll 5") for (int e = 0; e < LANES_SUM_COLUMNS; e++)
+#define EACH_COLUMN _Pragma("GCC unroll 5") for (int x = 0; x < LANES_PATCH_COLUMNS; x++)
 #define EACH_PIXEL _Pragma("GCC unroll 4") for (int v = 0; v < pixels; v++)
 
 /* values[v] are the pixels of a 2 x 2 window. Stores its maximum and the number of the pixel that
@@ -393,6 +396,92 @@ static void NAME(lanes_products)(const struct lanes_products *call)
     }
 }
 
+static void NAME(lanes_channels)(void *out_void, size_t image_step, const void *in_void,
+                                 size_t map_step, size_t channels, size_t n)
+{
+    static const LAYER_TYPE zeros[LAYER_LANES];
+    LAYER_TYPE *out = out_void;
+    const LAYER_TYPE *in = in_void;
+    for (size_t i = 0; i < n; i++, in += LAYER_LANES) {
+        for (size_t c = 0; c < channels || c % LAYER_LANES > 0; c += LAYER_TRANSPOSE_SIZE) {
+            const LAYER_TYPE *rows[LAYER_TRANSPOSE_SIZE];
+            for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
+                rows[r] = c + r < channels ? in + (c + r) * map_step : zeros;
+            }
+            for (size_t lane = 0; lane < LAYER_LANES; lane += LAYER_TRANSPOSE_SIZE) {
+                LAYER_TRANSPOSE(out + lane * image_step, image_step, rows, lane);
+            }
+            out += LAYER_TRANSPOSE_SIZE;
+        }
+    }
+}
+
+/* Sums `rows` rows of LANES_PATCH_COLUMNS vectors, from (row, column) on. Stores those inside the
+ * patch. */
+INLINE void NAME(lanes_patch)(const struct lanes_patches *p, size_t row, size_t column,
+                              const int rows)
+{
+    const LAYER_TYPE *input =
+        (const LAYER_TYPE *)p->input + row * p->row_step + column * LAYER_LANES;
+    const LAYER_TYPE *gradients = p->gradients;
+    const LAYER_INTEGER *choices = p->choices;
+    const size_t step = p->row_step, wanted = p->columns - column;
+    LAYER_VECTOR sums[LANES_PATCH_ROWS][LANES_PATCH_COLUMNS];
+    EACH_ROW EACH_COLUMN
+    {
+        sums[r][x] = LAYER_OP(set1)(0);
+    }
+    for (size_t w = 0; w < p->windows; w++) {
+        const LAYER_TYPE *from = input + p->window_offsets[w] + p->choice_offsets[choices[w]];
+        const LAYER_VECTOR gradient = LAYER_OP(set1)(gradients[w]);
+        EACH_ROW EACH_COLUMN
+        {
+            sums[r][x] = LAYER_OP(fma)(
+                gradient, LAYER_OP(load)(from + (size_t)r * step + x * LAYER_LANES), sums[r][x]);
+        }
+    }
+    LAYER_TYPE *out = (LAYER_TYPE *)p->sums + (row * p->columns + column) * LAYER_LANES;
+    EACH_ROW EACH_COLUMN
+    {
+        if ((size_t)x < wanted) {
+            LAYER_TYPE *to = out + ((size_t)r * p->columns + (size_t)x) * LAYER_LANES;
+            LAYER_OP(store)(to, LAYER_OP(add)(LAYER_OP(load)(to), sums[r][x]));
+        }
+    }
+}
+
+#define PATCH(rows) \
+    static __attribute__((noinline)) void NAME(lanes_patch_##rows)(const struct lanes_patches *p, \
+                                                                   size_t row, size_t column) \
+    { \
+        NAME(lanes_patch)(p, row, column, rows); \
+    }
+PATCH(1)
+PATCH(2)
+#if LANES_PATCH_ROWS > 2
+PATCH(3)
+PATCH(4)
+PATCH(5)
+#endif
+#undef PATCH
+
+static void NAME(lanes_patches)(const struct lanes_patches *call)
+{
+    static void (*const patches[LANES_PATCH_ROWS])(const struct lanes_patches *, size_t, size_t) = {
+        NAME(lanes_patch_1), NAME(lanes_patch_2),
+#if LANES_PATCH_ROWS > 2
+        NAME(lanes_patch_3), NAME(lanes_patch_4), NAME(lanes_patch_5),
+#endif
+    };
+    const struct lanes_patches p = *call; /* a local copy cannot alias the sums */
+    for (size_t row = 0, rows; row < p.rows; row += rows) {
+        rows = p.rows - row < LANES_PATCH_ROWS ? p.rows - row : LANES_PATCH_ROWS;
+        for (size_t column = 0; column < p.columns; column += LANES_PATCH_COLUMNS) {
+            patches[rows - 1](&p, row, column);
+        }
+    }
+}
+
 static void NAME(lanes_add_sum)(void *sum, const void *x_void, size_t n)
 {
     const LAYER_TYPE *x = x_void;
@@ -491,6 +580,7 @@ static void NAME(lanes_max_unpool)(void *out_void, const void *choices, const vo
 
 #include "kernels/lanes_winograd_template.h"
 
+#undef EACH_COLUMN
 #undef EACH_ENTRY
 #undef EACH_ROW
 #undef EACH_PIXEL

@@ -8,7 +8,7 @@
  * For one column, y = A' (G g * B' d), where d has eight elements, g five and y four. A, B and 45 G
  * are exact in binary, and the division by 45 is the last operation. So small integers give exact
  * results, and pooling meets the same ties as by the definition. The gradient of d is
- * B (G g * A y'), where y' is the gradient of y, and the gradient of g is G' (A y' * B' d).
+ * B (G g * A y'), where y' is the gradient of y.
  *
  * Two dimensions would take 36 products for four pixels instead of 40, and each transformed vector
  * would meet each filter only once. In one dimension it also meets all columns of a kernel, so that
@@ -51,27 +51,6 @@ INLINE void NAME(winograd_g)(LAYER_VECTOR to[8], const LAYER_VECTOR g[5])
         to[2 + 2 * i] = MUL(SET(factors[i]), FMA(SET(-1), odd, even));
     }
     to[7] = MUL(SET(WINOGRAD_SCALE), g[4]);
-}
-
-/* G' m */
-INLINE void NAME(winograd_g_transposed)(LAYER_VECTOR to[5], const LAYER_VECTOR m[8])
-{
-    static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES,
-                        factors[] = WINOGRAD_FACTORS;
-    to[0] = MUL(SET(-WINOGRAD_SCALE / WINOGRAD_S3), m[0]);
-    to[1] = to[2] = to[3] = SET(0);
-    to[4] = MUL(SET(WINOGRAD_SCALE), m[7]);
-    EACH(i, 3)
-    {
-        const LAYER_VECTOR a = m[1 + 2 * i], b = m[2 + 2 * i], square = SET(squares[i]),
-                           even = MUL(SET(factors[i]), ADD(a, b)),
-                           odd = MUL(SET(points[i] * factors[i]), FMA(SET(-1), b, a));
-        to[0] = ADD(to[0], even);
-        to[1] = ADD(to[1], odd);
-        to[2] = FMA(square, even, to[2]);
-        to[3] = FMA(square, odd, to[3]);
-        to[4] = FMA(SET(squares[i] * squares[i]), even, to[4]);
-    }
 }
 
 /* B' d */
@@ -259,28 +238,6 @@ static void NAME(winograd_input_gradient)(void *out_void, size_t row_step, size_
         }
     }
     LAYER_OP(store)(check_void, check);
-}
-
-static void NAME(winograd_filter_gradient)(void *out_void, const void *sums, size_t sum_step,
-                                           size_t maps, size_t width)
-{
-    LAYER_TYPE *out = out_void;
-    const LAYER_TYPE *in = sums;
-    for (size_t map = 0; map < maps; map++, out += 5 * width * LAYER_LANES) {
-        for (size_t x = 0; x < width; x++, in += LAYER_LANES) {
-            LAYER_VECTOR m[8], g[5];
-            EACH(f, 8)
-            {
-                m[f] = LAYER_OP(load)(in + f * sum_step);
-            }
-            NAME(winograd_g_transposed)(g, m);
-            EACH(y, 5)
-            {
-                LAYER_OP(store)
-                (out + (y * width + x) * LAYER_LANES, NAME(winograd_divide)(g[y]));
-            }
-        }
-    }
 }
 
 /* The 2 x 2 window whose rows are y and y + 1 of two columns of results, to `out`. */

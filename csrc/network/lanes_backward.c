@@ -23,16 +23,13 @@ struct backward_call {
     const struct lanes_tape *tape;
     const struct lanes_gradients *gradients;
     struct conv_grad convs[MOST_LAYERS];
-    /* No gradient of filters uses Winograd's algorithm. In float32 all calls run with this, because
-     * that algorithm would move the losses of 50 steps with Adam by 1e-4 to 2e-3 in place of 2e-6.
-     * In float64 a call runs without it, and again with it if a gradient is not finite, because
-     * Winograd's algorithm spreads infinity and NaN. */
+    /* Winograd's algorithm spreads infinity and NaN. If it gives a gradient that is not finite, the
+     * call runs again with this, and calculates the images of such gradients by the definition. */
     bool by_definition;
     _Atomic bool not_finite; /* a gradient of an input */
     /* For each convolution: where its sums begin in a worker's memory, in bytes, first those of the
-     * bias and then those of the filters (with Winograd's algorithm, the output gradients of a
-     * batch); where its gradients begin in the results of a group, in elements, first those of the
-     * filters and then that of the bias. */
+     * bias and then those of the filters; where its gradients begin in the results of a group, in
+     * elements, first those of the filters (by patches: their sums) and then that of the bias. */
     size_t sums_at[MOST_LAYERS], results_at[MOST_LAYERS];
     ptrdiff_t *feature_taps; /* of flat stages */
     char *flat[MOST_LAYERS]; /* of flat stages: the gradients of the outputs of all vectors */
@@ -56,27 +53,24 @@ static void add_elements(enum compute_type compute, void *to, const void *from, 
     kernels_current()->layers[compute].add_rows(to, n, 1, from, n, 1, n);
 }
 
-/* Does Winograd's algorithm give the gradients of this stage's filters? */
-static bool filters_by_winograd(const struct backward_call *r, const struct lanes_stage *s)
-{
-    return s->winograd.tiles > 0 && !r->by_definition;
-}
-
 /* ---- the plan ---- */
 
-/* Bytes of the sums of a convolution, or of what Winograd's algorithm needs instead. */
+/* Elements of the gradients of the filters of a convolution, as they are summed. */
+static size_t filter_elements(const struct backward_call *r, size_t i)
+{
+    const struct lanes_stage *s = &r->tape->plan.stages[i];
+    const struct lanes_patch_gradients *patches = &r->convs[i].patches;
+    return patches->padded > 0 ? lanes_patches_elements(s, patches) : s->layer.out * s->depth;
+}
+
+/* Bytes of the sums of a convolution. Those by patches are the results. */
 static size_t sums_bytes(const struct backward_call *r, size_t i)
 {
     const struct lanes_plan *p = &r->tape->plan;
     const struct lanes_stage *s = &p->stages[i];
-    const struct conv_grad *g = &r->convs[i];
-    const size_t bias = scratch_round(s->layer.out * vector_bytes(p)),
-                 sums = size_product_or_max(s->layer.out * s->depth, vector_bytes(p)),
-                 maps = size_product_or_max(
-                     g->winograd.vectors,
-                     s->winograd.tiles == 0 ? 0 : lanes_winograd_map_bytes(p, s, &g->winograd));
-    return size_sum_or_max(
-        bias, scratch_round(filters_by_winograd(r, s) ? maps : size_sum_or_max(sums, maps)));
+    const size_t filters = r->convs[i].patches.padded > 0 ? 0 : s->layer.out * s->depth;
+    return size_sum_or_max(scratch_round(s->layer.out * vector_bytes(p)),
+                           scratch_round(size_product_or_max(filters, vector_bytes(p))));
 }
 
 /* Bytes of temporary memory for the gradients of a convolution. */
@@ -85,13 +79,15 @@ static size_t stage_bytes(const struct backward_call *r, size_t i)
     const struct lanes_plan *p = &r->tape->plan;
     const struct lanes_stage *s = &p->stages[i];
     const struct conv_grad *g = &r->convs[i];
-    size_t bytes = 0;
-    if (s->winograd.tiles > 0 && g->input) {
-        bytes = larger(lanes_winograd_grad_scratch(p, s, &g->winograd), dense_bytes(p, &s->in));
+    const size_t patches = lanes_patches_scratch(p, s, &g->patches);
+    if (!g->winograd_input) {
+        return patches;
     }
-    return filters_by_winograd(r, s)
-               ? larger(bytes, lanes_winograd_filters_scratch(p, s, &g->winograd))
-               : bytes;
+    const size_t scratch = larger(lanes_winograd_grad_scratch(p, s, &g->winograd),
+                                  scratch_round(dense_bytes(p, &s->in)));
+    return larger(
+        patches,
+        size_sum_or_max(scratch, scratch_round(lanes_winograd_map_bytes(p, s, &g->winograd))));
 }
 
 /* Sizes everything that does not need memory. */
@@ -110,13 +106,13 @@ static void plan_sizes(struct backward_call *r)
             continue;
         }
         g->input = i > 0 || r->gradients->input != NULL;
-        conv_grad_plan(p, s, r->group, g);
+        conv_grad_plan(p, s, g);
         r->stage = larger(r->stage, stage_bytes(r, i));
         r->map = larger(r->map, size_product_or_max(g->map.total, vector_bytes(p)));
         r->sums_at[i] = r->sums;
         r->sums = size_sum_or_max(r->sums, sums_bytes(r, i));
         r->results_at[i] = parameters;
-        parameters += s->layer.out * s->depth + s->layer.out;
+        parameters += filter_elements(r, i) + s->layer.out;
     }
     r->parameters = parameters;
     r->features =
@@ -170,55 +166,30 @@ struct group_vector {
     char *scratch;
 };
 
-static size_t group_images(const struct backward_call *r, const struct group_vector *at)
+/* The gradient of the input of a convolution by Winograd's algorithm. When the call is repeated,
+ * images with a gradient that is not finite are calculated again by the definition, as in
+ * lanes_stages.c. */
+static void winograd_input(struct backward_call *r, size_t i, const struct group_vector *at,
+                           const char *choices, const char *gradient, char *output)
 {
-    return lanes_images(&r->tape->plan, at->first);
-}
-
-/* The gradients of a convolution by Winograd's algorithm. Those of the filters are calculated once
- * for each batch. When the call is repeated, images with a gradient of the input that is not finite
- * are calculated again by the definition, as in lanes_stages.c. */
-static void winograd_gradients(struct backward_call *r, size_t i, const struct group_vector *at,
-                               const char *choices, const char *gradient, char *output)
-{
-    const struct lanes_tape *t = r->tape;
-    const struct lanes_plan *p = &t->plan;
+    _Alignas(SCRATCH_ALIGN) char check[LANES_VECTOR_BYTES] = {0};
+    const struct lanes_plan *p = &r->tape->plan;
     const struct lanes_stage *s = &p->stages[i];
     const struct conv_grad *g = &r->convs[i];
-    const size_t vector = vector_bytes(p), weights = s->layer.out * s->depth,
-                 map_bytes = lanes_winograd_map_bytes(p, s, &g->winograd),
-                 slot = (at->v - at->first) % g->winograd.vectors, begin = at->v - slot;
-    char *tiles = at->scratch + r->sums_at[i] + scratch_round(s->layer.out * vector),
-         *map = at->scratch + r->sums,
-         *scratch = at->scratch + r->worker_scratch - scratch_round(r->stage);
-    if (r->by_definition) {
-        tiles += weights * vector;
+    char *map = at->scratch + r->sums,
+         *tiles = at->scratch + r->worker_scratch - scratch_round(r->stage),
+         *scratch = tiles + scratch_round(lanes_winograd_map_bytes(p, s, &g->winograd));
+    conv_grad_spread_tiles(p, s, g, choices, gradient, tiles);
+    lanes_winograd_grad_input(p, s, &g->winograd, tiles, output, scratch, check);
+    if (lanes_all_finite(p, check)) {
+        return;
     }
-    conv_grad_spread_tiles(p, s, g, choices, gradient, tiles + slot * map_bytes);
-    if (g->input) {
-        _Alignas(SCRATCH_ALIGN) char check[LANES_VECTOR_BYTES] = {0};
-        lanes_winograd_grad_input(p, s, &g->winograd, tiles + slot * map_bytes, output, scratch,
-                                  check);
-        if (!lanes_all_finite(p, check) && !r->by_definition) {
-            r->not_finite = true;
-            return;
-        }
-        if (!lanes_all_finite(p, check)) {
-            conv_grad_input(p, s, g, conv_grad_spread(p, s, g, choices, gradient, map), scratch);
-            lanes_replace(p, check, output, scratch, dense_bytes(p, &s->in) / vector);
-        }
+    if (!r->by_definition) {
+        r->not_finite = true;
+        return;
     }
-    if (!r->by_definition && (slot + 1 == g->winograd.vectors || at->v + 1 == at->end)) {
-        const struct lanes_winograd_batch batch = {
-            .inputs = t->maps[i] + begin * lanes_bytes(p, &s->in),
-            .maps = tiles,
-            .vectors = slot + 1,
-            .images = group_images(r, at),
-            .add = begin > at->first,
-            .out = r->results + (at->task * r->parameters + r->results_at[i]) * p->size,
-        };
-        lanes_winograd_grad_filters(p, s, &g->winograd, &batch, scratch);
-    }
+    conv_grad_input(p, s, g, conv_grad_spread(p, s, g, choices, gradient, map), scratch);
+    lanes_replace(p, check, output, scratch, dense_bytes(p, &s->in) / vector_bytes(p));
 }
 
 /* The gradients of the parameters and of the input of a convolution. gradient is that of its
@@ -231,10 +202,10 @@ static void conv_gradients(struct backward_call *r, size_t i, const struct group
     const struct lanes_stage *s = &p->stages[i];
     const struct conv_grad *g = &r->convs[i];
     const size_t vector = vector_bytes(p), out = s->out.size.h * s->out.size.w, v = at->v;
-    const bool add = v > at->first;
+    const bool add = v > at->first, by_patches = g->patches.padded > 0;
     char *bias = at->scratch + r->sums_at[i], *sums = bias + scratch_round(s->layer.out * vector),
          *map = at->scratch + r->sums;
-    const char *input = t->maps[i] + v * lanes_bytes(p, &s->in),
+    const char *input = t->maps[i] + v * lanes_bytes(p, &s->in), *spread = NULL,
                *choices =
                    t->choices[i] == NULL ? NULL : t->choices[i] + v * dense_bytes(p, &s->out);
     if (s->relu) {
@@ -246,19 +217,25 @@ static void conv_gradients(struct backward_call *r, size_t i, const struct group
     for (size_t f = 0; f < s->layer.out; f++) {
         p->kernels->add_sum(bias + f * vector, gradient + f * out * vector, out);
     }
-    if (s->winograd.tiles > 0 && (g->input || !r->by_definition)) {
-        winograd_gradients(r, i, at, choices, gradient, output);
-        if (!r->by_definition) {
-            return;
+    if (by_patches) {
+        char *results = r->results + (at->task * r->parameters + r->results_at[i]) * p->size,
+             *scratch = at->scratch + r->worker_scratch - scratch_round(r->stage);
+        if (!add) {
+            memset(results, 0, filter_elements(r, i) * p->size);
         }
-    } else if (s->pool && !g->input) {
+        lanes_patches_add(p, s, &g->patches, lanes_images(p, v), input, choices, gradient, scratch,
+                          results);
+    } else if (s->pool && (!g->input || g->winograd_input)) {
         const struct pooled_gradient pooled = {choices, gradient};
         conv_grad_weight_of_pooled(p, s, g, input, &pooled, add, map, sums);
-        return;
+    } else {
+        spread = conv_grad_spread(p, s, g, choices, gradient, map);
+        conv_grad_weight(p, s, g, input, spread, add, sums);
     }
-    const char *spread = conv_grad_spread(p, s, g, choices, gradient, map);
-    conv_grad_weight(p, s, g, input, spread, add, sums);
-    if (s->winograd.tiles == 0 && g->input) {
+    if (g->winograd_input) {
+        winograd_input(r, i, at, choices, gradient, output);
+    } else if (g->input) {
+        spread = spread == NULL ? conv_grad_spread(p, s, g, choices, gradient, map) : spread;
         conv_grad_input(p, s, g, spread, output);
     }
 }
@@ -376,10 +353,10 @@ static void group_task(void *context, size_t task, size_t worker)
         if (s->layer.kind != LAYER_CONV2D) {
             continue;
         }
-        const size_t weights = s->layer.out * s->depth;
+        const size_t weights = filter_elements(r, i);
         const char *bias = scratch + r->sums_at[i];
         char *results = r->results + (task * r->parameters + r->results_at[i]) * p->size;
-        if (!filters_by_winograd(r, s)) {
+        if (r->convs[i].patches.padded == 0) {
             p->kernels->reduce(results, bias + scratch_round(s->layer.out * vector_bytes(p)),
                                images, weights);
         }
@@ -514,30 +491,31 @@ static int linear_gradients(struct backward_call *r, struct cancel_token *token)
     return status;
 }
 
-/* Adds the sums of the groups, in order. Returns false if a gradient that Winograd's algorithm
- * gives is not finite: it may be a number by the definition. */
-static bool add_groups(const struct backward_call *r)
+/* Adds the sums of the groups, in order. */
+static void add_groups(const struct backward_call *r)
 {
     const struct lanes_plan *p = &r->tape->plan;
-    bool finite = true;
     for (size_t group = 1; group < r->groups; group++) {
         add_elements(p->compute, r->results, r->results + group * r->parameters * p->size,
                      r->parameters);
     }
     for (size_t i = 0; i < p->mapped; i++) {
         const struct lanes_stage *s = &p->stages[i];
-        if (s->layer.kind == LAYER_CONV2D) {
-            const char *sums = r->results + r->results_at[i] * p->size;
-            const size_t weights = s->layer.out * s->depth * p->size;
-            finite = finite && (!filters_by_winograd(r, s) ||
-                                all_finite(p->compute, s->layer.out * s->depth, sums));
+        if (s->layer.kind != LAYER_CONV2D) {
+            continue;
+        }
+        const char *sums = r->results + r->results_at[i] * p->size;
+        const size_t weights = filter_elements(r, i) * p->size;
+        if (r->convs[i].patches.padded > 0) {
+            lanes_patches_finish(p, s, &r->convs[i].patches, sums,
+                                 r->gradients->weights[s->number]);
+        } else {
             memcpy(r->gradients->weights[s->number], sums, weights);
-            if (r->gradients->biases[s->number] != NULL) {
-                memcpy(r->gradients->biases[s->number], sums + weights, s->layer.out * p->size);
-            }
+        }
+        if (r->gradients->biases[s->number] != NULL) {
+            memcpy(r->gradients->biases[s->number], sums + weights, s->layer.out * p->size);
         }
     }
-    return finite;
 }
 
 /* Sets the arrays of a call in `memory`. Returns their bytes. */
@@ -564,7 +542,7 @@ static size_t take_arrays(struct backward_call *r, struct tap_lists *lists, size
     return arena.bytes;
 }
 
-/* Sets *finite as add_groups does. */
+/* Sets *finite to false if a gradient that Winograd's algorithm gives is not. */
 static int run_backward(const struct lanes_tape *tape, const struct lanes_gradients *gradients,
                         bool by_definition, bool *finite, struct cancel_token *token)
 {
@@ -599,7 +577,8 @@ static int run_backward(const struct lanes_tape *tape, const struct lanes_gradie
         }
     }
     pool_run(r.groups, threads, group_task, &r, token);
-    *finite = add_groups(&r) && !r.not_finite;
+    *finite = !r.not_finite;
+    add_groups(&r);
     const int status = linear_gradients(&r, token);
     kept_free(KEPT_GRADIENTS, memory);
     return status;
@@ -609,10 +588,6 @@ int lanes_backward(const struct lanes_tape *tape, const struct lanes_gradients *
                    struct cancel_token *token)
 {
     bool finite;
-    const bool by_definition = tape->plan.compute == COMPUTE_F32;
-    int status = run_backward(tape, gradients, by_definition, &finite, token);
-    if (status == 0 && !finite && !by_definition) {
-        status = run_backward(tape, gradients, true, &finite, token);
-    }
-    return status;
+    const int status = run_backward(tape, gradients, false, &finite, token);
+    return status == 0 && !finite ? run_backward(tape, gradients, true, &finite, token) : status;
 }

@@ -18,8 +18,7 @@ enum {
 
 /* Sizes the map of a convolution's output gradients, with the border that the gradient of its input
  * reads. With pooling, an odd last row or column belongs to the border. */
-void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
-                    struct conv_grad *g)
+void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g)
 {
     const struct layer *l = &s->layer;
     struct lanes_map *m = &g->map;
@@ -45,9 +44,11 @@ void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, siz
     m->total = size_product_or_max(m->plane, m->channels);
     g->phase_count =
         g->input ? smaller(l->stride.h, s->in.size.h) * smaller(l->stride.w, s->in.size.w) : 0;
-    if (s->winograd.tiles > 0) {
-        lanes_winograd_grad_plan(p, s, g->input, vectors, &g->winograd);
+    g->winograd_input = g->input && s->winograd.tiles > 0;
+    if (g->winograd_input) {
+        lanes_winograd_grad_plan(s, &g->winograd);
     }
+    lanes_patches_plan(p, s, &g->patches);
 }
 
 /* Lists the taps of an axis that meet input pixels of this residue, and for each the distance from
@@ -189,9 +190,10 @@ void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, str
     g->outputs = arena_take(arena, in, sizeof *g->outputs);
     g->taps = arena_take(arena, taps * s->filters, sizeof *g->taps);
     g->weights = arena_take(arena, taps * s->layer.out * s->channels, p->size);
-    if (s->winograd.tiles > 0) {
-        lanes_winograd_grad_take(p, s, g->input, &g->winograd, arena);
+    if (g->winograd_input) {
+        lanes_winograd_grad_take(p, s, &g->winograd, arena);
     }
+    lanes_patches_take(&g->patches, arena);
 }
 
 void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
@@ -201,12 +203,13 @@ void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, str
     if (s->pool) {
         fill_windows(p, s, g);
     }
-    if (g->input && (by_definition || s->winograd.tiles == 0)) {
+    if (g->input && (by_definition || !g->winograd_input)) {
         fill_phases(p, s, g, lists);
     }
-    if (s->winograd.tiles > 0) {
+    if (g->winograd_input) {
         lanes_winograd_grad_fill(p, s, &g->winograd);
     }
+    lanes_patches_fill(s, &g->patches);
 }
 
 const char *conv_grad_spread(const struct lanes_plan *p, const struct lanes_stage *s,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/scratch.h"
+#include "network/lanes_patches.h"
 #include "network/lanes_plan.h"
 #include "network/lanes_winograd_grad.h"
 
@@ -16,6 +17,7 @@ struct phase {
 /* What the gradients of a convolution need. */
 struct conv_grad {
     bool input;           /* is the gradient of its input wanted? */
+    bool winograd_input;  /* does Winograd's algorithm give it? */
     struct lanes_map map; /* of the gradients of its output, before pooling */
     /* The offset of each output pixel in that map and in the input. */
     ptrdiff_t *gradients, *inputs;
@@ -29,6 +31,7 @@ struct conv_grad {
     ptrdiff_t *pixels, *outputs, *taps;
     char *weights; /* packed, [phase][filter's group][channel][filter][tap] */
     struct lanes_winograd_gradients winograd;
+    struct lanes_patch_gradients patches;
 };
 
 static inline size_t vector_bytes(const struct lanes_plan *p)
@@ -54,11 +57,10 @@ struct tap_lists {
     ptrdiff_t *row_offsets, *column_offsets;
 };
 
-/* Sizes everything that does not need memory; g->input is set. A worker sums the gradients of
- * groups of up to `vectors` vectors of images. Takes the tables, then fills them; without
- * `by_definition` only those that Winograd's algorithm needs, if the stage uses it. */
-void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
-                    struct conv_grad *g);
+/* Sizes everything that does not need memory; g->input is set. Takes the tables, then fills them;
+ * without `by_definition` only those that Winograd's algorithm needs, if it gives the gradient of
+ * the input. */
+void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g);
 void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
                     struct arena *arena);
 void conv_grad_fill(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,

@@ -1,0 +1,141 @@
+/* Gradients of filters from patches of single images. */
+#include "network/lanes_patches.h"
+
+#include <string.h>
+
+#include "base/cancel.h"
+#include "nn/layers.h"
+
+/* The costs are multiply-adds of vectors, by all pixels and by patches. A window's patch also costs
+ * the loads of its gradient and its place; a pixel's channels are transposed once. */
+void lanes_patches_plan(const struct lanes_plan *p, const struct lanes_stage *s,
+                        struct lanes_patch_gradients *g)
+{
+    enum { WINDOW_COST = 6, TRANSPOSE_COST = 12 };
+    const struct layer *l = &s->layer;
+    const size_t padded = size_parts(s->channels, p->lanes) * p->lanes,
+                 vectors = size_parts(l->kernel.w * padded / p->lanes, LANES_PATCH_COLUMNS) *
+                           LANES_PATCH_COLUMNS;
+    g->padded = 0;
+    g->windows = s->out.size.h * s->out.size.w;
+    if (!s->pool || l->dilation.w != 1) {
+        return;
+    }
+    const size_t per_filter = size_product_or_max(l->out, g->windows),
+                 all = size_product_or_max(per_filter, 4 * s->depth),
+                 patches = size_sum_or_max(
+                     size_product_or_max(per_filter,
+                                         (l->kernel.h * vectors + WINDOW_COST) * p->lanes),
+                     size_product_or_max(s->in.plane * l->groups, TRANSPOSE_COST * padded));
+    if (patches < all) {
+        g->padded = padded;
+        g->group_step = s->in.plane * padded;
+        /* A patch is read up to LANES_PATCH_COLUMNS - 1 vectors beyond its end. One vector more
+         * makes the step odd, so that transposed images do not evict each other from L1. */
+        g->image_step =
+            ((l->groups * g->group_step / p->lanes + LANES_PATCH_COLUMNS) | 1) * p->lanes;
+    }
+}
+
+void lanes_patches_take(struct lanes_patch_gradients *g, struct arena *arena)
+{
+    g->windows_at = arena_take(arena, g->padded > 0 ? g->windows : 0, sizeof *g->windows_at);
+}
+
+/* The offset of output pixel (y, x) in a copy. */
+static ptrdiff_t pixel_at(const struct lanes_stage *s, const struct lanes_patch_gradients *g,
+                          size_t y, size_t x)
+{
+    return (ptrdiff_t)((y * s->layer.stride.h * s->in.pitch + x * s->layer.stride.w) * g->padded);
+}
+
+void lanes_patches_fill(const struct lanes_stage *s, struct lanes_patch_gradients *g)
+{
+    for (size_t i = 0; g->padded > 0 && i < g->windows; i++) {
+        g->windows_at[i] = pixel_at(s, g, 2 * (i / s->out.size.w), 2 * (i % s->out.size.w));
+    }
+}
+
+/* The memory of a call: the copies of all lanes; the gradients and choices of each image; as many
+ * zeros as a filter has windows. */
+struct patches_call {
+    char *copies, *gradients, *choices, *zeros;
+};
+
+static size_t take_arrays(struct patches_call *r, const struct lanes_plan *p,
+                          const struct lanes_stage *s, const struct lanes_patch_gradients *g,
+                          char *memory)
+{
+    struct arena arena = {.block = memory};
+    const size_t lanes = p->lanes, chosen = size_product_or_max(s->layer.out, g->windows);
+    r->copies = arena_take(&arena, size_product_or_max(lanes, g->image_step), p->size);
+    r->gradients = arena_take(&arena, size_product_or_max(lanes, chosen), p->size);
+    r->choices = arena_take(&arena, size_product_or_max(lanes, chosen), p->size);
+    r->zeros = arena_take(&arena, g->windows, p->size);
+    return arena.bytes;
+}
+
+size_t lanes_patches_scratch(const struct lanes_plan *p, const struct lanes_stage *s,
+                             const struct lanes_patch_gradients *g)
+{
+    struct patches_call call;
+    return g->padded == 0 ? 0 : take_arrays(&call, p, s, g, NULL);
+}
+
+void lanes_patches_add(const struct lanes_plan *p, const struct lanes_stage *s,
+                       const struct lanes_patch_gradients *g, size_t images, const char *input,
+                       const char *choices, const char *gradients, char *scratch, char *sums)
+{
+    const struct layer *l = &s->layer;
+    const size_t chosen = l->out * g->windows, columns = l->kernel.w * g->padded / p->lanes,
+                 filter_bytes = l->kernel.h * columns * p->lanes * p->size;
+    struct patches_call r;
+    take_arrays(&r, p, s, g, scratch);
+    memset(r.zeros, 0, g->windows * p->size);
+    for (size_t group = 0; group < l->groups; group++) {
+        p->kernels->channels(r.copies + group * g->group_step * p->size, g->image_step,
+                             input + group * s->channels * s->in.plane * p->lanes * p->size,
+                             s->in.plane * p->lanes, s->channels, s->in.plane);
+    }
+    p->kernels->scatter(r.gradients, chosen, gradients, images, chosen);
+    p->kernels->scatter(r.choices, chosen, choices, images, chosen);
+    for (size_t image = 0; image < images && !cancel_poll_here(); image++) {
+        const char *copy = r.copies + image * g->image_step * p->size;
+        /* The other pixels of a window have gradients of 0, and 0 times infinity is NaN. */
+        const size_t pixels = all_finite(p->compute, l->groups * g->group_step, copy) ? 1 : 4;
+        for (size_t f = 0; f < l->out; f++) {
+            const size_t from = (image * chosen + f * g->windows) * p->size;
+            struct lanes_patches d = {
+                .input = copy + f / s->filters * g->group_step * p->size,
+                .choices = r.choices + from,
+                .window_offsets = g->windows_at,
+                .windows = g->windows,
+                .rows = l->kernel.h,
+                .columns = columns,
+                .row_step = l->dilation.h * s->in.pitch * g->padded,
+                .sums = sums + f * filter_bytes,
+            };
+            for (size_t i = 0; i < pixels; i++) {
+                d.gradients = i == 0 ? r.gradients + from : r.zeros;
+                for (size_t j = 0; j < 4; j++) {
+                    const size_t pixel = (i + j) % 4;
+                    d.choice_offsets[j] = pixel_at(s, g, pixel / 2, pixel % 2);
+                }
+                p->kernels->patches(&d);
+            }
+        }
+    }
+}
+
+void lanes_patches_finish(const struct lanes_plan *p, const struct lanes_stage *s,
+                          const struct lanes_patch_gradients *g, const char *sums, char *weights)
+{
+    const size_t taps = s->layer.kernel.h * s->layer.kernel.w;
+    for (size_t f = 0; f < s->layer.out; f++) {
+        for (size_t c = 0; c < s->channels; c++) {
+            for (size_t tap = 0; tap < taps; tap++, weights += p->size) {
+                memcpy(weights, sums + ((f * taps + tap) * g->padded + c) * p->size, p->size);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+#pragma once
+
+#include "base/scratch.h"
+#include "network/lanes_plan.h"
+
+/*
+ * The gradients of filters of a convolution before a 2 x 2 pool. Only the chosen pixel of a window
+ * has a gradient, and the choices of the images of a vector differ. So each image is copied with
+ * contiguous channels, and a window adds one patch of it, times its gradient: a quarter of the
+ * multiplications of all pixels.
+ *
+ * The sums of a group of filters are arrays (filters, kernel height, kernel width, padded
+ * channels). An image is summed from 0 and then added, in the order of the images.
+ */
+
+/* The plan of a stage, and its table. Offsets and steps count elements. */
+struct lanes_patch_gradients {
+    size_t padded; /* channels of a group in whole vectors; 0: patches are not faster */
+    size_t group_step, image_step; /* between copies */
+    size_t windows;                /* of a filter */
+    ptrdiff_t *windows_at;         /* the first pixel of each window in a copy */
+};
+
+void lanes_patches_plan(const struct lanes_plan *plan, const struct lanes_stage *stage,
+                        struct lanes_patch_gradients *g);
+void lanes_patches_take(struct lanes_patch_gradients *g, struct arena *arena);
+void lanes_patches_fill(const struct lanes_stage *stage, struct lanes_patch_gradients *g);
+
+/* Elements of the sums of all filters. */
+static inline size_t lanes_patches_elements(const struct lanes_stage *s,
+                                            const struct lanes_patch_gradients *g)
+{
+    return size_product_or_max(s->layer.out * s->layer.kernel.h * s->layer.kernel.w, g->padded);
+}
+
+/* Adds the gradients of the filters for the first `images` lanes of a vector. `choices` and
+ * `gradients` are arrays (filters, windows) of vectors. scratch has lanes_patches_scratch bytes. */
+void lanes_patches_add(const struct lanes_plan *plan, const struct lanes_stage *stage,
+                       const struct lanes_patch_gradients *g, size_t images, const char *input,
+                       const char *choices, const char *gradients, char *scratch, char *sums);
+size_t lanes_patches_scratch(const struct lanes_plan *plan, const struct lanes_stage *stage,
+                             const struct lanes_patch_gradients *g);
+
+/* The gradients of the filters, in the order of the weights. */
+void lanes_patches_finish(const struct lanes_plan *plan, const struct lanes_stage *stage,
+                          const struct lanes_patch_gradients *g, const char *sums, char *weights);
