@@ -33,12 +33,23 @@ int postings_init(struct postings *postings, const struct sparse_rows *rows, con
                   struct cancel_token *token);
 void postings_free(struct postings *postings);
 
+/* A product that was added to a sum other than 0. */
+struct addition {
+    double sum, product;
+    uint32_t row;
+};
+
 /* The sums of one query with the rows of a block. A row is touched if it shares a column with the
  * query; the sums of other rows are 0. Each worker has its own accumulator. */
 struct accumulator {
     enum compute_type compute;
-    size_t rows; /* size of the arrays: the rows of a block */
-    void *sums;  /* doubles for COMPUTE_F32, struct exact_sum for COMPUTE_F64 */
+    size_t rows;  /* size of the arrays: the rows of a block */
+    double *sums; /* exact_total of each row's sum */
+    /* For COMPUTE_F64: the additions whose rounding errors are not in `errors` yet. They are few
+     * where rows share few columns, because the first product of a row is exact. There is room for
+     * two lists. */
+    struct addition *additions;
+    double *errors; /* (rows): all 0 between two queries */
     uint8_t *is_touched;
     uint32_t *touched; /* the touched rows, numbered within the block, in no order */
     size_t count;
@@ -59,16 +70,8 @@ void accumulate(struct accumulator *a, const struct postings_block *block,
 /* Returns the sum of a row and sets it to 0, while it is in the cache. */
 static inline double accumulator_take(struct accumulator *a, size_t row)
 {
-    double sum;
-    if (a->compute == COMPUTE_F32) {
-        double *const at = (double *)a->sums + row;
-        sum = *at;
-        *at = 0.0;
-    } else {
-        struct exact_sum *const at = (struct exact_sum *)a->sums + row;
-        sum = exact_total(at);
-        *at = (struct exact_sum){0.0, 0.0};
-    }
+    const double sum = a->sums[row];
+    a->sums[row] = 0.0;
     return sum;
 }
 
@@ -77,9 +80,3 @@ void accumulator_forget(struct accumulator *a);
 
 /* Sets all sums of a block to 0. */
 void accumulator_reset(struct accumulator *a, const struct postings_block *block);
-
-static inline double accumulated(const struct accumulator *a, size_t row)
-{
-    return a->compute == COMPUTE_F32 ? ((const double *)a->sums)[row]
-                                     : exact_total((const struct exact_sum *)a->sums + row);
-}

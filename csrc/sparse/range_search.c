@@ -27,11 +27,11 @@ static void search_block(const struct sums_job *job, size_t worker,
     if (sums->listed && threshold_at(s->result_handler, worker, query) > 0.0) {
         for (size_t n = 0; n < sums->count; n++) {
             const size_t row = sums->touched[n];
-            sparse_add_score(s, worker, query, block->first + row, accumulated(sums, row));
+            sparse_add_score(s, worker, query, block->first + row, sums->sums[row]);
         }
     } else {
         for (size_t row = from; row < block->rows; row++) {
-            sparse_add_score(s, worker, query, block->first + row, accumulated(sums, row));
+            sparse_add_score(s, worker, query, block->first + row, sums->sums[row]);
         }
     }
     accumulator_reset(sums, block);

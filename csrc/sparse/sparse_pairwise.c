@@ -4,24 +4,27 @@
 #include <string.h>
 
 #include "base/pool.h"
+#include "base/stream.h"
 
 enum {
     TASK_ROWS = 64, /* rows of x; a cache line of the mirrored half holds 8 or 16 of them */
     /* Columns of one call of the cosine kernel, which numbers columns with 8 bits. */
     KERNEL_COLUMNS = 256,
-    MIRRORED = 32 /* rows of the mirrored half that are written at a time */
+    MIRRORED = 32,         /* rows of the mirrored half that are written at a time */
+    STREAMED = 16 << 20,   /* bytes of a result that is written past the caches */
+    TOUCHED_PART = 1 << 21 /* bytes of it that a task touches: a huge page */
 };
 
 struct pairwise_worker {
     struct accumulator sums;
-    double *totals; /* (KERNEL_COLUMNS) */
-    char *scores;   /* (KERNEL_COLUMNS) of the compute type */
+    char *scores; /* (KERNEL_COLUMNS) of the compute type */
 };
 
 struct pairwise_job {
     const struct sparse_pairwise *call;
     struct postings postings;
     struct pairwise_worker *workers;
+    bool streams;    /* the result is contiguous and large */
     bool symmetric;  /* the lower half is a copy of the upper one */
     size_t *unusual; /* (unusual_count): rows of y without a usual norm, ascending */
     size_t unusual_count;
@@ -60,13 +63,10 @@ static bool scores_in_place(const struct sparse_pairwise *call)
            (compute == COMPUTE_F32 || call->out_dtype == DTYPE_F64);
 }
 
-/* Writes the totals of n sums, and sets the sums to 0 while they are in the cache. */
-static void take_totals(double *restrict totals, struct exact_sum *restrict sums, size_t n)
+/* Returns how many of n scores to write next, so that all later ones begin on a cache line. */
+static size_t next_scores(const char *to, size_t size, size_t n)
 {
-    for (size_t c = 0; c < n; c++) {
-        totals[c] = exact_total(&sums[c]);
-        sums[c] = (struct exact_sum){0.0, 0.0};
-    }
+    return smaller(n, KERNEL_COLUMNS - (uintptr_t)to % STREAM_LINE / size);
 }
 
 /* Writes the scores of row i of x with the rows of a block of y, from row `from` on, and sets their
@@ -76,24 +76,20 @@ static void store_row(const struct pairwise_job *job, struct pairwise_worker *w,
 {
     const struct sparse_pairwise *call = job->call;
     const enum compute_type compute = call->x->compute;
+    const size_t size = compute_size(compute);
     char *row = call->out + (ptrdiff_t)i * call->row_stride;
-    const bool in_place = scores_in_place(call);
+    const bool in_place = scores_in_place(call) && !job->streams;
     for (size_t r = from, n; r < block->rows; r += n) {
-        n = smaller(block->rows - r, KERNEL_COLUMNS);
-        const double *sums = (const double *)w->sums.sums + r;
-        if (compute == COMPUTE_F64) {
-            take_totals(w->totals, (struct exact_sum *)w->sums.sums + r, n);
-            sums = w->totals;
-        }
         char *to = row + (ptrdiff_t)(block->first + r) * call->column_stride;
-        score_columns(call, i, block->first + r, n, sums, in_place ? to : w->scores);
-        if (!in_place) {
+        n = next_scores(to, size, block->rows - r);
+        score_columns(call, i, block->first + r, n, w->sums.sums + r, in_place ? to : w->scores);
+        if (job->streams) {
+            stream_copy(to, w->scores, n * size);
+        } else if (!in_place) {
             dtype_store_computed(call->out_dtype, to, call->column_stride, compute, w->scores, n);
         }
     }
-    if (compute == COMPUTE_F32 || w->sums.listed) {
-        accumulator_reset(&w->sums, block);
-    }
+    accumulator_reset(&w->sums, block);
 }
 
 /* Writes the same scores from the rows of the block that row i touched. All others are 0. */
@@ -194,6 +190,21 @@ static void score_rows(void *context, size_t task, size_t worker)
     if (job->symmetric && first < block_end) {
         mirror_block(job, first, end, block);
     }
+    stream_finish();
+}
+
+static size_t result_bytes(const struct sparse_pairwise *call)
+{
+    const size_t scores = size_product_or_max(call->x->count, call->y->count);
+    return size_product_or_max(scores, compute_size(call->x->compute));
+}
+
+static void touch_part(void *context, size_t task, size_t worker)
+{
+    const struct pairwise_job *job = context;
+    const size_t first = task * TOUCHED_PART, bytes = result_bytes(job->call);
+    (void)worker;
+    stream_touch(job->call->out + first, smaller(bytes - first, TOUCHED_PART));
 }
 
 static int run(struct pairwise_job *job)
@@ -207,13 +218,15 @@ static int run(struct pairwise_job *job)
     const bool lists_rows = scores_in_place(call) && products < scores / LISTED_SHARE;
     /* To mirror a score takes as long as to add about one product. */
     job->symmetric = call->x == call->y && products >= scores;
+    const size_t bytes = result_bytes(call);
+    job->streams = scores_in_place(call) && !lists_rows && !job->symmetric && bytes >= STREAMED &&
+                   call->row_stride == (ptrdiff_t)(call->y->count * compute_size(call->x->compute));
     while (arena_pass(&arena)) {
         job->unusual = arena_take(&arena, call->y->count, sizeof *job->unusual);
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         for (size_t w = 0; w < (size_t)threads; w++) {
             struct pairwise_worker worker;
             accumulator_allocate(&worker.sums, &job->postings, lists_rows, &arena);
-            worker.totals = arena_take(&arena, KERNEL_COLUMNS, sizeof *worker.totals);
             worker.scores = arena_take(&arena, KERNEL_COLUMNS, sizeof(double));
             if (arena.block != NULL) {
                 accumulator_clear(&worker.sums);
@@ -228,6 +241,9 @@ static int run(struct pairwise_job *job)
     for (size_t j = 0; j < call->y->count; j++) {
         job->unusual[job->unusual_count] = j;
         job->unusual_count += !is_usual(call->y->norms[j]);
+    }
+    if (job->streams) {
+        pool_run(size_parts(bytes, TOUCHED_PART), threads, touch_part, job, call->token);
     }
     const size_t tasks = size_parts(call->x->count, TASK_ROWS) * job->postings.block_count;
     pool_run(tasks, threads, score_rows, job, call->token);

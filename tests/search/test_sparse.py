@@ -129,6 +129,22 @@ def test_scores_are_accurate(rng, dtype, scale):
     assert np.nanmax(abs(scores)) <= 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_matrices_hold_the_scores_of_small_ones(rng, dtype):
+    """Results above 16 MiB are written past the caches, in pieces that begin on cache lines."""
+    x = csr(rng, 2101, 3000, 0.015, dtype)
+    scores, threads = cossim.pairwise(x), cossim.get_num_threads()
+    for first in (0, 1000, 2095):
+        part = x[first : first + 9]
+        np.testing.assert_array_equal(cossim.pairwise(part, x), scores[first : first + 9])
+    out = np.empty(scores.size + 1, dtype)[1:].reshape(scores.shape)
+    try:
+        cossim.set_num_threads(2)
+        np.testing.assert_array_equal(cossim.pairwise(x, out=out), scores)
+    finally:
+        cossim.set_num_threads(threads)
+
+
 def test_long_sums_keep_their_accuracy(rng):
     """Plain sums of this many doubles are off by more than 1e-15."""
     x = sp.csr_array(rng.random((3, 60_000)))
