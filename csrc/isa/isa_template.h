@@ -351,13 +351,17 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS)[];
 extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_LAYERS);
 extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_LAYERS)[];
 #else
+/* A kernel of dot products keeps DOTS_ROWS x DOTS_COLUMNS sums in registers. At least eight
+ * independent sums hide the latency of an addition. Sets with a TILE_ROWS of 8 have 32 registers.
+ */
+enum { DOTS_ROWS = 4, DOTS_COLUMNS = TILE_ROWS < 8 ? 2 : 4, DOTS_SUMS = DOTS_ROWS * DOTS_COLUMNS };
 #define LAYER f32
 #define LAYER_TYPE float
 #define LAYER_INTEGER int32_t
 #define LAYER_VECTOR vf
 #define LAYER_LANES VF_LANES
 #define LAYER_OP(op) vf_##op
-#define DOTS_TOTALS (VF_LANES > DOTS_BLOCK ? VF_LANES : DOTS_BLOCK)
+#define DOTS_TOTALS (VF_LANES > DOTS_SUMS ? VF_LANES : DOTS_SUMS)
 #include "kernels/layers_template.h"
 
 #define PIXELS f32
@@ -373,7 +377,7 @@ extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_LAYERS)[
 #define LAYER_VECTOR vd
 #define LAYER_LANES VD_LANES
 #define LAYER_OP(op) vd_##op
-#define DOTS_TOTALS DOTS_BLOCK
+#define DOTS_TOTALS DOTS_SUMS
 #include "kernels/layers_template.h"
 
 #define PIXELS f64

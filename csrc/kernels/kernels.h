@@ -497,10 +497,6 @@ struct dots {
 typedef void dots_kernel(const struct dots *d, const void *const *left, size_t rows,
                          const void *const *right, size_t columns, void *out);
 
-/* Sums that dots_kernel keeps in registers: 4 rows by 2 columns, or 8 rows by 1 column. Eight
- * independent sums hide the latency of an addition. */
-enum { DOTS_BLOCK = 8 };
-
 /*
  * Weighted sums of n patches of an image. A patch is (rows, lanes), and patch i starts at
  * x + offsets[i]:

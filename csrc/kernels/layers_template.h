@@ -6,7 +6,7 @@
  *   LAYER_INTEGER               integer type of the same width
  *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
  *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
- *   DOTS_TOTALS                 DOTS_BLOCK rounded up to a multiple of LAYER_LANES
+ *   DOTS_TOTALS                 DOTS_SUMS rounded up to a multiple of LAYER_LANES
  *
  * `outer` and `dots` read vectors in place, so their operands need no packing. Order of summation:
  * `outer` adds the steps one by one in each lane. `dots` adds the vectors one by one in each lane,
@@ -137,18 +137,29 @@ static void NAME(outer)(const struct outer *o, size_t rows)
     by_rows[rows - 1](o);
 }
 
-/* totals[i] = the sum of the lanes of sums[i]. */
-INLINE void NAME(dots_totals)(LAYER_TYPE totals[DOTS_TOTALS], const LAYER_VECTOR sums[DOTS_TOTALS])
+/* Adds the products of the last d->tail elements of the rows, and of columns, to the totals. */
+static __attribute__((noinline)) void NAME(dots_tails)(const struct dots *d,
+                                                       const LAYER_TYPE *const *left,
+                                                       const LAYER_TYPE *const *right, size_t rows,
+                                                       size_t columns, LAYER_TYPE *totals)
 {
-    _Pragma("GCC unroll 8") for (int i = 0; i < DOTS_TOTALS; i += LAYER_LANES)
-    {
-        LAYER_OP(store)(totals + i, LAYER_OP(row_sums)(sums + i));
+    for (size_t c = 0; c < columns; c++) {
+        const LAYER_TYPE *y = right[c] + d->tail_offset;
+        for (size_t r = 0; r < rows; r++) {
+            const LAYER_TYPE *x = left[r] + d->tail_offset;
+            LAYER_TYPE total = totals[c * rows + r];
+            for (size_t i = 0; i < d->tail; i++) {
+                total += x[i] * y[i];
+            }
+            totals[c * rows + r] = total;
+        }
     }
 }
 
 /*
- * Computes DOTS_BLOCK = rows * columns dot products. Stores only those of the first wanted_rows
- * rows and wanted_columns columns.
+ * Computes rows * columns dot products. Stores only those of the first wanted_rows rows and
+ * wanted_columns columns. The arrays left and right have rows and columns elements, and so has
+ * d->bias.
  */
 INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
                             const LAYER_TYPE *const *right, const int rows, const int columns,
@@ -162,32 +173,78 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
     }
     for (size_t i = 0; i < d->vectors; i++) {
         const ptrdiff_t left_offset = d->left_offsets[i], right_offset = d->right_offsets[i];
-        LAYER_VECTOR x[DOTS_BLOCK];
-        _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)
+        LAYER_VECTOR x[DOTS_SUMS];
+        _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
             x[r] = LAYER_OP(load)(left[r] + left_offset);
         }
-        _Pragma("GCC unroll 8") for (int c = 0; c < columns; c++)
+        _Pragma("GCC unroll 4") for (int c = 0; c < columns; c++)
         {
             const LAYER_VECTOR y = LAYER_OP(load)(right[c] + right_offset);
-            _Pragma("GCC unroll 8") for (int r = 0; r < rows; r++)
+            _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
             {
                 sums[c * rows + r] = LAYER_OP(fma)(x[r], y, sums[c * rows + r]);
             }
         }
     }
-    NAME(dots_totals)(totals, sums);
-    for (size_t c = 0; c < wanted_columns; c++) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < rows * columns; i += LAYER_LANES)
+    {
+        LAYER_OP(store)(totals + i, LAYER_OP(row_sums)(sums + i));
+    }
+    if (d->tail > 0) {
+        NAME(dots_tails)(d, left, right, (size_t)rows, (size_t)columns, totals);
+    }
+    for (int c = 0; d->add && c < (int)wanted_columns; c++) {
         for (size_t r = 0; r < wanted_rows; r++) {
-            LAYER_TYPE total = totals[c * (size_t)rows + r];
-            for (size_t i = 0; i < d->tail; i++) {
-                total += left[r][d->tail_offset + (ptrdiff_t)i] *
-                         right[c][d->tail_offset + (ptrdiff_t)i];
-            }
-            LAYER_TYPE *to = out + r * d->out_row_step + c * d->out_column_step;
-            total = d->add ? *to + total : total;
-            total = d->bias == NULL ? total : total + ((const LAYER_TYPE *)d->bias)[r];
-            *to = d->relu && 0 > total ? 0 : total;
+            totals[c * rows + (int)r] += out[r * d->out_row_step + (size_t)c * d->out_column_step];
+        }
+    }
+    for (int i = 0; d->bias != NULL && i < rows * columns; i++) {
+        totals[i] += ((const LAYER_TYPE *)d->bias)[i % rows];
+    }
+    for (int i = 0; d->relu && i < rows * columns; i++) {
+        totals[i] = 0 > totals[i] ? 0 : totals[i];
+    }
+    for (int c = 0; c < (int)wanted_columns; c++, out += d->out_column_step) {
+        if (wanted_rows == (size_t)rows && d->out_row_step == 1) {
+            memcpy(out, totals + c * rows, (size_t)rows * sizeof *out);
+            continue;
+        }
+        for (size_t r = 0; r < wanted_rows; r++) {
+            out[r * d->out_row_step] = totals[c * rows + (int)r];
+        }
+    }
+}
+
+/* Copies n left rows from row r on, and their biases. Repeats the last one if there are fewer.
+ * Returns how many there are. */
+INLINE size_t NAME(dots_rows)(const struct dots *d, const void *const *left, size_t r, size_t rows,
+                              size_t n, const LAYER_TYPE **x, LAYER_TYPE *bias)
+{
+    const size_t wanted = rows - r < n ? rows - r : n;
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = r + (i < wanted ? i : wanted - 1);
+        x[i] = left[at];
+        bias[i] = d->bias == NULL ? 0 : ((const LAYER_TYPE *)d->bias)[at];
+    }
+    return wanted;
+}
+
+/* dots_kernel for one column: its row stays in the L1 cache. */
+static void NAME(dots_of_one)(const struct dots *d, const void *const *left, size_t rows,
+                              const void *right, LAYER_TYPE *out)
+{
+    const LAYER_TYPE *x[DOTS_SUMS], *y = right;
+    LAYER_TYPE bias[DOTS_SUMS];
+    struct dots of_rows = *d;
+    of_rows.bias = d->bias == NULL ? NULL : bias;
+    for (size_t r = 0, n; r < rows; r += n, out += n * d->out_row_step) {
+        n = rows - r > 2 * DOTS_ROWS ? DOTS_SUMS : 2 * DOTS_ROWS;
+        const size_t wanted = NAME(dots_rows)(d, left, r, rows, n, x, bias);
+        if (n == DOTS_SUMS) {
+            NAME(dots_tile)(&of_rows, x, &y, DOTS_SUMS, 1, wanted, 1, out);
+        } else {
+            NAME(dots_tile)(&of_rows, x, &y, 2 * DOTS_ROWS, 1, wanted, 1, out);
         }
     }
 }
@@ -195,26 +252,28 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
 static void NAME(dots)(const struct dots *d, const void *const *left, size_t rows,
                        const void *const *right, size_t columns, void *out)
 {
-    const size_t block_rows = columns == 1 ? DOTS_BLOCK : DOTS_BLOCK / 2;
+    const LAYER_TYPE *x[DOTS_ROWS], *y[DOTS_COLUMNS];
+    LAYER_TYPE bias[DOTS_ROWS];
     struct dots of_rows = *d;
-    /* block_rows left rows stay in the L1 cache while all right rows are read. */
-    for (size_t r = 0; r < rows; r += block_rows) {
-        const LAYER_TYPE *x[DOTS_BLOCK];
-        const size_t wanted = rows - r < block_rows ? rows - r : block_rows;
-        for (size_t i = 0; i < block_rows; i++) {
-            x[i] = left[r + (i < wanted ? i : wanted - 1)];
-        }
-        of_rows.bias = d->bias == NULL ? NULL : (const LAYER_TYPE *)d->bias + r;
-        LAYER_TYPE *to = (LAYER_TYPE *)out + r * d->out_row_step;
-        if (columns == 1) {
-            const LAYER_TYPE *y = right[0];
-            NAME(dots_tile)(&of_rows, x, &y, DOTS_BLOCK, 1, wanted, 1, to);
-            continue;
-        }
-        for (size_t c = 0; c < columns; c += 2) {
-            const LAYER_TYPE *y[2] = {right[c], right[c + 1 < columns ? c + 1 : c]};
-            NAME(dots_tile)(&of_rows, x, y, DOTS_BLOCK / 2, 2, wanted, columns - c < 2 ? 1 : 2,
-                            to + c * d->out_column_step);
+    of_rows.bias = d->bias == NULL ? NULL : bias;
+    if (columns == 1) {
+        NAME(dots_of_one)(d, left, rows, right[0], out);
+        return;
+    }
+    /* DOTS_ROWS left rows stay in the L1 cache while all right rows are read. */
+    for (size_t r = 0; r < rows; r += DOTS_ROWS) {
+        const size_t wanted = NAME(dots_rows)(d, left, r, rows, DOTS_ROWS, x, bias);
+        for (size_t c = 0, count; c < columns; c += count) {
+            count = columns - c < DOTS_COLUMNS ? columns - c : DOTS_COLUMNS;
+            for (size_t i = 0; i < DOTS_COLUMNS; i++) {
+                y[i] = right[c + (i < count ? i : count - 1)];
+            }
+            LAYER_TYPE *to = (LAYER_TYPE *)out + r * d->out_row_step + c * d->out_column_step;
+            if (count > 2) {
+                NAME(dots_tile)(&of_rows, x, y, DOTS_ROWS, DOTS_COLUMNS, wanted, count, to);
+            } else {
+                NAME(dots_tile)(&of_rows, x, y, DOTS_ROWS, 2, wanted, count, to);
+            }
         }
     }
 }
