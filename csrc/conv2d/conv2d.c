@@ -253,35 +253,27 @@ static void choose_algorithm(struct conv2d_plan *p)
     p->algorithm = a;
 }
 
-bool conv2d_pools(const struct conv2d *c)
-{
-    struct conv2d pooled = *c;
-    struct conv2d_plan p;
-    pooled.pool = true;
-    if ((c->out.w & ~(size_t)1) < conv2d_row_kernels(c)->layers[c->compute].lanes ||
-        !begin_plan(&p, &pooled) || !conv2d_may_fit(c)) {
-        return false;
-    }
-    plan_channels(&p);
-    choose_algorithm(&p);
-    return p.algorithm->pools;
-}
-
 int conv2d_plan(struct conv2d_plan *p, const struct conv2d *convolution)
 {
     struct conv2d shortened = *convolution;
     const struct conv2d *c = &shortened;
     conv2d_shorten_strides(&shortened);
     if (!begin_plan(p, c)) {
+        p->conv.pool = false;
         return 0;
     }
     if (!conv2d_may_fit(c) || !trim_kernels(p)) {
         return -1;
     }
-    lay_columns_down(&p->conv);
     c = &p->conv;
+    p->conv.pool &= (c->out.w & ~(size_t)1) >= conv2d_row_kernels(c)->layers[c->compute].lanes;
+    lay_columns_down(&p->conv);
     plan_channels(p);
     choose_algorithm(p);
+    if (c->pool && !p->algorithm->pools) {
+        p->conv.pool = false;
+        choose_algorithm(p);
+    }
     if (p->algorithm->layout != NULL) {
         p->copied = p->narrow = false;
         p->algorithm->layout(p);

@@ -52,9 +52,6 @@ static inline size_t conv2d_map_size(const struct conv2d *conv)
     return (conv->out.h / by) * (conv->out.w / by);
 }
 
-/* True if conv2d can fuse 2 x 2 pooling for this shape. */
-bool conv2d_pools(const struct conv2d *conv);
-
 int conv2d(const struct conv2d *conv);
 
 /* Returns the number of elements of the output before pooling, or SIZE_MAX on overflow. */
@@ -63,7 +60,9 @@ size_t conv2d_outputs(const struct conv2d *conv);
 /*
  * A convolution in two steps. conv2d_plan prepares the data that all images share. conv2d_image
  * then computes one image on the calling thread, with plan.scratch bytes of memory. It computes the
- * output in blocks of rows, and each sum in blocks of channels.
+ * output in blocks of rows, and each sum in blocks of channels. If conv->pool is set,
+ * plan.conv.pool says whether the algorithm can fuse the pooling; if not, the output is that
+ * without pooling.
  */
 struct conv2d_plan {
     struct conv2d conv;

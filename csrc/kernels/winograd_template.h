@@ -78,8 +78,10 @@ INLINE void winograd_filter_rows(float *out, size_t sum_step, const float *weigh
 static void winograd_filter_transform(float *out, size_t sum_step, const float *weight,
                                       size_t count, size_t n)
 {
+    /* A last row of n elements is read in whole vectors, so it can reach later kernels. */
+    const size_t elements = count * 5 * n, read = 4 * n + (n + VF_LANES - 1) / VF_LANES * VF_LANES;
     size_t k = 0;
-    for (; k + VF_LANES < count; k++) { /* this also reads elements of later kernels */
+    for (; k * 5 * n + read <= elements; k++) {
         winograd_filter_rows(out + k * n, sum_step, weight + k * 5 * n, n);
     }
     for (; k < count; k++) {

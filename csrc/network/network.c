@@ -69,13 +69,12 @@ static size_t make_stage(struct stage *stage, enum compute_type compute, const s
             .weight = l->weight,
             .bias = l->bias,
         };
-        conv.pool = fused > 1 + (size_t)relu && conv2d_pools(&conv);
-        fused = 1 + (size_t)relu + conv.pool;
-        if (conv.pool) {
+        conv.pool = fused > 1 + (size_t)relu;
+        const int status = conv2d_plan(&stage->of.conv, &conv);
+        const bool pooled = stage->of.conv.conv.pool;
+        fused = status < 0 ? 0 : 1 + (size_t)relu + pooled;
+        if (status == 0 && pooled) {
             shape_after(&layers[fused - 1], shape);
-        }
-        if (conv2d_plan(&stage->of.conv, &conv) < 0) {
-            fused = 0;
         }
     } else if (l->kind == LAYER_LINEAR) {
         stage->of.linear = (struct linear){.compute = compute,

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "conv2d/convolutions.h"
 #include "kernels/kernels.h"
 
 /* True if the processor supports table t and no supported table before it has the same layers. */
@@ -13,4 +14,15 @@ static inline bool has_own_layers(const struct kernels *const *tables, size_t t)
         own &= !kernels_supported(tables[other]) || tables[other]->layers != tables[t]->layers;
     }
     return own;
+}
+
+/* True if a convolution of this shape fuses 2 x 2 pooling. */
+static inline bool conv2d_pools(const struct conv2d *conv)
+{
+    struct conv2d pooled = *conv;
+    struct conv2d_plan plan;
+    pooled.pool = true;
+    const bool pools = conv2d_plan(&plan, &pooled) == 0 && plan.conv.pool;
+    conv2d_plan_free(&plan);
+    return pools;
 }
