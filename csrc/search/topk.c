@@ -415,6 +415,7 @@ static void set_thresholds(struct topk *t)
  * group.
  */
 struct groups {
+    const struct topk *topk;
     const struct search *search;
     size_t centers, first, step; /* center c is row c, or row first + (c - first) * step */
     size_t count;
@@ -455,12 +456,28 @@ static int score_numbered(const struct search *search, const size_t *rows, size_
                : score_block(&block, owner == (size_t)ANY_WORKER ? s.token : NULL);
 }
 
+/* True if k earlier rows score 1 with a row: no later row is a result. */
+static bool is_complete(const struct groups *g, size_t row, size_t first_row)
+{
+    const struct topk *t = g->topk;
+    const size_t last = (g->search->first_query + row) * t->k + t->k - 1;
+    return compute_load(t->result_handler.compute, t->values, last) >= 1.0 &&
+           t->indices[last] < (int64_t)(g->search->first_candidate + first_row);
+}
+
 /* Runs a task: scores all pairs of a group. */
 static void score_group(void *context, size_t group, size_t worker)
 {
     struct groups *g = context;
     const size_t first = g->starts[group], count = g->starts[group + 1] - first;
     const size_t *numbers = g->numbers + first;
+    size_t complete = 0;
+    while (complete < count && is_complete(g, numbers[complete], numbers[0])) {
+        complete++;
+    }
+    if (complete == count) {
+        return;
+    }
     if (score_numbered(g->search, numbers, count, numbers, count, worker) < 0) {
         atomic_store(&g->status, -1);
     }
@@ -526,7 +543,7 @@ static void cut_groups(struct groups *g, const struct topk *t, size_t *ends, uin
 static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_rows)
 {
     const size_t rows = s->corpus_rows.size, centers = center_count(s);
-    struct groups g = {.search = s, .centers = centers, .first = first_centers(centers)};
+    struct groups g = {.topk = t, .search = s, .centers = centers, .first = first_centers(centers)};
     g.step = (rows - g.first) / (centers - g.first);
     uint32_t *const of_row = *groups_of_rows = scratch_alloc(rows * sizeof *of_row);
     struct arena arena = {.block = NULL};
