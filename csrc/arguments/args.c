@@ -1,6 +1,7 @@
 #include "arguments/args.h"
 
 #include "arguments/messages.h"
+#include "arguments/result_memory.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -255,13 +256,6 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
 }
 
 /* Steals the reference to descr, which may be NULL with an error set. New reference. */
-static PyArrayObject *new_array(PyArray_Descr *descr, int ndim, const npy_intp *shape)
-{
-    return descr == NULL ? NULL
-                         : (PyArrayObject *)PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape,
-                                                                 NULL, NULL, 0, NULL);
-}
-
 int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
                 const struct array_argument *x, const struct array_argument *y, int in_place_ok,
                 struct result *result)
@@ -269,7 +263,7 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
     result->array = result->target = NULL;
     result->hold = NULL;
     if (out == NULL || out == Py_None) {
-        result->array = new_array(result_descr(x, y, &result->dtype), ndim, shape);
+        result->array = new_result(result_descr(x, y, &result->dtype), ndim, shape);
         return result->array == NULL ? -1 : 0;
     }
     if (!PyArray_Check(out)) {
@@ -296,7 +290,7 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         result->array = (PyArrayObject *)Py_NewRef(out);
     } else {
         result->array =
-            new_array(PyArray_DescrNewByteorder(PyArray_DESCR(target), NPY_NATIVE), ndim, shape);
+            new_result(PyArray_DescrNewByteorder(PyArray_DESCR(target), NPY_NATIVE), ndim, shape);
     }
     if (result->array == NULL) {
         Py_CLEAR(result->hold);

@@ -6,15 +6,20 @@
  * (base/scratch.c) Memory that is needed again and again in the same size, such as that of a
  * training step: fresh pages can take as long as the calculation. kept_free keeps the block for the
  * next kept_alloc of its slot, which takes it if at most half of it would be unused, and frees it
- * otherwise. So the process keeps one block for each slot, of at most KEPT_BYTES bytes.
+ * otherwise. So the process keeps one block for each slot, of at most KEPT_BYTES bytes
+ * (KEPT_RESULT: KEPT_RESULT_BYTES).
  *
  * kept_alloc is scratch_alloc in all other ways. A kept block does not count as in use.
  */
 enum kept_slot {
     KEPT_TAPE,      /* what a forward pass keeps for gradients */
     KEPT_GRADIENTS, /* what the gradients need */
+    KEPT_RESULT,    /* a large array that a function returns: arguments/result_memory.c */
     KEPT_SLOTS
 };
-enum { KEPT_BYTES = 64 << 20 };
+enum { KEPT_BYTES = 64 << 20, KEPT_RESULT_BYTES = 128 << 20 };
 void *kept_alloc(enum kept_slot slot, size_t bytes);
 void kept_free(enum kept_slot slot, void *block);
+
+/* Returns the number of bytes that a block of kept_alloc has room for. */
+size_t kept_size(const void *block);

@@ -81,10 +81,16 @@ void *kept_alloc(enum kept_slot slot, size_t bytes)
     return block + SCRATCH_ALIGN;
 }
 
+size_t kept_size(const void *block)
+{
+    return kept_bytes((const char *)block - SCRATCH_ALIGN);
+}
+
 void kept_free(enum kept_slot slot, void *arrays)
 {
     char *block = arrays == NULL ? NULL : (char *)arrays - SCRATCH_ALIGN;
-    if (block == NULL || kept_bytes(block) > KEPT_BYTES) {
+    const size_t most = slot == KEPT_RESULT ? KEPT_RESULT_BYTES : KEPT_BYTES;
+    if (block == NULL || kept_bytes(block) > most) {
         scratch_free(block);
         return;
     }
@@ -92,19 +98,52 @@ void kept_free(enum kept_slot slot, void *arrays)
     free_uncounted(atomic_exchange(&kept[slot], block));
 }
 
-void scratch_give_back(void *block, size_t bytes)
-{
 #if defined(__linux__)
+/* Gives the system advice about the pages that lie in the block. */
+static void advise(void *block, size_t bytes, int advice)
+{
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)block,
                     start = (at + page - 1) / page * page, end = (at + bytes) / page * page;
     if (start < end) {
-        madvise((void *)start, end - start, MADV_DONTNEED);
+        madvise((void *)start, end - start, advice);
     }
-#else
-    (void)block;
-    (void)bytes;
+}
+
+void scratch_give_back(void *block, size_t bytes)
+{
+    advise(block, bytes, MADV_DONTNEED);
+}
+
+void scratch_use_huge_pages(void *block, size_t bytes)
+{
+    advise(block, bytes, MADV_HUGEPAGE);
+}
+
+void scratch_let_go(void *block, size_t bytes)
+{
+#ifdef MADV_FREE
+    advise(block, bytes, MADV_FREE);
 #endif
 }
+#else
+void scratch_give_back(void *block, size_t bytes)
+{
+    (void)block;
+    (void)bytes;
+}
+
+void scratch_use_huge_pages(void *block, size_t bytes)
+{
+    (void)block;
+    (void)bytes;
+}
+
+void scratch_let_go(void *block, size_t bytes)
+{
+    (void)block;
+    (void)bytes;
+}
+#endif
 
 bool arena_pass(struct arena *arena)
 {

@@ -2,6 +2,7 @@
 
 #include "arguments/layers.h"
 #include "arguments/messages.h"
+#include "arguments/result_memory.h"
 
 /* Results of the functions of layers, and checks of arrays that cossim's Python code has made. */
 
@@ -13,11 +14,11 @@ static inline void *data_or_null(PyArrayObject *array)
 /* NumPy raises ValueError for arrays that are too large for any memory; this raises MemoryError. */
 static inline PyArrayObject *new_array(int ndim, const npy_intp *shape, int type)
 {
-    PyObject *array = PyArray_SimpleNew(ndim, shape, type);
+    PyArrayObject *array = new_result(PyArray_DescrFromType(type), ndim, shape);
     if (array == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_SetString(PyExc_MemoryError, NO_MEMORY_FOR_CALL);
     }
-    return (PyArrayObject *)array;
+    return array;
 }
 
 static inline PyArrayObject *new_like(PyArrayObject *array)

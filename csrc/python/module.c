@@ -14,6 +14,7 @@
 #include "arguments/args.h"
 #include "python/methods.h"
 #include "arguments/protocols.h"
+#include "arguments/result_memory.h"
 
 /* threadpoolctl finds these two functions by name in the loaded library. */
 __attribute__((visibility("default"))) int cossim_get_num_threads(void)
@@ -264,8 +265,8 @@ static int add_float(PyObject *module, const char *name, double value)
 
 static int module_exec(PyObject *module)
 {
-    if (PyArray_ImportNumPyAPI() < 0 || protocols_init() < 0 || choose_vector_bits() < 0 ||
-        choose_isa() < 0 || check_thread_variable() < 0) {
+    if (PyArray_ImportNumPyAPI() < 0 || result_memory_init() < 0 || protocols_init() < 0 ||
+        choose_vector_bits() < 0 || choose_isa() < 0 || check_thread_variable() < 0) {
         return -1;
     }
     PyMethodDef *const methods[] = {array_methods,  similarity_methods, search_methods,

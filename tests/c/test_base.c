@@ -390,6 +390,15 @@ static void check_kept_blocks(void)
     block = kept_alloc(slot, KEPT_BYTES + 1);
     kept_free(slot, block);
     kept_free(slot, NULL);
+    block = kept_alloc(slot, 1 << 20);
+    CHECK(block != NULL && kept_size(block) == 1 << 20, "its size");
+    scratch_use_huge_pages(block, 1 << 20);
+    memset(block, 1, 1 << 20);
+    scratch_let_go(block, 1 << 20);
+    CHECK(block[1 << 19] == 0 || block[1 << 19] == 1, "let go, a page has its bytes or zeros");
+    kept_free(slot, block);
+    CHECK(kept_alloc(slot, 1 << 19) == block && kept_size(block) == 1 << 20, "it is larger");
+    kept_free(slot, block);
     CHECK(scratch_live() == 0, "%zu blocks left", scratch_live());
 }
 
