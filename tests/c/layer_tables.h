@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "conv2d/convolutions.h"
 #include "kernels/kernels.h"
@@ -21,8 +22,12 @@ static inline bool conv2d_pools(const struct conv2d *conv)
 {
     struct conv2d pooled = *conv;
     struct conv2d_plan plan;
+    void *weight = calloc(conv->out_channels * conv->in_channels,
+                          conv->kernel.h * conv->kernel.w * sizeof(double));
     pooled.pool = true;
+    pooled.weight = weight;
     const bool pools = conv2d_plan(&plan, &pooled) == 0 && plan.conv.pool;
     conv2d_plan_free(&plan);
+    free(weight);
     return pools;
 }
