@@ -24,11 +24,12 @@ static inline double conv2d_cost_pixels(const struct conv2d_plan *p, size_t pixe
 }
 
 /* Returns the cost of outer_kernel for one term: `vectors` vectors of pixels times all filters of a
- * group. Vectors of the image are not aligned, and are loaded for each tile of filters. */
+ * group. Vectors of the image are not aligned, and are loaded for each tile of filters. A tile of
+ * more than eight filters saves little more. */
 static inline double conv2d_cost_outer(const struct conv2d_plan *p, double vectors)
 {
-    return vectors *
-           (1.45 * (double)p->filters + 2.0 * (double)size_parts(p->filters, p->tile_rows));
+    const size_t tiles = size_parts(p->filters, smaller(p->tile_rows, 8));
+    return vectors * (1.45 * (double)p->filters + 2.0 * (double)tiles);
 }
 
 /* Returns the cost of copying elements with a border, row by row. */

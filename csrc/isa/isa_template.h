@@ -89,6 +89,7 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 
 #define ELEMENT f32
 #define ELEMENT_TYPE float
+#define ELEMENT_IS_FLOAT
 #include "kernels/to_floats_template.h"
 
 #define ELEMENT f16
@@ -351,10 +352,13 @@ extern const struct layer_kernels PASTE(layer_kernels_, ISA_LAYERS)[];
 extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_LAYERS);
 extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_LAYERS)[];
 #else
-/* A kernel of dot products keeps DOTS_ROWS x DOTS_COLUMNS sums in registers. At least eight
- * independent sums hide the latency of an addition. Sets with a TILE_ROWS of 8 have 32 registers.
+/*
+ * A kernel of dot products keeps DOTS_ROWS x DOTS_COLUMNS sums in registers. At least eight
+ * independent sums hide the latency of an addition. Sets with a TILE_ROWS of 8 have 32 registers:
+ * room for 16 such sums, and for OUTER_MOST_ROWS x TILE_VECTORS sums of outer products.
  */
 enum { DOTS_ROWS = 4, DOTS_COLUMNS = TILE_ROWS < 8 ? 2 : 4, DOTS_SUMS = DOTS_ROWS * DOTS_COLUMNS };
+enum { OUTER_MOST_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 10 };
 #define LAYER f32
 #define LAYER_TYPE float
 #define LAYER_INTEGER int32_t
@@ -392,7 +396,7 @@ enum { DOTS_ROWS = 4, DOTS_COLUMNS = TILE_ROWS < 8 ? 2 : 4, DOTS_SUMS = DOTS_ROW
 
 #define LAYER_KERNELS(type, lane_count) \
     { \
-        .rows = TILE_ROWS, \
+        .rows = OUTER_MOST_ROWS, \
         .lanes = lane_count, \
         .vectors = PIXEL_VECTORS, \
         .outer = outer_##type, \

@@ -17,7 +17,7 @@
 INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows, const int vectors)
 {
     const LAYER_TYPE *left = o->left, *right[TILE_VECTORS];
-    LAYER_VECTOR sums[TILE_ROWS][TILE_VECTORS];
+    LAYER_VECTOR sums[OUTER_MOST_ROWS][TILE_VECTORS];
     _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
     {
         right[v] = (const LAYER_TYPE *)o->right + o->vector_offsets[first + (size_t)v];
@@ -118,6 +118,8 @@ OUTER_ROWS(6)
 #if TILE_ROWS > 6
 OUTER_ROWS(7)
 OUTER_ROWS(8)
+OUTER_ROWS(9)
+OUTER_ROWS(10)
 #endif
 #undef OUTER_ROWS
 
@@ -129,10 +131,10 @@ static void NAME(outer)(const struct outer *o, size_t rows)
         NAME(outer_5), NAME(outer_6),
 #endif
 #if TILE_ROWS > 6
-        NAME(outer_7), NAME(outer_8),
+        NAME(outer_7), NAME(outer_8), NAME(outer_9), NAME(outer_10),
 #endif
     };
-    _Static_assert(sizeof by_rows / sizeof *by_rows == TILE_ROWS,
+    _Static_assert(sizeof by_rows / sizeof *by_rows == OUTER_MOST_ROWS,
                    "one function for each number of rows");
     by_rows[rows - 1](o);
 }
