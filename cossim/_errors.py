@@ -384,6 +384,7 @@ FLATTEN_DIM = "Flatten(): dim {dim} is out of range: it must be from {least} to 
 FLATTEN_ORDER = "Flatten(): end_dim {end} is before start_dim {start} {arrays}"
 NO_VJP = "{layer} has no vjp: give the class a method vjp(x) that returns (y, pullback)"
 IN_LAYER = "layer {name!r}: {error}"
+NOT_A_LAYER = "{name} of {layer} must be a layer, not {kind}: assign one to it"
 NOT_CALLABLE = "Sequential(): layer {name!r} must be callable, not {kind}"
 
 # ---- nn: weights ----
@@ -406,14 +407,14 @@ MISSING = "{name} is missing"
 UNEXPECTED = "{name} is not expected"
 WRONG_SHAPE = "{name} must have shape {wanted}, not {shape}"
 READ_ONLY = "{name} is read-only: make it writeable with setflags"
-REPLACED = "{name} of the layer must be a NumPy array, not {kind}"
+REPLACED = "{name} of the layer must be a NumPy array, not {kind}: assign one to it"
 WRONG_STEP = "step must be a whole number of at least 0, not {step}"
 
 # ---- nn: optimizers ----
 
 NOT_FINITE = "{function}(): {name} must be a finite number{bound}, not {value!r}"
 NOT_PARAMETERS = "{function}(): parameters must be a Module or a dict of arrays, not {kind}"
-NOT_A_PARAMETER = "{function}(): {name} must be a NumPy array, not {kind}"
+NOT_A_PARAMETER = "{function}(): {name} must be a NumPy array, not {kind}: pass or assign one"
 NO_PARAMETERS = "{function}(): there are no parameters: pass at least one array"
 SHARED_PARAMETER = "{function}(): {name} and {other} are the same array: pass it once"
 NOT_GRADIENTS = "{function}(): gradients must be a dict with the keys of the parameters, not {kind}"

@@ -59,6 +59,14 @@ class Module:
         if "forward" in cls.__dict__ and "vjp" not in cls.__dict__:
             cls.vjp = Module.vjp  # an inherited vjp would not match the new forward
 
+    if not TYPE_CHECKING:  # type checkers would allow any attribute
+
+        def __setattr__(self, name, value):
+            if name in self.module_names and not isinstance(value, Module):
+                names = {"name": name, "layer": type(self).__name__, "kind": type(value).__name__}
+                raise TypeError(_errors.NOT_A_LAYER.format(**names))
+            super().__setattr__(name, value)
+
     def __call__(self, x: Any) -> NDArray[Any]:
         return self.forward(x)
 

@@ -88,7 +88,12 @@ class Encoder(ArrayLayer):
         return self.conv1, relu, pool, self.conv2, relu, pool, self._flatten, self.fc, relu
 
     def _check_images(self, x):
-        channels, size, dtype = self.in_channels, self.size, self.conv1.weight.dtype
+        channels, size, weight = self.in_channels, self.size, self.conv1.weight
+        try:
+            dtype = weight.dtype
+        except AttributeError:
+            names = {"name": "conv1.weight", "kind": type(weight).__name__}
+            raise TypeError(_errors.NOT_A_PARAMETER.format(function="Encoder", **names)) from None
         # One image takes 20 us, of which the checks below would be 2.
         if type(x) is np.ndarray and x.dtype is dtype and x.shape[1:] == (channels, *size):
             return x

@@ -84,25 +84,26 @@ typedef void lanes_products_kernel(const struct lanes_products *p);
 
 /* Rows of channels: out[image * image_step + i * padded + c] = in[c * map_step + i * lanes + image]
  * for i < n, c < channels and all lanes. padded is channels, rounded up to a whole vector; the
- * channels added by that are zeros. */
+ * channels added by that are zeros. Adds 0 times each vector of `in` to the vector `check`. */
 typedef void lanes_channels_kernel(void *out, size_t image_step, const void *in, size_t map_step,
-                                   size_t channels, size_t n);
+                                   size_t channels, size_t n, void *check);
 
 /*
- * Gradients of one filter behind a 2 x 2 pool, from one image whose channels are contiguous. Only
- * the chosen pixel of a window has a gradient:
+ * Gradients of filters behind a 2 x 2 pool, from images whose channels are contiguous. Only the
+ * chosen pixel of a window has a gradient. For each f < filters, y < rows and x < columns:
  *
- *     sums[(y * columns + x) * lanes + lane] += sum over w < windows of gradients[w] *
- *         input[window_offsets[w] + choice_offsets[choices[w]] + y * row_step + x * lanes + lane]
+ *     sums[((f * rows + y) * columns + x) * lanes + lane] +=
+ *         sum over w < windows, i = f * filter_step + w, of gradients[i] *
+ *         input[window_offsets[w] + choice_offsets[choices[i]] + y * row_step + x * lanes + lane]
  *
- * for y < rows and x < columns. Reads rows up to a multiple of LANES_PATCH_COLUMNS vectors.
+ * Reads rows up to a multiple of LANES_PATCH_COLUMNS vectors.
  */
 enum { LANES_PATCH_COLUMNS = 5 };
 struct lanes_patches {
     const void *input, *gradients, *choices;
     const ptrdiff_t *window_offsets;
     ptrdiff_t choice_offsets[4];
-    size_t windows, rows, columns, row_step;
+    size_t filters, filter_step, windows, rows, columns, row_step;
     void *sums;
 };
 typedef void lanes_patches_kernel(const struct lanes_patches *p);

@@ -397,12 +397,17 @@ static void NAME(lanes_products)(const struct lanes_products *call)
 }
 
 static void NAME(lanes_channels)(void *out_void, size_t image_step, const void *in_void,
-                                 size_t map_step, size_t channels, size_t n)
+                                 size_t map_step, size_t channels, size_t n, void *check_void)
 {
     static const LAYER_TYPE zeros[LAYER_LANES];
     LAYER_TYPE *out = out_void;
     const LAYER_TYPE *in = in_void;
+    const LAYER_VECTOR zero = LAYER_OP(set1)(0);
+    LAYER_VECTOR check = LAYER_OP(load)(check_void);
     for (size_t i = 0; i < n; i++, in += LAYER_LANES) {
+        for (size_t c = 0; c < channels; c++) {
+            check = LAYER_OP(fma)(zero, LAYER_OP(load)(in + c * map_step), check);
+        }
         for (size_t c = 0; c < channels || c % LAYER_LANES > 0; c += LAYER_TRANSPOSE_SIZE) {
             const LAYER_TYPE *rows[LAYER_TRANSPOSE_SIZE];
             for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
@@ -414,6 +419,7 @@ static void NAME(lanes_channels)(void *out_void, size_t image_step, const void *
             out += LAYER_TRANSPOSE_SIZE;
         }
     }
+    LAYER_OP(store)(check_void, check);
 }
 
 /* Sums `rows` rows of LANES_PATCH_COLUMNS vectors, from (row, column) on. Stores those inside the
@@ -425,19 +431,26 @@ INLINE void NAME(lanes_patch)(const struct lanes_patches *p, size_t row, size_t 
         (const LAYER_TYPE *)p->input + row * p->row_step + column * LAYER_LANES;
     const LAYER_TYPE *gradients = p->gradients;
     const LAYER_INTEGER *choices = p->choices;
-    const size_t step = p->row_step, wanted = p->columns - column;
+    const ptrdiff_t *window_offsets = p->window_offsets, *choice_offsets = p->choice_offsets;
+    const size_t step = p->row_step, windows = p->windows, wanted = p->columns - column;
     LAYER_VECTOR sums[LANES_PATCH_ROWS][LANES_PATCH_COLUMNS];
     EACH_ROW EACH_COLUMN
     {
         sums[r][x] = LAYER_OP(set1)(0);
     }
-    for (size_t w = 0; w < p->windows; w++) {
-        const LAYER_TYPE *from = input + p->window_offsets[w] + p->choice_offsets[choices[w]];
+    for (size_t w = 0; w < windows; w++) {
+        const LAYER_TYPE *from = input + window_offsets[w] + choice_offsets[choices[w]];
         const LAYER_VECTOR gradient = LAYER_OP(set1)(gradients[w]);
-        EACH_ROW EACH_COLUMN
+        EACH_ROW
         {
-            sums[r][x] = LAYER_OP(fma)(
-                gradient, LAYER_OP(load)(from + (size_t)r * step + x * LAYER_LANES), sums[r][x]);
+            EACH_COLUMN
+            {
+                const LAYER_VECTOR value = LAYER_OP(load)(from + x * LAYER_LANES);
+                sums[r][x] = LAYER_OP(fma)(gradient, value, sums[r][x]);
+            }
+            from += step;
+            /* Keeps one address in a register; gcc would load one for each vector. */
+            __asm__("" : "+r"(from));
         }
     }
     LAYER_TYPE *out = (LAYER_TYPE *)p->sums + (row * p->columns + column) * LAYER_LANES;
@@ -473,12 +486,17 @@ static void NAME(lanes_patches)(const struct lanes_patches *call)
         NAME(lanes_patch_3), NAME(lanes_patch_4), NAME(lanes_patch_5),
 #endif
     };
-    const struct lanes_patches p = *call; /* a local copy cannot alias the sums */
-    for (size_t row = 0, rows; row < p.rows; row += rows) {
-        rows = p.rows - row < LANES_PATCH_ROWS ? p.rows - row : LANES_PATCH_ROWS;
-        for (size_t column = 0; column < p.columns; column += LANES_PATCH_COLUMNS) {
-            patches[rows - 1](&p, row, column);
+    struct lanes_patches p = *call;
+    for (size_t f = 0; f < p.filters; f++) {
+        for (size_t row = 0, rows; row < p.rows; row += rows) {
+            rows = p.rows - row < LANES_PATCH_ROWS ? p.rows - row : LANES_PATCH_ROWS;
+            for (size_t column = 0; column < p.columns; column += LANES_PATCH_COLUMNS) {
+                patches[rows - 1](&p, row, column);
+            }
         }
+        p.gradients = (const LAYER_TYPE *)p.gradients + p.filter_step;
+        p.choices = (const LAYER_INTEGER *)p.choices + p.filter_step;
+        p.sums = (LAYER_TYPE *)p.sums + p.rows * p.columns * LAYER_LANES;
     }
 }
 

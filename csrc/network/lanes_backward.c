@@ -12,11 +12,12 @@
 #include "nn/layers.h"
 
 enum {
-    CHAIN_STEPS = 256,  /* approximate limit of the terms of a chain */
-    BLOCK_VECTORS = 4,  /* vectors that a linear layer multiplies with a weight at a time */
-    MOST_GROUPS = 16,   /* groups of images with a full vector; each has sums of its own */
-    LEAST_GROUP = 2,    /* vectors of a group, unless there are fewer: adding lanes takes time */
-    LINEAR_FILTERS = 24 /* filters of a linear layer in one task */
+    CHAIN_STEPS = 256,   /* approximate limit of the terms of a chain */
+    BLOCK_VECTORS = 4,   /* vectors that a linear layer multiplies with a weight at a time */
+    MOST_GROUPS = 16,    /* groups of images with a full vector; each has sums of its own */
+    LEAST_GROUP = 2,     /* vectors of a group, unless there are fewer: adding lanes takes time */
+    LINEAR_FILTERS = 24, /* filters of a linear layer in one task */
+    LINEAR_STEPS = 128   /* images of a chain; four vectors of each stay in L1 */
 };
 
 struct backward_call {
@@ -41,7 +42,7 @@ struct backward_call {
     char *scratch;
     size_t worker_scratch, sums, map, between, features, stage; /* bytes */
     /* Of the second job: a linear layer; its inputs and output gradients as rows of images, the
-     * inputs linear_step elements apart; the offsets of CHAIN_STEPS such rows. */
+     * inputs linear_step elements apart; the offsets of LINEAR_STEPS such rows. */
     const struct lanes_stage *linear;
     size_t linear_number, linear_step, linear_worker;
     char *linear_inputs, *linear_gradients, *linear_scratch;
@@ -208,6 +209,7 @@ static void conv_gradients(struct backward_call *r, size_t i, const struct group
     const char *input = t->maps[i] + v * lanes_bytes(p, &s->in), *spread = NULL,
                *choices =
                    t->choices[i] == NULL ? NULL : t->choices[i] + v * dense_bytes(p, &s->out);
+    const struct pooled_gradient pooled = {choices, gradient};
     if (s->relu) {
         gate(p, &s->out, t->maps[i + 1] + v * lanes_bytes(p, &s->out), gradient);
     }
@@ -223,10 +225,8 @@ static void conv_gradients(struct backward_call *r, size_t i, const struct group
         if (!add) {
             memset(results, 0, filter_elements(r, i) * p->size);
         }
-        lanes_patches_add(p, s, &g->patches, lanes_images(p, v), input, choices, gradient, scratch,
-                          results);
+        lanes_patches_add(p, s, &g->patches, lanes_images(p, v), input, &pooled, scratch, results);
     } else if (s->pool && (!g->input || g->winograd_input)) {
-        const struct pooled_gradient pooled = {choices, gradient};
         conv_grad_weight_of_pooled(p, s, g, input, &pooled, add, map, sums);
     } else {
         spread = conv_grad_spread(p, s, g, choices, gradient, map);
@@ -418,10 +418,10 @@ static void linear_task(void *context, size_t task, size_t worker)
         .map_step = vectors * p->lanes,
         .output_offsets = s->taps,
     };
-    for (size_t first = 0; first < p->images && !cancel_poll_here(); first += CHAIN_STEPS) {
+    for (size_t first = 0; first < p->images && !cancel_poll_here(); first += LINEAR_STEPS) {
         c.weight = r->linear_gradients + (first * s->filters + filter) * p->size;
         c.input = r->linear_inputs + first * r->linear_step * p->size;
-        c.depth = c.chain = smaller(p->images - first, CHAIN_STEPS);
+        c.depth = c.chain = smaller(p->images - first, LINEAR_STEPS);
         c.add = first > 0;
         p->kernels->conv(&c, filters, vectors);
     }
@@ -450,7 +450,7 @@ static int linear_layer(struct backward_call *r, size_t i, struct cancel_token *
     r->linear_worker = scratch_round(
         size_product_or_max(LINEAR_FILTERS, size_product_or_max(vectors + 2, vector_bytes(p))));
     while (arena_pass(&arena)) {
-        r->linear_rows = arena_take(&arena, CHAIN_STEPS, sizeof *r->linear_rows);
+        r->linear_rows = arena_take(&arena, LINEAR_STEPS, sizeof *r->linear_rows);
         r->linear_inputs =
             arena_take(&arena, size_product_or_max(p->images, r->linear_step), p->size);
         r->linear_gradients =
@@ -460,7 +460,7 @@ static int linear_layer(struct backward_call *r, size_t i, struct cancel_token *
     if (arena.block == NULL) {
         return -1;
     }
-    for (size_t image = 0; image < CHAIN_STEPS; image++) {
+    for (size_t image = 0; image < LINEAR_STEPS; image++) {
         r->linear_rows[image] = (ptrdiff_t)(image * r->linear_step);
     }
     for (size_t image = 0; s->depth % p->lanes != 0 && image < p->images; image++) {

@@ -82,11 +82,6 @@ void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
                       const struct conv_grad *g, const char *input, const char *map, bool add,
                       char *sums);
 
-/* The gradient of a pooled map, and the pixels that its windows chose. */
-struct pooled_gradient {
-    const char *choices, *values;
-};
-
 /* The same, with the same bits, for a stage that pools. The gradients of a block of windows are
  * spread at a time, so that they stay in L1. windows has as many bytes as a map. */
 void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_stage *s,

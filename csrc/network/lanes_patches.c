@@ -4,14 +4,15 @@
 #include <string.h>
 
 #include "base/cancel.h"
-#include "nn/layers.h"
+#include "network/lanes_winograd.h"
 
 /* The costs are multiply-adds of vectors, by all pixels and by patches. A window's patch also costs
  * the loads of its gradient and its place; a pixel's channels are transposed once. */
 void lanes_patches_plan(const struct lanes_plan *p, const struct lanes_stage *s,
                         struct lanes_patch_gradients *g)
 {
-    enum { WINDOW_COST = 6, TRANSPOSE_COST = 12 };
+    /* A chain has about BLOCK_WINDOWS terms; the copies of a block stay in L1. */
+    enum { WINDOW_COST = 6, TRANSPOSE_COST = 12, BLOCK_WINDOWS = 64, BLOCK_BYTES = 40 << 10 };
     const struct layer *l = &s->layer;
     const size_t padded = size_parts(s->channels, p->lanes) * p->lanes,
                  vectors = size_parts(l->kernel.w * padded / p->lanes, LANES_PATCH_COLUMNS) *
@@ -34,12 +35,16 @@ void lanes_patches_plan(const struct lanes_plan *p, const struct lanes_stage *s,
          * makes the step odd, so that transposed images do not evict each other from L1. */
         g->image_step =
             ((l->groups * g->group_step / p->lanes + LANES_PATCH_COLUMNS) | 1) * p->lanes;
+        g->block = smaller(BLOCK_WINDOWS / larger(g->windows, 1),
+                           BLOCK_BYTES / size_product_or_max(g->image_step, p->size));
+        g->block = larger(smaller(g->block, p->lanes), 1);
     }
 }
 
 void lanes_patches_take(struct lanes_patch_gradients *g, struct arena *arena)
 {
-    g->windows_at = arena_take(arena, g->padded > 0 ? g->windows : 0, sizeof *g->windows_at);
+    g->windows_at =
+        arena_take(arena, g->padded > 0 ? g->block * g->windows : 0, sizeof *g->windows_at);
 }
 
 /* The offset of output pixel (y, x) in a copy. */
@@ -51,15 +56,18 @@ static ptrdiff_t pixel_at(const struct lanes_stage *s, const struct lanes_patch_
 
 void lanes_patches_fill(const struct lanes_stage *s, struct lanes_patch_gradients *g)
 {
-    for (size_t i = 0; g->padded > 0 && i < g->windows; i++) {
-        g->windows_at[i] = pixel_at(s, g, 2 * (i / s->out.size.w), 2 * (i % s->out.size.w));
+    for (size_t i = 0; g->padded > 0 && i < g->block * g->windows; i++) {
+        const size_t window = i % g->windows;
+        g->windows_at[i] =
+            (ptrdiff_t)(i / g->windows * g->image_step) +
+            pixel_at(s, g, 2 * (window / s->out.size.w), 2 * (window % s->out.size.w));
     }
 }
 
-/* The memory of a call: the copies of all lanes; the gradients and choices of each image; as many
- * zeros as a filter has windows. */
+/* The memory of a call: the copies of all lanes; the gradients and choices, (filters, images,
+ * windows). */
 struct patches_call {
-    char *copies, *gradients, *choices, *zeros;
+    char *copies, *gradients, *choices;
 };
 
 static size_t take_arrays(struct patches_call *r, const struct lanes_plan *p,
@@ -71,7 +79,6 @@ static size_t take_arrays(struct patches_call *r, const struct lanes_plan *p,
     r->copies = arena_take(&arena, size_product_or_max(lanes, g->image_step), p->size);
     r->gradients = arena_take(&arena, size_product_or_max(lanes, chosen), p->size);
     r->choices = arena_take(&arena, size_product_or_max(lanes, chosen), p->size);
-    r->zeros = arena_take(&arena, g->windows, p->size);
     return arena.bytes;
 }
 
@@ -84,39 +91,46 @@ size_t lanes_patches_scratch(const struct lanes_plan *p, const struct lanes_stag
 
 void lanes_patches_add(const struct lanes_plan *p, const struct lanes_stage *s,
                        const struct lanes_patch_gradients *g, size_t images, const char *input,
-                       const char *choices, const char *gradients, char *scratch, char *sums)
+                       const struct pooled_gradient *pooled, char *scratch, char *sums)
 {
+    _Alignas(SCRATCH_ALIGN) char check[LANES_VECTOR_BYTES] = {0};
     const struct layer *l = &s->layer;
-    const size_t chosen = l->out * g->windows, columns = l->kernel.w * g->padded / p->lanes,
-                 filter_bytes = l->kernel.h * columns * p->lanes * p->size;
+    const size_t vector = p->lanes * p->size, columns = l->kernel.w * g->padded / p->lanes,
+                 filter_bytes = l->kernel.h * columns * vector;
     struct patches_call r;
     take_arrays(&r, p, s, g, scratch);
-    memset(r.zeros, 0, g->windows * p->size);
     for (size_t group = 0; group < l->groups; group++) {
         p->kernels->channels(r.copies + group * g->group_step * p->size, g->image_step,
-                             input + group * s->channels * s->in.plane * p->lanes * p->size,
-                             s->in.plane * p->lanes, s->channels, s->in.plane);
+                             input + group * s->channels * s->in.plane * vector,
+                             s->in.plane * p->lanes, s->channels, s->in.plane, check);
     }
-    p->kernels->scatter(r.gradients, chosen, gradients, images, chosen);
-    p->kernels->scatter(r.choices, chosen, choices, images, chosen);
-    for (size_t image = 0; image < images && !cancel_poll_here(); image++) {
-        const char *copy = r.copies + image * g->image_step * p->size;
-        /* The other pixels of a window have gradients of 0, and 0 times infinity is NaN. */
-        const size_t pixels = all_finite(p->compute, l->groups * g->group_step, copy) ? 1 : 4;
-        for (size_t f = 0; f < l->out; f++) {
-            const size_t from = (image * chosen + f * g->windows) * p->size;
-            struct lanes_patches d = {
-                .input = copy + f / s->filters * g->group_step * p->size,
-                .choices = r.choices + from,
-                .window_offsets = g->windows_at,
-                .windows = g->windows,
-                .rows = l->kernel.h,
-                .columns = columns,
-                .row_step = l->dilation.h * s->in.pitch * g->padded,
-                .sums = sums + f * filter_bytes,
-            };
-            for (size_t i = 0; i < pixels; i++) {
-                d.gradients = i == 0 ? r.gradients + from : r.zeros;
+    for (size_t f = 0; f < l->out; f++) {
+        const size_t at = f * g->windows * vector;
+        p->kernels->scatter(r.gradients + at, g->windows, pooled->values + at, images, g->windows);
+        p->kernels->scatter(r.choices + at, g->windows, pooled->choices + at, images, g->windows);
+    }
+    /* Pixels that are not chosen have gradients of 0, and 0 times infinity is NaN. */
+    const size_t pixels = lanes_all_finite(p, check) ? 1 : 4;
+    for (size_t i = 0; i < pixels; i++) {
+        if (i == 1) {
+            memset(r.gradients, 0, l->out * g->windows * vector);
+        }
+        for (size_t image = 0; image < images && !cancel_poll_here(); image += g->block) {
+            for (size_t group = 0; group < l->groups; group++) {
+                const size_t from = (group * s->filters * p->lanes + image) * g->windows * p->size;
+                struct lanes_patches d = {
+                    .input = r.copies + (image * g->image_step + group * g->group_step) * p->size,
+                    .gradients = r.gradients + from,
+                    .choices = r.choices + from,
+                    .window_offsets = g->windows_at,
+                    .filters = s->filters,
+                    .filter_step = p->lanes * g->windows,
+                    .windows = smaller(images - image, g->block) * g->windows,
+                    .rows = l->kernel.h,
+                    .columns = columns,
+                    .row_step = l->dilation.h * s->in.pitch * g->padded,
+                    .sums = sums + group * s->filters * filter_bytes,
+                };
                 for (size_t j = 0; j < 4; j++) {
                     const size_t pixel = (i + j) % 4;
                     d.choice_offsets[j] = pixel_at(s, g, pixel / 2, pixel % 2);

@@ -10,7 +10,7 @@
  * multiplications of all pixels.
  *
  * The sums of a group of filters are arrays (filters, kernel height, kernel width, padded
- * channels). An image is summed from 0 and then added, in the order of the images.
+ * channels). A few images are summed from 0 and then added, in the order of the images.
  */
 
 /* The plan of a stage, and its table. Offsets and steps count elements. */
@@ -18,7 +18,8 @@ struct lanes_patch_gradients {
     size_t padded; /* channels of a group in whole vectors; 0: patches are not faster */
     size_t group_step, image_step; /* between copies */
     size_t windows;                /* of a filter */
-    ptrdiff_t *windows_at;         /* the first pixel of each window in a copy */
+    size_t block;                  /* images that are summed at a time */
+    ptrdiff_t *windows_at;         /* the first pixel of each window in the copies of a block */
 };
 
 void lanes_patches_plan(const struct lanes_plan *plan, const struct lanes_stage *stage,
@@ -33,11 +34,17 @@ static inline size_t lanes_patches_elements(const struct lanes_stage *s,
     return size_product_or_max(s->layer.out * s->layer.kernel.h * s->layer.kernel.w, g->padded);
 }
 
-/* Adds the gradients of the filters for the first `images` lanes of a vector. `choices` and
- * `gradients` are arrays (filters, windows) of vectors. scratch has lanes_patches_scratch bytes. */
+/* The gradient of a pooled map, and the pixels that its windows chose: arrays (filters, windows) of
+ * vectors. */
+struct pooled_gradient {
+    const char *choices, *values;
+};
+
+/* Adds the gradients of the filters for the first `images` lanes of a vector. scratch has
+ * lanes_patches_scratch bytes. */
 void lanes_patches_add(const struct lanes_plan *plan, const struct lanes_stage *stage,
                        const struct lanes_patch_gradients *g, size_t images, const char *input,
-                       const char *choices, const char *gradients, char *scratch, char *sums);
+                       const struct pooled_gradient *pooled, char *scratch, char *sums);
 size_t lanes_patches_scratch(const struct lanes_plan *plan, const struct lanes_stage *stage,
                              const struct lanes_patch_gradients *g);
 

@@ -215,6 +215,90 @@ static void check_products(void)
     guarded_release("lanes_products");
 }
 
+/* Choices from 0 to 3. */
+static void *draw_choices(size_t n)
+{
+    void *choices = guarded_alloc(n * size_of(f64));
+    for (size_t i = 0; i < n; i++) {
+        if (f64) {
+            ((int64_t *)choices)[i] = (int64_t)below(4);
+        } else {
+            ((int32_t *)choices)[i] = (int32_t)below(4);
+        }
+    }
+    return choices;
+}
+
+static void check_channels(void)
+{
+    const size_t lanes = kernels->lanes, size = size_of(f64), channels = 1 + below(40),
+                 n = 1 + below(5), padded = (channels + lanes - 1) / lanes * lanes,
+                 map = (n + below(3)) * lanes, image_step = n * padded + below(3);
+    const void *in = numbers(f64, channels * map, 99);
+    void *out = guarded_alloc(((lanes - 1) * image_step + n * padded) * size),
+         *check = numbers(f64, lanes, 0);
+    const size_t odd = below(n * lanes);
+    const bool finite = below(2) == 0;
+    if (!finite) {
+        put(f64, (void *)(uintptr_t)in, below(channels) * map + odd, INFINITY);
+    }
+    kernels->channels(out, image_step, in, map, channels, n, check);
+    for (size_t lane = 0; lane < lanes; lane++) {
+        CHECK(isnan(get(f64, check, lane)) == (!finite && lane == odd % lanes),
+              "%s: check of lane %zu", isa, lane);
+    }
+    for (size_t i = 0; i < lanes * n * padded; i++) {
+        const size_t c = i % padded, pixel = i / padded % n, image = i / padded / n;
+        const double expected = c < channels ? get(f64, in, c * map + pixel * lanes + image) : 0;
+        CHECK(get(f64, out, image * image_step + pixel * padded + c) == expected,
+              "%s: channel %zu of %zu", isa, c, channels);
+    }
+    guarded_release("lanes_channels");
+}
+
+static void check_patches(void)
+{
+    enum { WINDOWS = 6 };
+    static ptrdiff_t windows[WINDOWS];
+    const size_t lanes = kernels->lanes, size = size_of(f64), room = 8, filters = 1 + below(3),
+                 columns = 1 + below(12), rows = 1 + below(12), count = below(WINDOWS + 1),
+                 step = (columns + below(3)) * lanes, filter_step = count + below(3),
+                 patch = rows * columns * lanes,
+                 read = (columns + LANES_PATCH_COLUMNS - 1) / LANES_PATCH_COLUMNS *
+                        LANES_PATCH_COLUMNS * lanes;
+    draw(windows, count, room / 2);
+    void *sums = numbers(f64, filters * patch, 9), *before = guarded_alloc(filters * patch * size);
+    memcpy(before, sums, filters * patch * size);
+    const struct lanes_patches p = {
+        .input = numbers(f64, room * lanes + (rows - 1) * step + read, 3),
+        .gradients = numbers(f64, filters * filter_step, 3),
+        .choices = draw_choices(filters * filter_step),
+        .window_offsets = windows,
+        .choice_offsets = {0, (ptrdiff_t)lanes, 2 * (ptrdiff_t)lanes, 4 * (ptrdiff_t)lanes},
+        .filters = filters,
+        .filter_step = filter_step,
+        .windows = count,
+        .rows = rows,
+        .columns = columns,
+        .row_step = step,
+        .sums = sums,
+    };
+    kernels->patches(&p);
+    for (size_t i = 0; i < filters * patch; i++) {
+        const size_t f = i / patch, y = i % patch / (columns * lanes), x = i % (columns * lanes);
+        double expected = get(f64, before, i);
+        for (size_t w = 0; w < count; w++) {
+            const ptrdiff_t pixel =
+                windows[w] + p.choice_offsets[integer(p.choices, f * filter_step + w)];
+            expected += get(f64, p.gradients, f * filter_step + w) *
+                        get(f64, p.input, (size_t)pixel + y * step + x);
+        }
+        CHECK(get(f64, sums, i) == expected, "%s patches: %a, not %a", isa, get(f64, sums, i),
+              expected);
+    }
+    guarded_release("lanes_patches");
+}
+
 /* Pools windows of any size, and spreads gradients over the chosen pixels. */
 static void check_pools(void)
 {
@@ -257,15 +341,8 @@ static void check_unpool(void)
     const size_t lanes = kernels->lanes, size = size_of(f64), n = 1 + below(6),
                  row_step = (2 * n + below(3)) * lanes;
     void *out = guarded_alloc((row_step + 2 * n * lanes) * size),
-         *choices = guarded_alloc(n * lanes * size);
+         *choices = draw_choices(n * lanes);
     const void *gradient = numbers(f64, n * lanes, 9);
-    for (size_t i = 0; i < n * lanes; i++) {
-        if (f64) {
-            ((int64_t *)choices)[i] = (int64_t)below(4);
-        } else {
-            ((int32_t *)choices)[i] = (int32_t)below(4);
-        }
-    }
     kernels->unpool(out, row_step, choices, gradient, n);
     for (size_t i = 0; i < 4 * n * lanes; i++) {
         const size_t j = i / lanes % 4, window = i / lanes / 4, lane = i % lanes,
@@ -453,49 +530,6 @@ static void check_winograd_gradient(void)
     guarded_release("winograd_input_gradient");
 }
 
-/* The gradients of some kernels, each from the output gradients and the input of a tile of its own.
- */
-static void check_winograd_filter_gradient(void)
-{
-    const size_t lanes = kernels->lanes, size = size_of(f64), width = 1 + below(8),
-                 maps = 1 + below(4), columns = 1 + below(6), in = columns + width - 1,
-                 sum_step = (maps * width + below(3)) * lanes;
-    const void *gradient = numbers(f64, maps * 4 * columns * lanes, 3),
-               *input = numbers(f64, maps * 8 * in * lanes, 3);
-    void *gradients = guarded_alloc(8 * columns * lanes * size),
-         *inputs = guarded_alloc(8 * in * lanes * size), *sums = numbers(f64, 8 * sum_step, 3),
-         *out = guarded_alloc(maps * 5 * width * lanes * size);
-    for (size_t map = 0; map < maps; map++) {
-        kernels->winograd_output_gradient(gradients, columns * lanes,
-                                          (const char *)gradient + map * 4 * columns * lanes * size,
-                                          columns * lanes, columns);
-        kernels->winograd_input(inputs, in * lanes,
-                                (const char *)input + map * 8 * in * lanes * size, in * lanes, in);
-        for (size_t i = 0; i < 8 * width * lanes; i++) {
-            const size_t f = i / lanes / width, kx = i / lanes % width, lane = i % lanes;
-            double sum = 0;
-            for (size_t x = 0; x < columns; x++) {
-                sum += get(f64, gradients, (f * columns + x) * lanes + lane) *
-                       get(f64, inputs, (f * in + x + kx) * lanes + lane);
-            }
-            put(f64, sums, f * sum_step + (map * width + kx) * lanes + lane, sum);
-        }
-    }
-    kernels->winograd_filter_gradient(out, sums, sum_step, maps, width);
-    for (size_t i = 0; i < maps * 5 * width * lanes; i++) {
-        const size_t map = i / lanes / width / 5, ky = i / lanes / width % 5,
-                     kx = i / lanes % width, lane = i % lanes;
-        double sum = 0;
-        for (size_t k = 0; k < 4 * columns; k++) {
-            const size_t y = k / columns, x = k % columns;
-            sum += get(f64, gradient, ((map * 4 + y) * columns + x) * lanes + lane) *
-                   get(f64, input, ((map * 8 + y + ky) * in + x + kx) * lanes + lane);
-        }
-        check_near(get(f64, out, i), sum, 30 * (double)columns, "filter gradient");
-    }
-    guarded_release("winograd_filter_gradient");
-}
-
 int main(void)
 {
     size_t count;
@@ -514,11 +548,12 @@ int main(void)
                 check_transposition();
                 check_elementwise();
                 check_products();
+                check_channels();
+                check_patches();
                 check_pools();
                 check_unpool();
                 check_winograd();
                 check_winograd_gradient();
-                check_winograd_filter_gradient();
             }
         }
     }

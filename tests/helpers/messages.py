@@ -384,6 +384,7 @@ nn.Sequential(OrderedDict(c=abs)).vjp(X) -> TypeError: layer 'c': builtin_functi
 nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear(): x and weight must have the same
     dtype: convert one with astype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape
     (3,), dtype float32)
+setattr(simclr.Encoder(), "fc", None) -> TypeError: fc of Encoder must be a layer, not NoneType: assign one to it
 simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
     not (2, 3, 28, 28): make an encoder for them, Encoder(in_channels=3, size=(28, 28))
 # ---- weights ----
@@ -402,7 +403,7 @@ nn.Linear(4, 2).load_state_dict({"weight": np.ones((4, 2)), "bias": [1, 2]}) -> 
     load_state_dict(): the dict does not fit Linear: bias is read-only: make it writeable with setflags
 (layer := nn.Linear(4, 2), setattr(layer, "bias", [1, 2]), layer.load_state_dict({"weight": layer.weight, "bias": [1,
     2]})) -> ValueError: load_state_dict(): the dict does not fit Linear: bias of the layer must be a NumPy array, not
-    list
+    list: assign one to it
 nn.load_weights("array.npz") -> ValueError: array.npz: damaged, or not a .npz file: it holds a single array without a
     name: write it with save_weights
 nn.Linear(4, 2).load_state_dict("complex.npz") -> ValueError: complex.npz: load_state_dict(): weight must hold real
@@ -429,7 +430,7 @@ nn.Adam(W, betas=0.9) -> TypeError: Adam(): betas must be a pair of numbers, not
 nn.Adam([np.ones(3)]) -> TypeError: Adam(): parameters must be a Module or a dict of arrays, not list
 nn.Adam({}) -> ValueError: Adam(): there are no parameters: pass at least one array
 nn.Adam({3: np.ones(3)}) -> TypeError: Adam(): names of arrays must be str, not 3
-nn.Adam({"w": [1.0]}) -> TypeError: Adam(): w must be a NumPy array, not list
+nn.Adam({"w": [1.0]}) -> TypeError: Adam(): w must be a NumPy array, not list: pass or assign one
 nn.Adam({"w": np.ones(3, "i8")}) -> TypeError: Adam(): w must be float32 or float64, not int64: convert it with astype
 nn.Adam({"w": np.broadcast_to(1.0, 3)}) -> ValueError: Adam(): w is read-only: make it writeable with setflags
 nn.Adam({"w": X, "b": X}) -> ValueError: Adam(): w and b are the same array: pass it once

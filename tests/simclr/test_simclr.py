@@ -74,3 +74,15 @@ def test_the_seed_makes_the_weights():
     a, b, c = simclr.Encoder(rng=1), simclr.Encoder(rng=1), simclr.Encoder(rng=2)
     np.testing.assert_array_equal(a.fc.weight, b.fc.weight)
     assert (a.fc.weight != c.fc.weight).any()
+
+
+def test_replaced_parts_are_refused_by_name():
+    encoder, x = simclr.Encoder(), np.zeros((2, 28, 28), np.float32)
+    for name in ("conv1", "conv2", "fc"):
+        with pytest.raises(TypeError, match=f"^{name} of Encoder .*NoneType"):
+            setattr(encoder, name, None)
+    for value in (None, [[1.0]]):
+        encoder.conv1.weight = value
+        for call in (encoder, encoder.vjp):
+            with pytest.raises(TypeError, match=rf"^Encoder\(\): conv1\.weight .*{type(value).__name__}"):
+                call(x)
