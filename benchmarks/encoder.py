@@ -374,6 +374,20 @@ def training_step(sizes=(64, 512)):
         )
 
 
+def training_threads(sizes=(512, 1024)):
+    """A training step by two threads of cossim against one."""
+    for size in sizes:
+        step = _cossim_step(cossim.simclr.Encoder(rng=0), _images(size))
+        yield Case(
+            f"training step of the encoder, 2 N = {size}, 2 threads, nothing else running",
+            {"cossim": on(2, step), "cossim, 1 thread": on(1, step)},
+            goals=[(["cossim, 1 thread"], 1.7)],
+            flops=size * (FORWARD + BACKWARD) + 3 * size * size * 100,
+            threads=2,
+            table="",
+        )
+
+
 def _torch_views(torch, x):
     """Returns a call for one view of each image, with the default ranges of cossim.simclr.augment."""
     functional, n, size = torch.nn.functional, len(x), x.shape[-1]
@@ -443,5 +457,15 @@ def kept_memory():
 
 BENCHES = {
     bench.__name__: bench
-    for bench in (encoder, encoder_threads, conv2d, nt_xent, nt_xent_broadcast, training_step, views, kept_memory)
+    for bench in (
+        encoder,
+        encoder_threads,
+        conv2d,
+        nt_xent,
+        nt_xent_broadcast,
+        training_step,
+        training_threads,
+        views,
+        kept_memory,
+    )
 }
