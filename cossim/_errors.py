@@ -384,7 +384,7 @@ FLATTEN_DIM = "Flatten(): dim {dim} is out of range: it must be from {least} to 
 FLATTEN_ORDER = "Flatten(): end_dim {end} is before start_dim {start} {arrays}"
 NO_VJP = "{layer} has no vjp: give the class a method vjp(x) that returns (y, pullback)"
 IN_LAYER = "layer {name!r}: {error}"
-NOT_A_LAYER = "{name} of {layer} must be a layer, not {kind}: assign one to it"
+NOT_A_LAYER = "{name} of {layer} must be callable, not {kind}: assign one to it"
 NOT_CALLABLE = "Sequential(): layer {name!r} must be callable, not {kind}"
 
 # ---- nn: weights ----

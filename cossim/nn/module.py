@@ -62,7 +62,7 @@ class Module:
     if not TYPE_CHECKING:  # type checkers would allow any attribute
 
         def __setattr__(self, name, value):
-            if name in self.module_names and not isinstance(value, Module):
+            if name in self.module_names and not callable(value):
                 names = {"name": name, "layer": type(self).__name__, "kind": type(value).__name__}
                 raise TypeError(_errors.NOT_A_LAYER.format(**names))
             super().__setattr__(name, value)

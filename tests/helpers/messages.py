@@ -384,7 +384,7 @@ nn.Sequential(OrderedDict(c=abs)).vjp(X) -> TypeError: layer 'c': builtin_functi
 nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear(): x and weight must have the same
     dtype: convert one with astype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape
     (3,), dtype float32)
-setattr(simclr.Encoder(), "fc", None) -> TypeError: fc of Encoder must be a layer, not NoneType: assign one to it
+setattr(simclr.Encoder(), "fc", None) -> TypeError: fc of Encoder must be callable, not NoneType: assign one to it
 simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
     not (2, 3, 28, 28): make an encoder for them, Encoder(in_channels=3, size=(28, 28))
 # ---- weights ----
