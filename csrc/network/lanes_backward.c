@@ -397,6 +397,20 @@ static void linear_bias(const struct backward_call *r, size_t filter, size_t fil
     }
 }
 
+/* Transposes a vector of images. */
+static void rows_task(void *context, size_t v, size_t worker)
+{
+    const struct backward_call *r = context;
+    const struct lanes_plan *p = &r->tape->plan;
+    const struct lanes_stage *s = r->linear;
+    const size_t image = v * p->lanes, images = lanes_images(p, v), i = r->linear_number;
+    (void)worker;
+    p->kernels->scatter(r->linear_inputs + image * r->linear_step * p->size, r->linear_step,
+                        r->tape->maps[i] + v * lanes_bytes(p, &s->in), images, s->depth);
+    p->kernels->scatter(r->linear_gradients + image * s->filters * p->size, s->filters,
+                        r->flat[i] + v * lanes_bytes(p, &s->out), images, s->filters);
+}
+
 static void linear_task(void *context, size_t task, size_t worker)
 {
     const struct backward_call *r = context;
@@ -467,13 +481,7 @@ static int linear_layer(struct backward_call *r, size_t i, struct cancel_token *
         memset(r->linear_inputs + (image * r->linear_step + (vectors - 1) * p->lanes) * p->size, 0,
                vector_bytes(p));
     }
-    for (size_t v = 0; v < p->vectors; v++) {
-        const size_t image = v * p->lanes, images = lanes_images(p, v);
-        p->kernels->scatter(r->linear_inputs + image * r->linear_step * p->size, r->linear_step,
-                            r->tape->maps[i] + v * lanes_bytes(p, &s->in), images, s->depth);
-        p->kernels->scatter(r->linear_gradients + image * s->filters * p->size, s->filters,
-                            r->flat[i] + v * lanes_bytes(p, &s->out), images, s->filters);
-    }
+    pool_run(p->vectors, threads, rows_task, r, token);
     pool_run(tasks, threads, linear_task, r, token);
     scratch_free(arena.block);
     return 0;
