@@ -9,7 +9,8 @@
 enum {
     ROW_MASK = COARSE_BLOCK_ROWS - 1,
     POLL_PRODUCTS = 1 << 20, /* products between two polls of the token: about 1 ms */
-    LISTS_AHEAD = 12         /* lists ahead of the current one that are prefetched */
+    ENTRIES_AHEAD = 24,      /* entries ahead whose places in lists are prefetched */
+    LISTS_AHEAD = 24         /* lists ahead of the current one that are prefetched */
 };
 
 /* Returns 1 / max(|row|, eps). */
@@ -42,13 +43,14 @@ static void *build_block(const struct sparse_rows *rows, struct coarse_block *bl
 {
     const size_t first = rows->starts[block->first], end = rows->starts[block->first + block->rows];
     const bool narrow = rows->compute == COMPUTE_F32;
+    const size_t size = narrow ? sizeof(float) : sizeof(double);
     uint32_t *starts = NULL, *lists = NULL;
     void *values = NULL;
     struct arena arena = {.block = NULL};
     while (arena_pass(&arena)) {
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
         lists = arena_take(&arena, size_sum_or_max(end - first, COARSE_PIECE - 1), sizeof *lists);
-        values = arena_take(&arena, end - first, narrow ? sizeof(float) : sizeof(double));
+        values = arena_take(&arena, end - first, size);
     }
     if (arena.block == NULL) {
         return NULL;
@@ -68,6 +70,11 @@ static void *build_block(const struct sparse_rows *rows, struct coarse_block *bl
         const double inverse = inverse_norm(rows, row);
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
             const uint32_t at = starts[rows->column[e] + 1]++;
+            if (e + ENTRIES_AHEAD < end) {
+                const uint32_t ahead = starts[rows->column[e + ENTRIES_AHEAD] + 1];
+                __builtin_prefetch(lists + ahead, 1);
+                __builtin_prefetch((char *)values + ahead * size, 1);
+            }
             lists[at] = pack_entry(r, rows->values[e] * inverse);
             if (narrow) {
                 floats[at] = (float)rows->values[e];
@@ -236,6 +243,9 @@ void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *
     for (size_t e = begin; e < end; e++) {
         const uint32_t column = queries->column[e];
         products += block->starts[column + 1] - block->starts[column];
+        if (e < begin + LISTS_AHEAD) {
+            prefetch_list(block, column);
+        }
     }
     coarse->keeps_products = products <= COARSE_PRODUCTS && end - begin <= COARSE_PRODUCTS;
     if (coarse->keeps_products) {

@@ -10,6 +10,7 @@ enum {
     MAX_BLOCK_ROWS = 1 << 24,
     POLL_PRODUCTS = 1 << 20, /* products between two polls of the token: about 2 ms */
     PIECE = 128,             /* entries of a query whose lists are located at once */
+    ENTRIES_AHEAD = 24,      /* entries ahead whose places in lists are prefetched */
     LISTS_AHEAD = 12,        /* lists ahead of the current one that are prefetched */
     LINE = 64                /* bytes of a cache line */
 };
@@ -25,6 +26,11 @@ struct __attribute__((packed)) posting_f64 { /* 12 bytes: fewer cache lines for 
     double value;
     uint32_t row;
 };
+
+static inline size_t posting_size(enum compute_type compute)
+{
+    return compute == COMPUTE_F32 ? sizeof(struct posting_f32) : sizeof(struct posting_f64);
+}
 
 /* ---- the index ---- */
 
@@ -53,6 +59,7 @@ INLINE void fill_lists(const enum compute_type compute, const struct postings *p
                        const struct postings_block *block, uint32_t *starts, void *lists)
 {
     const struct sparse_rows *rows = p->rows;
+    const size_t entries = rows->starts[block->first + block->rows];
     for (size_t r = 0; r < block->rows; r++) {
         const size_t row = block->first + r;
         if (!bitmap_has(p->kept, row)) {
@@ -60,6 +67,11 @@ INLINE void fill_lists(const enum compute_type compute, const struct postings *p
         }
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
             const uint32_t at = starts[rows->column[e]]++;
+            if (e + ENTRIES_AHEAD < entries) {
+                const char *ahead = (const char *)lists +
+                                    starts[rows->column[e + ENTRIES_AHEAD]] * posting_size(compute);
+                __builtin_prefetch(ahead, 1);
+            }
             if (compute == COMPUTE_F32) {
                 ((struct posting_f32 *)lists)[at] =
                     (struct posting_f32){(uint32_t)r, (float)rows->values[e]};
@@ -75,9 +87,7 @@ INLINE void fill_lists(const enum compute_type compute, const struct postings *p
 static void *build_block(const struct postings *p, struct postings_block *block)
 {
     const struct sparse_rows *rows = p->rows;
-    const size_t last = block->first + block->rows, size = rows->compute == COMPUTE_F32
-                                                               ? sizeof(struct posting_f32)
-                                                               : sizeof(struct posting_f64);
+    const size_t last = block->first + block->rows, size = posting_size(rows->compute);
     size_t entries = 0;
     uint32_t *starts = NULL;
     void *lists = NULL;
@@ -240,8 +250,7 @@ INLINE size_t add_list(const enum compute_type compute, const bool listed, struc
 /* Prefetches a list of up to three cache lines. */
 INLINE void prefetch_list(const enum compute_type compute, const void *lists, struct list list)
 {
-    const size_t size =
-        compute == COMPUTE_F32 ? sizeof(struct posting_f32) : sizeof(struct posting_f64);
+    const size_t size = posting_size(compute);
     const char *first = (const char *)lists + list.begin * size;
     __builtin_prefetch(first);
     __builtin_prefetch(first + LINE);
