@@ -255,7 +255,6 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
     return 0;
 }
 
-/* Steals the reference to descr, which may be NULL with an error set. New reference. */
 int result_open(const char *function, PyObject *out, int ndim, const npy_intp *shape,
                 const struct array_argument *x, const struct array_argument *y, int in_place_ok,
                 struct result *result)

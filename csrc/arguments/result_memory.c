@@ -35,10 +35,10 @@ static void *result_calloc(void *context, size_t count, size_t size)
 
 static void result_free(void *Py_UNUSED(context), void *block, size_t Py_UNUSED(bytes))
 {
-    if (block != NULL) {
+    if (block != NULL && kept_size(block) <= KEPT_RESULT_BYTES) {
         scratch_let_go(block, kept_size(block));
-        kept_free(KEPT_RESULT, block);
     }
+    kept_free(KEPT_RESULT, block);
 }
 
 static void *result_realloc(void *context, void *block, size_t bytes)
