@@ -415,7 +415,6 @@ static void set_thresholds(struct topk *t)
  * group.
  */
 struct groups {
-    const struct topk *topk;
     const struct search *search;
     size_t centers, first, step; /* center c is row c, or row first + (c - first) * step */
     size_t count;
@@ -439,6 +438,14 @@ static size_t center_count(const struct search *s)
     return larger(s->warm_up_rows, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
 }
 
+/* The pairs that the progress of a search with groups counts. */
+static size_t pairs_with_groups(size_t rows, size_t centers)
+{
+    return size_sum_or_max(
+        pairs_of_rows(rows - first_centers(centers)),
+        size_sum_or_max(size_product_or_max(rows - centers, centers), pairs_of_rows(centers)));
+}
+
 /* Scores pairs of a search's rows as one worker, or as all: pairs of `rows` with `queries`, or with
  * one another if these are the same. */
 static int score_numbered(const struct search *search, const size_t *rows, size_t row_count,
@@ -456,28 +463,12 @@ static int score_numbered(const struct search *search, const size_t *rows, size_
                : score_block(&block, owner == (size_t)ANY_WORKER ? s.token : NULL);
 }
 
-/* True if k earlier rows score 1 with a row: no later row is a result. */
-static bool is_complete(const struct groups *g, size_t row, size_t first_row)
-{
-    const struct topk *t = g->topk;
-    const size_t last = (g->search->first_query + row) * t->k + t->k - 1;
-    return compute_load(t->result_handler.compute, t->values, last) >= 1.0 &&
-           t->indices[last] < (int64_t)(g->search->first_candidate + first_row);
-}
-
 /* Runs a task: scores all pairs of a group. */
 static void score_group(void *context, size_t group, size_t worker)
 {
     struct groups *g = context;
     const size_t first = g->starts[group], count = g->starts[group + 1] - first;
     const size_t *numbers = g->numbers + first;
-    size_t complete = 0;
-    while (complete < count && is_complete(g, numbers[complete], numbers[0])) {
-        complete++;
-    }
-    if (complete == count) {
-        return;
-    }
     if (score_numbered(g->search, numbers, count, numbers, count, worker) < 0) {
         atomic_store(&g->status, -1);
     }
@@ -538,32 +529,50 @@ static void cut_groups(struct groups *g, const struct topk *t, size_t *ends, uin
     }
 }
 
+/* True if k of the first rows score 1 with every row after them. Then no later row is a result. */
+static bool is_complete(const struct topk *t, const struct search *s, size_t first)
+{
+    const int64_t end = (int64_t)(s->first_candidate + first);
+    bool complete = true;
+    for (size_t row = first; complete && row < s->corpus_rows.size; row++) {
+        const size_t last = (s->first_query + row + 1) * t->k - 1;
+        complete = compute_load(t->result_handler.compute, t->values, last) >= 1.0 &&
+                   t->indices[last] < end;
+    }
+    return complete;
+}
+
 /* Scores the pairs of centers and of groups, and lets the search leave them out. *groups_of_rows
- * receives the memory of s->groups, which the caller frees. Returns -1 when memory runs out. */
+ * receives the memory of s->groups, which the caller frees. Returns 1 if the search is complete, as
+ * where all rows are equal, and -1 when memory runs out. */
 static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_rows)
 {
-    const size_t rows = s->corpus_rows.size, centers = center_count(s);
-    struct groups g = {.topk = t, .search = s, .centers = centers, .first = first_centers(centers)};
+    const size_t rows = s->corpus_rows.size, centers = center_count(s), all = (size_t)ANY_WORKER;
+    struct groups g = {.search = s, .centers = centers, .first = first_centers(centers)};
     g.step = (rows - g.first) / (centers - g.first);
     uint32_t *const of_row = *groups_of_rows = scratch_alloc(rows * sizeof *of_row);
     struct arena arena = {.block = NULL};
-    size_t *ends = NULL;
+    size_t *ends = NULL, center = 0, other = centers;
     while (of_row != NULL && arena_pass(&arena)) {
         ends = arena_take(&arena, centers, sizeof *ends);
         g.numbers = arena_take(&arena, rows, sizeof *g.numbers);
         g.starts = arena_take(&arena, centers + rows / MAX_GROUP + 1, sizeof *g.starts);
     }
-    int status = -1;
-    if (arena.block != NULL) {
-        size_t center = 0, other = centers;
-        for (size_t row = 0; row < rows; row++) {
-            g.numbers[is_center(&g, row) ? center++ : other++] = row;
-        }
-        status = score_numbered(s, g.numbers, centers, g.numbers, centers, (size_t)ANY_WORKER);
+    int status = arena.block == NULL ? -1 : 0;
+    for (size_t row = 0; status == 0 && row < rows; row++) {
+        g.numbers[is_center(&g, row) ? center++ : other++] = row;
     }
-    if (status == 0 && !cancel_requested(s->token)) {
-        status = score_numbered(s, g.numbers, centers, g.numbers + centers, rows - centers,
-                                (size_t)ANY_WORKER);
+    /* First a few centers, which are all results where all rows are equal, then the others. */
+    for (size_t from = 0, to = smaller(g.first, 2 * t->k);
+         status == 0 && from < centers && !cancel_requested(s->token); from = to, to = centers) {
+        const size_t *numbers = g.numbers + from;
+        status = score_numbered(s, numbers, to - from, numbers, to - from, all);
+        status |= score_numbered(s, numbers, to - from, g.numbers + to, rows - to, all);
+        if (status == 0 && from == 0 && is_complete(t, s, to)) {
+            progress_add(s->token,
+                         pairs_with_groups(rows, centers) - pairs_of_rows(to) - to * (rows - to));
+            status = 1;
+        }
     }
     if (status == 0 && !cancel_requested(s->token)) {
         set_thresholds(t);
@@ -580,12 +589,6 @@ static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_
 }
 
 /* ---- the search ---- */
-
-static int search_sorted(struct topk *t, const struct search *s)
-{
-    (void)t;
-    return search(s);
-}
 
 int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices)
@@ -661,6 +664,11 @@ static struct search search_of_topk(const struct topk *t, const struct search *s
     return s;
 }
 
+static int run(struct topk *t, const struct search *s)
+{
+    return is_collecting(t) ? search_blocks(t, s) : search(s);
+}
+
 int topk_search(struct topk *t, const struct search *search_of_block)
 {
     struct search s = search_of_topk(t, search_of_block);
@@ -669,8 +677,6 @@ int topk_search(struct topk *t, const struct search *search_of_block)
     if (keep_last(t) < 0) {
         return -1;
     }
-    int (*run)(struct topk *, const struct search *) =
-        is_collecting(t) ? search_blocks : search_sorted;
     uint32_t *groups_of_rows = NULL;
     int status = has_groups(&s) ? search_groups(t, &s, &groups_of_rows) : 0;
     if (status == 0 && !cancel_requested(s.token)) {
@@ -679,7 +685,7 @@ int topk_search(struct topk *t, const struct search *search_of_block)
     scratch_free(groups_of_rows);
     s.groups = NULL;
     if (status < 0 || !s.self || s.mirrored || search_is_within(&s)) {
-        return status;
+        return status < 0 ? -1 : 0;
     }
     s = with_sides_swapped(&s);
     return run(t, &s);
@@ -689,11 +695,6 @@ size_t topk_pairs(const struct topk *t, const struct search *search_of_block)
 {
     const struct search s = search_of_topk(t, search_of_block);
     const bool twice = s.self && !s.mirrored && !search_is_within(&s);
-    if (has_groups(&s)) {
-        const size_t rows = s.corpus_rows.size, centers = center_count(&s);
-        return size_sum_or_max(
-            pairs_of_rows(rows - first_centers(centers)),
-            size_sum_or_max(size_product_or_max(rows - centers, centers), pairs_of_rows(centers)));
-    }
-    return size_product_or_max(twice ? 2 : 1, search_pairs(&s));
+    return has_groups(&s) ? pairs_with_groups(s.corpus_rows.size, center_count(&s))
+                          : size_product_or_max(twice ? 2 : 1, search_pairs(&s));
 }
