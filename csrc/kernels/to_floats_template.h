@@ -4,6 +4,7 @@
  *   ELEMENT_TYPE     C type of an element
  *   ELEMENT_VALUE    optional: converts an element to a number
  *   ELEMENT_LOAD     optional: loads VF_LANES elements as floats
+ *   ELEMENT_IS_FLOAT optional: the elements are floats
  */
 #ifndef ELEMENT_VALUE
 #define ELEMENT_VALUE(element) (element)
@@ -22,10 +23,19 @@ static void PASTE(to_floats_, ELEMENT)(float *to, const void *from, size_t n, do
         for (; i < n; i++) {
             to[i] = (float)ELEMENT_VALUE(elements[i]);
         }
-    } else {
+        return;
+    }
+#ifdef ELEMENT_IS_FLOAT
+    const float factor = (float)scale; /* usually the same number */
+    if (factor == scale && factor >= 0x1p-126f) {
         for (; i < n; i++) {
-            to[i] = (float)((double)ELEMENT_VALUE(elements[i]) * scale);
+            to[i] = elements[i] * factor;
         }
+        return;
+    }
+#endif
+    for (; i < n; i++) {
+        to[i] = (float)((double)ELEMENT_VALUE(elements[i]) * scale);
     }
 }
 
@@ -33,3 +43,4 @@ static void PASTE(to_floats_, ELEMENT)(float *to, const void *from, size_t n, do
 #undef ELEMENT_TYPE
 #undef ELEMENT_VALUE
 #undef ELEMENT_LOAD
+#undef ELEMENT_IS_FLOAT
