@@ -37,24 +37,40 @@
 #define EACH_COLUMN _Pragma("GCC unroll 5") for (int x = 0; x < LANES_PATCH_COLUMNS; x++)
 #define EACH_PIXEL _Pragma("GCC unroll 4") for (int v = 0; v < pixels; v++)
 
-/* values[v] are the pixels of a 2 x 2 window. Stores its maximum and the number of the pixel that
- * is the maximum: the first of equal ones, or the last NaN. Compilers vectorize the loop. */
-INLINE void NAME(lanes_choose)(LAYER_TYPE *restrict largest, LAYER_INTEGER *restrict choices,
-                               const LAYER_TYPE (*restrict values)[LAYER_LANES])
+/* Vectors of gcc and clang, which compare and select. Compilers unroll loops over the lanes of
+ * short vectors, and then branch for each lane. */
+typedef LAYER_TYPE NAME(lanes_numbers)
+    __attribute__((vector_size(LAYER_LANES * sizeof(LAYER_TYPE))));
+typedef LAYER_INTEGER NAME(lanes_integers)
+    __attribute__((vector_size(LAYER_LANES * sizeof(LAYER_TYPE))));
+
+/* Takes pixel `number` of a window, at `in`, where it is larger than the best one or NaN. So the
+ * first of equal maxima counts, and the last NaN. */
+INLINE void NAME(lanes_take)(NAME(lanes_numbers) * best, NAME(lanes_integers) * choice,
+                             const LAYER_TYPE *in, LAYER_INTEGER number)
 {
-    for (int i = 0; i < LAYER_LANES; i++) {
-        LAYER_TYPE best = values[0][i];
-        LAYER_INTEGER choice = 0;
-        _Pragma("GCC unroll 4") for (int v = 1; v < LANES_PIXELS; v++)
-        {
-            const LAYER_TYPE value = values[v][i];
-            const bool take = (value > best) | (value != value);
-            best = take ? value : best;
-            choice = take ? v : choice;
-        }
-        largest[i] = best;
-        choices[i] = choice;
+    NAME(lanes_numbers) value;
+    memcpy(&value, in, sizeof value);
+    const NAME(lanes_integers) take = (NAME(lanes_integers))((value > *best) | (value != value)),
+                               bits = (NAME(lanes_integers)) * best;
+    *best = (NAME(lanes_numbers))(((NAME(lanes_integers))value & take) | (bits & ~take));
+    *choice = (take & number) | (*choice & ~take);
+}
+
+/* values[v] are the pixels of a 2 x 2 window. Stores its maximum and the number of the pixel that
+ * is the maximum. */
+INLINE void NAME(lanes_choose)(LAYER_TYPE *largest, LAYER_INTEGER *choices,
+                               const LAYER_TYPE (*values)[LAYER_LANES])
+{
+    NAME(lanes_numbers) best;
+    NAME(lanes_integers) choice = {0};
+    memcpy(&best, values[0], sizeof best);
+    _Pragma("GCC unroll 4") for (int v = 1; v < LANES_PIXELS; v++)
+    {
+        NAME(lanes_take)(&best, &choice, values[v], v);
     }
+    memcpy(largest, &best, sizeof best);
+    memcpy(choices, &choice, sizeof choice);
 }
 
 /* Sums one chain, steps [first, end), for `rows` filters and `pixels` pixels. */
@@ -286,28 +302,21 @@ static void NAME(lanes_relu)(void *out_void, const void *in_void, size_t n)
     }
 }
 
-static void NAME(lanes_max_pool)(void *out_void, void *choices_void, const void *in_void,
+static void NAME(lanes_max_pool)(void *out, void *choices_void, const void *in_void,
                                  const struct lanes_window *w)
 {
-    LAYER_TYPE best[LAYER_LANES], *out = out_void;
-    LAYER_INTEGER choice[LAYER_LANES], number = 0;
-    for (int i = 0; i < LAYER_LANES; i++) {
-        best[i] = -(LAYER_TYPE)INFINITY;
-        choice[i] = 0;
-    }
+    NAME(lanes_numbers) best = (NAME(lanes_numbers)){0} - (LAYER_TYPE)INFINITY;
+    NAME(lanes_integers) choice = {0};
+    LAYER_INTEGER number = 0;
     for (size_t y = 0; y < w->rows; y++) {
         const LAYER_TYPE *in = (const LAYER_TYPE *)in_void + y * w->row_step;
         for (size_t x = 0; x < w->columns; x++, in += w->column_step, number++) {
-            for (int i = 0; i < LAYER_LANES; i++) {
-                const bool take = (in[i] > best[i]) | (in[i] != in[i]);
-                best[i] = take ? in[i] : best[i];
-                choice[i] = take ? number : choice[i];
-            }
+            NAME(lanes_take)(&best, &choice, in, number);
         }
     }
-    memcpy(out, best, sizeof best);
+    memcpy(out, &best, sizeof best);
     if (choices_void != NULL) {
-        memcpy(choices_void, choice, sizeof choice);
+        memcpy(choices_void, &choice, sizeof choice);
     }
 }
 
