@@ -558,12 +558,12 @@ static void NAME(lanes_relu_gradient)(void *out_void, const void *y_void, const 
     LAYER_TYPE *out = out_void;
     const LAYER_TYPE *y = y_void, *gradient = gradient_void;
     for (size_t i = 0; i < n; i++, out += LAYER_LANES, y += LAYER_LANES, gradient += LAYER_LANES) {
-        LAYER_TYPE kept[LAYER_LANES]; /* out may be gradient */
-        for (size_t lane = 0; lane < LAYER_LANES; lane++) {
-            const LAYER_TYPE g = gradient[lane];
-            kept[lane] = y[lane] <= 0 ? 0 : g;
-        }
-        memcpy(out, kept, sizeof kept);
+        NAME(lanes_numbers) kept, result;
+        memcpy(&kept, gradient, sizeof kept);
+        memcpy(&result, y, sizeof result);
+        kept = (NAME(lanes_numbers))((NAME(lanes_integers))kept &
+                                     ~(NAME(lanes_integers))(result <= 0));
+        memcpy(out, &kept, sizeof kept);
     }
 }
 
