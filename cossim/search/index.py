@@ -36,18 +36,23 @@ BLOCK_BYTES = 64 << 20  # of a corpus in a file, read at a time
 _OWN = ("_lock", "_room")
 
 
-def _numbers_argument(function, numbers):
-    """Returns an argument of row numbers as an array of int64."""
+def _numbers_argument(function, numbers, given):
+    """Returns an argument of row numbers as an array of int64. Raises IndexError for a number that int64 cannot hold.
+
+    `given` numbers have been given so far.
+    """
     try:
         array = np.asarray(numbers)
     except ValueError:  # lists of different lengths
         array = np.empty((), object)
+    if array.dtype == np.uint64 or (array.dtype == object and all(type(n) is int for n in array.flat)):
+        beyond = array[(array < -(2**63)) | (array >= 2**63)]
+        if beyond.size:
+            raise IndexError(_errors.NUMBER_UNKNOWN.format(function=function, number=beyond[0], given=given))
     if array.dtype.kind not in "iu" and (array.size or array.dtype.kind != "f"):
         kind = type(numbers).__name__ if array.dtype == object else array.dtype.name
         kind = "text" if array.dtype.kind in "US" else kind
         raise TypeError(_errors.NUMBERS.format(function=function, kind=kind))
-    if array.dtype == np.uint64:
-        array = np.minimum(array, np.uint64(2**63 - 1))  # a number that no row has
     return array.astype(np.int64)
 
 
@@ -241,7 +246,8 @@ class Index:
     def __getitem__(self, numbers: Numbers) -> NDArray[Any]:
         """Returns a copy of rows by their numbers: shape (D,) for an integer, (M, D) for M numbers."""
         name = "Index.__getitem__"
-        state, wanted = self._state, _numbers_argument(name, numbers)
+        state = self._state
+        wanted = _numbers_argument(name, numbers, state.given)
         return state.corpus[state.places_of(name, wanted.reshape(-1))].reshape(*wanted.shape, state.corpus.shape[1])
 
     # ---- changes ----
@@ -305,7 +311,7 @@ class Index:
         if self.binary:
             check_bits(name, rows=new.array)
         # Conversions can run code of the caller, which may use the index: they are done without the lock.
-        unwanted = None if remove is None else _numbers_argument(name, remove).reshape(-1)
+        unwanted = None if remove is None else _numbers_argument(name, remove, self._state.given).reshape(-1)
         with self._lock.lock:
             state, room = self._state, self._room
             if new.array.shape[1] != state.corpus.shape[1]:
@@ -357,7 +363,7 @@ class Index:
             if state is not None:
                 self._set_without_holes(name, state)
                 return
-        wanted = _numbers_argument(name, numbers).reshape(-1)
+        wanted = _numbers_argument(name, numbers, self._state.given).reshape(-1)
         with self._lock.lock:
             self._set_without_holes(name, index_state.removed(name, self._state, wanted))
 

@@ -95,6 +95,17 @@ def test_a_wrong_change_leaves_an_index_as_it_is(rng):
     assert index._state is state
 
 
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, -(2**63) - 1, 2**70])
+def test_a_number_beyond_int64_is_named_as_given(rng, number):
+    x = rows_of(rng, 20)
+    index = cossim.Index(x)
+    for given in (number, [number], np.array([number], object)):
+        for call in (index.remove, index.__getitem__, lambda given: index.add(x[:2], remove=given)):
+            with pytest.raises(IndexError, match=str(number)):
+                call(given)
+    assert len(index) == 20
+
+
 def test_equal_scores_are_in_order_of_number(rng):
     x = np.repeat(rows_of(rng, 3), 40, 0)
     index = cossim.Index(x[:60])
