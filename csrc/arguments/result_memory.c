@@ -1,5 +1,5 @@
 /*
- * Memory of large results. The C library maps blocks of more than 32 MB anew each time, and the
+ * Memory of large results. The C library maps blocks of 32 MB or more anew each time, and the
  * system clears each new page: a fifth of the time of a product of 8-bit integers. So the memory of
  * the last large result that was freed is kept for the next one. The system may take its pages when
  * it needs memory.
@@ -11,8 +11,8 @@
 #include "base/kept.h"
 #include "base/scratch.h"
 
-/* Results of at least this many bytes are large. NumPy asks for huge pages from there on. */
-enum { LARGE_BYTES = 4 << 20 };
+/* Results of at least this many bytes are large. glibc uses the memory of smaller ones again. */
+enum { LARGE_BYTES = 32 << 20 };
 
 /* The functions of a PyDataMem_Handler. An array keeps its handler, and calls it when it is freed
  * or resized. */
