@@ -15,11 +15,18 @@ enum kept_slot {
     KEPT_TAPE,      /* what a forward pass keeps for gradients */
     KEPT_GRADIENTS, /* what the gradients need */
     KEPT_RESULT,    /* a large array that a function returns: arguments/result_memory.c */
+    KEPT_FILTERS,   /* conv2d/conv2d_winograd.c */
     KEPT_SLOTS
 };
 enum { KEPT_BYTES = 64 << 20, KEPT_RESULT_BYTES = 128 << 20 };
 void *kept_alloc(enum kept_slot slot, size_t bytes);
 void kept_free(enum kept_slot slot, void *block);
+
+/* Returns the block that the slot keeps, with its contents, or NULL. */
+void *kept_take(enum kept_slot slot);
+
+/* Frees a block for good. */
+void kept_drop(void *block);
 
 /* Returns the number of bytes that a block of kept_alloc has room for. */
 size_t kept_size(const void *block);

@@ -81,6 +81,21 @@ void *kept_alloc(enum kept_slot slot, size_t bytes)
     return block + SCRATCH_ALIGN;
 }
 
+void *kept_take(enum kept_slot slot)
+{
+    char *block = atomic_exchange(&kept[slot], NULL);
+    if (block == NULL) {
+        return NULL;
+    }
+    atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    return block + SCRATCH_ALIGN;
+}
+
+void kept_drop(void *block)
+{
+    scratch_free(block == NULL ? NULL : (char *)block - SCRATCH_ALIGN);
+}
+
 size_t kept_size(const void *block)
 {
     return kept_bytes((const char *)block - SCRATCH_ALIGN);

@@ -398,7 +398,12 @@ static void check_kept_blocks(void)
     CHECK(block[1 << 19] == 0 || block[1 << 19] == 1, "let go, a page has its bytes or zeros");
     kept_free(slot, block);
     CHECK(kept_alloc(slot, 1 << 19) == block && kept_size(block) == 1 << 20, "it is larger");
+    memset(block, 7, 1 << 20);
     kept_free(slot, block);
+    CHECK(kept_take(slot) == block && block[0] == 7 && scratch_live() == 1, "with its contents");
+    CHECK(kept_take(slot) == NULL, "taken once");
+    kept_drop(block);
+    kept_drop(NULL);
     CHECK(scratch_live() == 0, "%zu blocks left", scratch_live());
 }
 

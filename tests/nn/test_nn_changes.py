@@ -187,6 +187,32 @@ def test_new_arrays_at_addresses_of_old_ones_are_used(rng):
         assert_close(net(x), fresh(net, x), 1e-6)
 
 
+def test_filters_kept_from_the_last_call_follow_every_change(rng):
+    """Kernels of five rows, whose transforms a call keeps for the next one."""
+    conv = nn.Conv2d(10, 12, 5, rng=0)
+    net = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2))
+    x, first = normal(rng, (1, 10, 12, 12), "f4"), conv.weight.copy()
+
+    def definition():  # in another call of the core, on copies, which have other filters kept in between
+        nn.conv2d(x[:, :, :11], np.ones_like(first))
+        return nn.max_pool2d(nn.relu(nn.conv2d(x, conv.weight.copy(), conv.bias.copy())), 2)
+
+    expected = definition()
+    for _ in range(3):
+        np.testing.assert_array_equal(net(x), expected)
+    conv.weight[11, 9, 4, 4] = np.nextafter(conv.weight[11, 9, 4, 4], np.float32(9))
+    changed = net(x)
+    np.testing.assert_array_equal(changed, definition())
+    conv.weight[:] = first
+    conv.bias[:] += 1
+    shifted = net(x)
+    np.testing.assert_array_equal(shifted, definition())
+    conv.bias[:] -= 1
+    np.testing.assert_array_equal(net(x), definition())
+    other = normal(rng, (1, 10, 13, 16), "f4")
+    np.testing.assert_array_equal(net(other)[0, :, 0, 0], net(other.copy())[0, :, 0, 0])
+
+
 def test_functions_of_a_layers_own(rng):
     """The forward of a subclass or an instance is called, instead of the original layer."""
 
