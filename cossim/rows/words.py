@@ -51,11 +51,13 @@ def _layout(lines: list[bytes]) -> tuple[int | None, int, bool]:
     rows = lines[1:] if header else lines
     counts = [(_numbers_at_end(line), len(line.split())) for line in rows]
     if header:
-        count, dim = int(header[1]), int(header[2])
-        if not counts and not count:
+        size, dim = int(header[1]), int(header[2])
+        if not counts and not size:
             return 0, dim, False
-        if counts and all(numbers >= dim for numbers, _ in counts) and any(n in (dim, dim + 1) for _, n in counts):
-            return count, dim, any(fields > dim for _, fields in counts)
+        is_row = dim == 2 and all(count == (2, 2) for count in counts)  # all lines are two numbers
+        fits = all(numbers >= dim for numbers, _ in counts) and any(n in (dim, dim + 1) for _, n in counts)
+        if counts and fits and not is_row:
+            return size, dim, any(fields > dim for _, fields in counts)
         counts.insert(0, (2, 2))  # a row of two numbers
     # Takes the most frequent count, because a word may be a number and a line may be damaged.
     frequency = Counter(numbers for numbers, _ in counts)

@@ -319,6 +319,13 @@ def test_files_cut_short(x):
             cossim.open_rows(name)
 
 
+def test_lines_of_two_numbers_have_no_header():
+    Path("pairs.txt").write_text("1 2\n3 4\n5 6\n")
+    np.testing.assert_array_equal(cossim.open_rows("pairs.txt")[:], [[1, 2], [3, 4], [5, 6]])
+    Path("words.txt").write_text("2 2\na 3 4\nb 5 6\n")
+    np.testing.assert_array_equal(cossim.open_rows("words.txt")[:], [[3, 4], [5, 6]])
+
+
 def test_headers_that_do_not_fit_the_file_are_refused(x):
     for name, data in {
         "x.fbin": struct.pack("<II", 2**32 - 1, 2**32 - 1) + bytes(80),
@@ -452,7 +459,7 @@ def test_datasets_of_other_packages(package, x):
         file = module.File("x.h5", "w")
         dataset = file.create_dataset("x", data=x, chunks=(50, 8))
     else:
-        dataset = module.create_array("x.zarr", shape=x.shape, chunks=(50, 8), dtype=x.dtype)
+        dataset = module.open_array("x.zarr", mode="w", shape=x.shape, chunks=(50, 8), dtype=x.dtype)
         dataset[:] = x
     same(cossim.topk(dataset, None, 3, memory=1), cossim.topk(x, None, 3))
     same(cossim.topk(x[:5], dataset, 3, memory=1), cossim.topk(x[:5], x, 3))
