@@ -189,8 +189,6 @@ Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change 
     the index: pass rows.astype('float32') if that is acceptable, or begin with Index(np.empty((0, D), 'float64'))
 Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
     integer or an array of them, and np.flatnonzero(mask) in place of a mask
-Index(X).add(X, remove=2**64 - 1) -> IndexError: Index.add(): there is no row 18446744073709551615, because 6 numbers have
-    been given so far: index.numbers has those of all rows
 Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 numbers have been given so far:
     index.numbers has those of all rows
 (index := Index(X), index.remove(2), index.remove([1, 2])) -> IndexError: Index.remove(): row 2 was removed:
