@@ -66,6 +66,17 @@ int result_memory_init(void)
     return handler_capsule == NULL ? -1 : 0;
 }
 
+/* True if NumPy's own functions would give this thread's arrays their memory. A user may have set
+ * others, for example to count or to pin memory: these give all results theirs. */
+static bool has_default_handler(void)
+{
+    PyObject *handler = PyDataMem_GetHandler();
+    const bool is_default = handler == PyDataMem_DefaultHandler;
+    PyErr_Clear();
+    Py_XDECREF(handler);
+    return is_default;
+}
+
 PyArrayObject *new_result(PyArray_Descr *descr, int ndim, const npy_intp *shape)
 {
     size_t bytes = descr == NULL ? 0 : (size_t)PyDataType_ELSIZE(descr);
@@ -76,7 +87,7 @@ PyArrayObject *new_result(PyArray_Descr *descr, int ndim, const npy_intp *shape)
     if (descr == NULL) {
         return NULL;
     }
-    if (bytes >= LARGE_BYTES) {
+    if (bytes >= LARGE_BYTES && has_default_handler()) {
         before = PyDataMem_SetHandler(handler_capsule);
         if (before == NULL) {
             Py_DECREF(descr);

@@ -7,5 +7,6 @@
 int result_memory_init(void);
 
 /* PyArray_NewFromDescr for a result in C order: takes the reference to descr, which may be NULL
- * with an error set. Large results use memory that an earlier large result has freed. */
+ * with an error set. Large results use memory that an earlier large result has freed, unless the
+ * user has set a PyDataMem_Handler. */
 PyArrayObject *new_result(PyArray_Descr *descr, int ndim, const npy_intp *shape);

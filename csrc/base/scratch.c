@@ -68,6 +68,10 @@ void *kept_alloc(enum kept_slot slot, size_t bytes)
 {
     char *spare = atomic_exchange(&kept[slot], NULL);
     const bool fits = spare != NULL && kept_bytes(spare) / 2 <= bytes && bytes <= kept_bytes(spare);
+    if (!fits) {
+        free_uncounted(spare); /* first, so that there is more memory for the new block */
+        spare = NULL;
+    }
     char *block = scratch_alloc(fits ? 0 : size_sum_or_max(bytes, SCRATCH_ALIGN));
     if (fits && block != NULL) {
         free_uncounted(block); /* only counted */

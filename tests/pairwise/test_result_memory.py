@@ -1,9 +1,12 @@
 """Large results use the memory of freed ones, and are ordinary arrays in every other way."""
 
+import contextvars
+import ctypes
 import pickle
 
 import numpy as np
 import pytest
+from numpy._core.multiarray import _ARRAY_API, get_handler_name
 
 import cossim
 
@@ -61,3 +64,27 @@ def test_a_large_result_without_memory_raises_memory_error():
     finally:
         cossim._core._fail_allocation(0)
     assert cossim.pairwise(x)[0, 0] == 1
+
+
+def test_results_use_the_functions_of_a_user_for_the_memory_of_arrays():
+    """A user may set functions that count or pin the memory of all arrays (NEP 49)."""
+    pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
+    capsule_of = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+        ("PyCapsule_New", ctypes.pythonapi)
+    )
+    table = ctypes.cast(pointer_of(_ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p))
+    set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(table[304])
+    default = pointer_of(ctypes.PYFUNCTYPE(ctypes.py_object)(table[305])(), b"mem_handler")
+    user = ctypes.create_string_buffer(ctypes.string_at(default, 168))  # NumPy's functions with another name
+    user[:7] = b"a user\0"
+
+    def call():
+        set_handler(capsule_of(ctypes.addressof(user), b"mem_handler", None))
+        return cossim.pairwise(rows(0)), np.empty(1)
+
+    results = contextvars.Context().run(call)
+    assert [get_handler_name(a) for a in results] == ["a user", "a user"]
+    assert get_handler_name(cossim.pairwise(rows(0))) == "cossim_results"
+    del results  # before `user`
