@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/cancel.h"
 #include "base/pool.h"
 #include "base/stream.h"
 
@@ -142,7 +143,8 @@ static void mirror_tile(const struct pairwise_job *job, size_t first, size_t n, 
     }
 }
 
-/* Copies the scores of rows [first, end) of x with the rows of a block to their mirror images. */
+/* Copies the scores of rows [first, end) of x with the rows of a block to their mirror images. The
+ * first call can wait for the system to clear all pages of the result, so it polls. */
 static void mirror_block(const struct pairwise_job *job, size_t first, size_t end,
                          const struct postings_block *block)
 {
@@ -150,15 +152,16 @@ static void mirror_block(const struct pairwise_job *job, size_t first, size_t en
     const size_t block_end = block->first + block->rows;
     size_t j = larger(first + 1, block->first);
     const bool tiles = scores_in_place(call);
-    for (; j < block_end && (j < end || !tiles || block_end - j < MIRRORED); j++) {
+    for (; j < block_end && (j < end || !tiles || block_end - j < MIRRORED) && !cancel_poll_here();
+         j++) {
         for (size_t i = first; i < smaller(end, j); i++) {
             mirror_score(call, i, j);
         }
     }
-    for (; j + MIRRORED <= block_end; j += MIRRORED) {
+    for (; j + MIRRORED <= block_end && !cancel_poll_here(); j += MIRRORED) {
         mirror_tile(job, first, end - first, j);
     }
-    for (; j < block_end; j++) {
+    for (; j < block_end && !cancel_poll_here(); j++) {
         for (size_t i = first; i < smaller(end, j); i++) {
             mirror_score(call, i, j);
         }
