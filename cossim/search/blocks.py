@@ -298,7 +298,7 @@ class Request(NamedTuple):
     eps: float
     report: Callable[[int, int], object] | None
     binary: bool = False  # both blocks hold packed bits
-    codes: NDArray[np.uint8] | None = None  # codes of an Index, with their scales
+    codes: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None  # halves of codes of an Index, with their scales
     scales: NDArray[np.float32] | None = None
     # directions of heads, their error, the heads and their scales: cossim/search/rotation.py
     rotated: tuple[NDArray[np.float32], float, NDArray[np.uint8], NDArray[np.float32]] | None = None

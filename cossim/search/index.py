@@ -108,9 +108,9 @@ class Index:
     dtype : numpy.dtype
         The dtype of the rows. With ``dim`` alone it is float32 until the first rows set it.
     nbytes : int
-        Bytes that the index needs in addition to the corpus: D + 8 per row; 8 per row of 8-bit integers, which are
-        their own codes; 0 for packed bits and for rows of more than 4096 elements. Heads, where they save time, add up
-        to 0.2 D - 8 per row. The numbers add 8 per row once rows were removed.
+        Bytes that the index needs in addition to the corpus: D + 8 per row (D + 9 if D is odd); 8 per row of 8-bit
+        integers, which are their own codes; 0 for packed bits and for rows of more than 4096 elements. Heads, where
+        they save time, add up to 0.2 D - 8 per row. The numbers add 8 per row once rows were removed.
     binary : bool
         Whether the rows are packed bits.
     eps : float
@@ -592,9 +592,9 @@ class Index:
     def save(self, path: Path, *, progress: Progress | None = None) -> None:
         """Writes the index, with its rows and codes, to one .safetensors file.
 
-        Other programs can read the arrays "corpus", "codes" and "scales" with the package safetensors, and "numbers"
-        if rows were removed. Removed rows are left out. An existing file is replaced once the new one is complete.
-        After an error it is unchanged.
+        Other programs can read the arrays "corpus", "upper_codes", "lower_codes" and "scales" with the package
+        safetensors, and "numbers" if rows were removed. Removed rows are left out. An existing file is replaced once
+        the new one is complete. After an error it is unchanged.
 
         Parameters
         ----------
@@ -645,7 +645,7 @@ class Index:
             The file cannot be read.
         ValueError
             The file is not an index, is truncated or damaged, or has a newer version of the format. Files of version 1
-            of the format can still be read.
+            of the format, and those with one array of codes, can still be read; their codes are then copied.
         ImportError
             The corpus is bfloat16, and ml_dtypes is not installed.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cossim import _core, _errors
+from cossim._arithmetic import fixed_arithmetic
 from cossim._dtypes import is_bfloat16
 from cossim.search import rotation
 from cossim.search.blocks import Request
@@ -32,7 +33,8 @@ LEAST_ROOM = 64  # rows
 # eighth slower.
 HOLES_OF_ADD, HOLES_OF_REMOVE = 8, 4
 RUN_BYTES = 4096  # runs of at least this mean size are copied one by one
-FILE_ORDER = ("corpus", "codes", "scales", "directions", "heads", "head_scales", "numbers")
+HALVES = "upper_codes", "lower_codes"
+FILE_ORDER = ("corpus", *HALVES, "scales", "directions", "heads", "head_scales", "numbers")
 COPIED_ROWS = 256  # rows copied at a time, if rows are left out and np.take cannot write the others directly
 
 
@@ -44,8 +46,8 @@ class State(NamedTuple):
     order.
     """
 
-    # By name, with one row for each place: "corpus" (P, D); "codes" (P, D) and "scales" (P, 2); "heads" (P, H) and
-    # "head_scales" (P, 3); "numbers" (P,), int64, if they are not 0 .. P - 1.
+    # By name, with one row for each place: "corpus" (P, D); "upper_codes" and "lower_codes" (P, ceil(D / 2)), and
+    # "scales" (P, 2); "heads" (P, H) and "head_scales" (P, 3); "numbers" (P,), int64, if they are not 0 .. P - 1.
     arrays: Arrays
     directions: NDArray[np.float32] | None  # (H, D), directions of the heads
     error: float  # rotation.rotation_error of the directions
@@ -60,8 +62,9 @@ class State(NamedTuple):
         return self.arrays["corpus"]
 
     @property
-    def codes(self) -> NDArray[np.uint8] | None:
-        return self.arrays.get("codes")
+    def codes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+        """The upper and the lower halves of the codes."""
+        return tuple(self.arrays[name] for name in HALVES) if HALVES[0] in self.arrays else None
 
     @property
     def scales(self) -> NDArray[np.float32] | None:
@@ -121,18 +124,49 @@ class State(NamedTuple):
 def readable(state: State) -> State:
     """Returns a state whose codes, heads, numbers and bits the C core can read: aligned and C-contiguous.
 
-    The arrays of an unpickled index may not be.
+    The arrays of an unpickled index may not be. The codes of older files and pickles are split into halves.
     """
-    types = {"codes": np.uint8, "scales": np.float32, "heads": np.uint8, "head_scales": np.float32, "numbers": np.int64}
+    types = dict.fromkeys((*HALVES, "heads"), np.uint8) | dict.fromkeys(("scales", "head_scales"), np.float32)
+    types["numbers"] = np.int64
     arrays = {
         name: np.require(array, types[name], ["C", "A"]) if name in types else array
-        for name, array in state.arrays.items()
+        for name, array in (_with_halves(state.arrays) if "codes" in state.arrays else state.arrays).items()
     }
     directions = None if state.directions is None else np.require(state.directions, np.float32, ["C", "A"])
     living = state.living
     if living is not None and (living.nbytes % 8 or living.ctypes.data % 8):  # searches read words of 64 bits
         living = _core.living_with(np.require(living, np.uint8, "C"), state.places, state.places)
     return state._replace(arrays=arrays, directions=directions, living=living)
+
+
+# ---- the codes of older files ----
+
+
+def _with_halves(arrays):
+    """Replaces codes (P, D), of which there was one byte for each element, by their halves.
+
+    The scales get a bound of the residual of the upper halves: that of the codes, and the norm of what the lower halves
+    add to the center of the upper ones.
+    """
+    codes, old, size = arrays["codes"], arrays["scales"], -(-arrays["codes"].shape[1] // 2)
+    new = {name: array for name, array in arrays.items() if name != "codes"}
+    upper, lower = (aligned_empty(len(codes) * size).reshape(len(codes), size) for _ in HALVES)
+    scales = aligned_empty(8 * len(codes)).view(np.float32).reshape(-1, 2)
+    for first in range(0, len(codes), COPIED_ROWS):
+        part = slice(first, first + COPIED_ROWS)
+        block = np.zeros((len(codes[part]), 2 * size), np.uint8)
+        block[:, : codes.shape[1]] = codes[part]
+        left, right = block[:, :size], block[:, size:]
+        upper[part] = left >> 4 | (right & 0xF0)
+        lower[part] = (left & 15) | right << 4
+        with fixed_arithmetic():
+            scale, residual = old[part].astype(np.float64).T
+            rest = (codes[part] & 15) - 8.0
+            half = (residual + scale * np.sqrt(np.einsum("ij,ij->i", rest, rest))) * (1 + 1e-6)
+            bits = [(np.asarray(x, np.float32).view(np.uint32) + 0xFFFF) >> 16 for x in (old[part, 1] * 1, half)]
+            both = np.where(np.isfinite(old[part, 1]), bits[0] << 16 | bits[1], old[part, 1].view(np.uint32))
+            scales[part, 0], scales[part, 1] = old[part, 0], both.astype(np.uint32).view(np.float32)
+    return new | dict(zip(HALVES, (upper, lower), strict=True)) | {"scales": scales}
 
 
 # ---- the first rows ----
@@ -159,9 +193,10 @@ def first_state(corpus: NDArray[Any], binary: bool, any_dtype: bool) -> State:
     if not binary and dim <= MAX_CODED_DIM:
         # Contiguous rows of 8-bit integers are their own codes.
         if corpus.itemsize > 1 or corpus.strides[1] != 1:
-            arrays["codes"] = aligned_empty(rows * dim).reshape(rows, dim)
+            size = -(-dim // 2)
+            arrays |= {name: aligned_empty(rows * size).reshape(rows, size) for name in HALVES}
         arrays["scales"] = np.empty((rows, 2), np.float32)
-    if "codes" in arrays:
+    if HALVES[0] in arrays:
         directions = rotation.directions_for(corpus, rotation.INDEX_ROWS_PER_ELEMENT * dim)
         error = _add_heads(arrays, directions, rows)
     return State(arrays, directions, error, None, rows, rows, rows, any_dtype)
@@ -193,7 +228,8 @@ def encode(
     part = slice(first, first + len(block))
     request = Request(function, block, block, first, first, False, eps, report)
     if not heads_only:
-        _core.quantize(request, None if state.codes is None else state.codes[part], state.scales[part])
+        codes = None if state.codes is None else tuple(half[part] for half in state.codes)
+        _core.quantize(request, codes, state.scales[part])
     if state.rotated is not None:
         directions, error, heads, head_scales = state.rotated
         _core.quantize_heads(request._replace(report=None), (directions, error, heads[part], head_scales[part]))
@@ -371,7 +407,7 @@ def as_file(state: State) -> tuple[dict[str, str], dict[str, Any]]:
     """Returns the metadata and the arrays of the live rows, for index_file.write."""
     places = state.living_places()
     arrays: dict[str, Any] = {
-        name: state.arrays[name] for name in ("corpus", "codes", "scales") if name in state.arrays
+        name: state.arrays[name] for name in ("corpus", *HALVES, "scales") if name in state.arrays
     }
     if state.directions is not None:
         arrays |= {name: state.arrays[name] for name in ("heads", "head_scales")}
@@ -403,8 +439,10 @@ def of_file(metadata: dict[str, str], arrays: Arrays, binary: bool, verify: bool
     expected: dict[str, tuple[Any, Any]] = {"corpus": (corpus.shape, np.uint8 if binary else corpus.dtype)}
     if not binary and dim <= MAX_CODED_DIM:
         expected["scales"] = (rows, 2), np.float32
-        if "codes" in arrays or corpus.itemsize != 1:
+        if "codes" in arrays:  # of older files
             expected["codes"] = corpus.shape, np.uint8
+        elif HALVES[0] in arrays or corpus.itemsize != 1:
+            expected |= dict.fromkeys(HALVES, ((rows, -(-dim // 2)), np.uint8))
     error = 0.0
     if directions is not None:
         size = len(directions) if directions.ndim == 2 else 0

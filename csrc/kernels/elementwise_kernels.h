@@ -1,6 +1,8 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * Kernels of layers over contiguous elements of one compute type. Sums and affine maps are
@@ -61,6 +63,63 @@ typedef void column_totals_kernel(size_t n, size_t rows, const void *in, size_t 
  * least the lanes of double. */
 typedef void mean_pool2x2_kernel(void *out, const void *in, size_t width, size_t out_rows,
                                  size_t out_columns);
+
+/*
+ * Max pooling over 2 x 2 windows. in is (2 * out_rows, width); out and indices are
+ * (out_rows, out_columns), and indices may be NULL. width is at least 2 * out_columns.
+ *
+ * out is the largest element of the window, and indices its position, row * width + column. Among
+ * equal elements the first one counts. If a window holds NaN, its last NaN counts.
+ */
+typedef void max_pool2x2_kernel(void *out, int64_t *indices, const void *in, size_t width,
+                                size_t out_rows, size_t out_columns);
+
+/*
+ * Maxima of pairs: to[i] is the maximum of a[i] and b[i], and position_to[i] its position. NaN is
+ * greater than every number. If a[i] and b[i] are equal, a[i] is the maximum. If both are NaN, b[i]
+ * is the maximum. Positions are integers as wide as an element; their three arrays may all be NULL.
+ * `to` and position_to must not overlap any other array. The other arrays may overlap.
+ */
+typedef void max_pairs_kernel(void *to, void *position_to, const void *a, const void *position_a,
+                              const void *b, const void *position_b, size_t n);
+
+/*
+ * Kernels of the NT-Xent loss (simclr/nt_xent.c). A block is (rows, tile columns). It holds the
+ * exponentials of similarities. If those could overflow or underflow, it holds the exponents
+ * instead.
+ */
+struct xent_kernels {
+    /* out[i] = x[i] * factor */
+    void (*scale)(void *out, const void *x, double factor, size_t n);
+
+    /* exponent = sums[i] * factor + shift. out[i] = e^exponent if `exponential` is set, else the
+     * exponent. n is a multiple of the number of tile columns. */
+    void (*exponents)(void *out, const double *sums, size_t n, double factor, double shift,
+                      bool exponential);
+
+    /* Adds the sum of column c of the block to sums[c]. */
+    void (*sums)(double *sums, const void *block, size_t rows);
+
+    /*
+     * For a block of exponents: adds e^element, for each element of column c, to the running sum
+     * sums[c] * e^maxima[c]. Raises maxima[c] to the largest element so far; its initial value must
+     * be finite.
+     */
+    void (*log_sums)(double *sums, void *maxima, const void *block, size_t rows);
+
+    /* weigh: out = element * (row weight + column weight). weigh_logs takes a block of exponents
+     * and the logarithms of weights: out = e^(element + row weight) + e^(element + column weight).
+     */
+    void (*weigh)(void *out, const void *block, const void *row_weights, const void *column_weights,
+                  size_t rows);
+    void (*weigh_logs)(void *out, const void *block, const void *row_weights,
+                       const void *column_weights, size_t rows);
+
+    /* sums, panel and out are (depth, tile columns). For each column c:
+     * out = factors[c] * (sums - projected[c] * (sums . panel) * panel). */
+    void (*project)(void *out, const double *sums, const void *panel, const double *factors,
+                    const double *projected, size_t depth);
+};
 
 struct elementwise_kernels {
     activation_kernel *leaky_relu, *gelu, *gelu_tanh;

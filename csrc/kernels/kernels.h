@@ -266,13 +266,34 @@ enum { COARSE_QUERIES = 4, COARSE_STEP = 32 };
  * residual_norm is an upper bound of the norm of the residual, rounding errors included. It is
  * infinity if x holds NaN or infinity.
  *
+ * half_residual may be NULL. It gets such a bound for the center of the upper halves of the codes,
+ * x / |x| = scale * (code / 16 * 16 + 8 - CODE_ZERO) + residual, if residual_norm is finite.
+ *
  * Returns the squared norm of x. The caller discards the codes if this norm is tiny or huge;
  * search/quantize.c has the limits.
  */
 struct code_scale {
     float scale, residual_norm;
 };
-typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, const float *x, size_t n);
+
+/*
+ * The residual of the upper halves of codes in halves (HALF_BYTES below). For such rows the upper
+ * 16 bits of residual_norm and its lower 16 bits are the upper 16 bits of two floats, rounded up.
+ * The first bounds the residual of the codes, and so does residual_norm itself. The second bounds
+ * that of the upper halves. It is 0 if the first is infinity.
+ */
+static inline float half_residual(const struct code_scale *scale)
+{
+    union {
+        float number;
+        uint32_t bits;
+    } residual = {scale->residual_norm}, half;
+    half.bits = residual.bits << 16;
+    return half.number > residual.number ? half.number : residual.number;
+}
+
+typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, float *half_residual,
+                              const float *x, size_t n);
 
 /*
  * Dot products of 8-bit rows with the codes of `count` queries, as exact integers.
@@ -294,6 +315,32 @@ typedef void sq8_dots_kernel(int32_t *dots, size_t step, int32_t *squares,
 /* Dot products of one row with at most SQ8_QUERIES queries: dots[q] is the one with query q. */
 typedef void sq8_row_dots_kernel(int32_t *dots, const uint8_t *codes, const int8_t *const *queries,
                                  size_t count, size_t n);
+
+/*
+ * Codes in halves: the upper four bits of a row's codes and the lower four, in two arrays of
+ * HALF_BYTES(n) bytes. Byte i holds the bits of element i and, in its upper half, those of element
+ * HALF_BYTES(n) + i, or 0 if there is none.
+ *
+ * half_dots computes the dot products of such halves, as numbers from 0 to 15, with `count` queries
+ * as sq8_dots_kernel does. rows->n is the number of elements. The codes of queries are padded with
+ * SQ8_PADDING more zeros.
+ */
+#define HALF_BYTES(n) (((n) + 1) / 2)
+typedef void split_halves_kernel(uint8_t *upper, uint8_t *lower, const uint8_t *codes, size_t n);
+typedef void join_halves_kernel(uint8_t *codes, const uint8_t *upper, const uint8_t *lower,
+                                size_t n);
+typedef void half_dots_kernel(int32_t *dots, size_t step, const struct sq8_rows *rows,
+                              const int8_t *const *queries, size_t count);
+
+/*
+ * sq8_select_kernel for rows of which only the upper halves are compared, as codes
+ * 16 * upper + 8. dots are products with the upper halves, sum is that of the query's codes, and
+ * `longest` is the argument of bounds_of_rows() of search/quantize.h.
+ */
+struct query_bound;
+typedef bool select_halves_kernel(uint8_t *keep, const int32_t *dots, const struct code_scale *rows,
+                                  size_t count, const struct query_bound *query, int32_t sum,
+                                  float longest, float threshold);
 
 enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 };
 
@@ -342,6 +389,9 @@ struct sq8_rows {
     size_t count, n;
     struct row_bounds bounds;
     const size_t *numbers; /* row r begins at codes + numbers[r] * step; NULL: + r * step */
+    /* The halves (count, HALF_BYTES(n)) of codes (count, n), which sq8_panel_kernel writes to
+     * `codes` first; numbers is then NULL. NULL: `codes` is valid. */
+    const uint8_t *halves[2];
     /* Row r is also kept for bounds that reach thresholds[r]. */
     const float *thresholds;
 };
@@ -363,44 +413,6 @@ typedef void hamming_kernel(int32_t *distances, const void *x, ptrdiff_t x_step,
                             const void *query, size_t bytes);
 
 enum { HAMMING_MAX_BYTES = INT32_MAX / 8 };
-
-/*
- * Kernels of the NT-Xent loss (simclr/nt_xent.c). A block is (rows, tile columns). It holds the
- * exponentials of similarities. If those could overflow or underflow, it holds the exponents
- * instead.
- */
-struct xent_kernels {
-    /* out[i] = x[i] * factor */
-    void (*scale)(void *out, const void *x, double factor, size_t n);
-
-    /* exponent = sums[i] * factor + shift. out[i] = e^exponent if `exponential` is set, else the
-     * exponent. n is a multiple of the number of tile columns. */
-    void (*exponents)(void *out, const double *sums, size_t n, double factor, double shift,
-                      bool exponential);
-
-    /* Adds the sum of column c of the block to sums[c]. */
-    void (*sums)(double *sums, const void *block, size_t rows);
-
-    /*
-     * For a block of exponents: adds e^element, for each element of column c, to the running sum
-     * sums[c] * e^maxima[c]. Raises maxima[c] to the largest element so far; its initial value must
-     * be finite.
-     */
-    void (*log_sums)(double *sums, void *maxima, const void *block, size_t rows);
-
-    /* weigh: out = element * (row weight + column weight). weigh_logs takes a block of exponents
-     * and the logarithms of weights: out = e^(element + row weight) + e^(element + column weight).
-     */
-    void (*weigh)(void *out, const void *block, const void *row_weights, const void *column_weights,
-                  size_t rows);
-    void (*weigh_logs)(void *out, const void *block, const void *row_weights,
-                       const void *column_weights, size_t rows);
-
-    /* sums, panel and out are (depth, tile columns). For each column c:
-     * out = factors[c] * (sums - projected[c] * (sums . panel) * panel). */
-    void (*project)(void *out, const double *sums, const void *panel, const double *factors,
-                    const double *projected, size_t depth);
-};
 
 /* Rounds n floats to 16 bits, to nearest, ties to even. */
 typedef void narrow_kernel(void *out, const float *in, size_t n);
@@ -516,25 +528,6 @@ enum { PATCH_ROWS = 6 };
 typedef void add_rows_kernel(void *to, size_t to_row_step, size_t to_column_step, const void *from,
                              size_t from_step, size_t rows, size_t n);
 
-/*
- * Max pooling over 2 x 2 windows. in is (2 * out_rows, width); out and indices are
- * (out_rows, out_columns), and indices may be NULL. width is at least 2 * out_columns.
- *
- * out is the largest element of the window, and indices its position, row * width + column. Among
- * equal elements the first one counts. If a window holds NaN, its last NaN counts.
- */
-typedef void max_pool2x2_kernel(void *out, int64_t *indices, const void *in, size_t width,
-                                size_t out_rows, size_t out_columns);
-
-/*
- * Maxima of pairs: to[i] is the maximum of a[i] and b[i], and position_to[i] its position. NaN is
- * greater than every number. If a[i] and b[i] are equal, a[i] is the maximum. If both are NaN, b[i]
- * is the maximum. Positions are integers as wide as an element; their three arrays may all be NULL.
- * `to` and position_to must not overlap any other array. The other arrays may overlap.
- */
-typedef void max_pairs_kernel(void *to, void *position_to, const void *a, const void *position_a,
-                              const void *b, const void *position_b, size_t n);
-
 /* The transforms of Winograd convolution with kernels of five rows. winograd_template.h has their
  * contracts. */
 struct winograd_output_transform {
@@ -594,6 +587,10 @@ struct sq8_kernels {
     quantize_kernel *quantize;
     sq8_dots_kernel *dots_u8, *dots_i8;
     sq8_row_dots_kernel *row_dots_u8;
+    split_halves_kernel *split_halves;
+    join_halves_kernel *join_halves;
+    half_dots_kernel *half_dots;
+    select_halves_kernel *select_halves;
     sq8_panel_kernel *panel_u8, *panel_i8;
     sq8_select_kernel *select;
 };

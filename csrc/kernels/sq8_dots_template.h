@@ -170,13 +170,13 @@ static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *squa
 /*
  * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries; `vectors` is a compile-time
  * constant. Each lane belongs to one query, so nothing is added across lanes. Sets keep[i] for row
- * at[i]. If `prefetches`, another constant, prefetches as many bytes as the rows have, from `ahead`
- * on.
+ * at[i]. If `prefetches`, another constant, prefetches as many bytes as the rows have: half of them
+ * from ahead[0] on, the others from ahead[1] on.
  */
 INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *rows,
                                               const size_t *at, const struct sq8_panel *panel,
                                               const float *thresholds, const int vectors,
-                                              const bool prefetches, const uint8_t *ahead)
+                                              const bool prefetches, const uint8_t *const *ahead)
 {
     vi sums[SQ8_PANEL_ROWS * SQ8_PANEL_VECTORS];
     const uint8_t *row[SQ8_PANEL_ROWS];
@@ -204,8 +204,9 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
     }
     for (size_t k = 0; k < whole; k += 4, factors += 4 * width) {
         vc query[SQ8_PANEL_VECTORS];
-        if (prefetches && k % 8 == 0) { /* at most 64 bytes of the rows in two steps */
-            __builtin_prefetch(ahead + k * SQ8_PANEL_ROWS);
+        if (prefetches && k % 16 == 0) { /* at most 128 bytes of the rows in four steps */
+            __builtin_prefetch(ahead[0] + k * SQ8_PANEL_ROWS / 2);
+            __builtin_prefetch(ahead[1] + k * SQ8_PANEL_ROWS / 2);
         }
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
@@ -249,16 +250,28 @@ INLINE bool PASTE(sq8_panel_of_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows
     const uint32_t valid = panel->queries < 32 ? (1u << panel->queries) - 1 : UINT32_MAX;
     /* Two blocks of long rows would not stay in L1. */
     const size_t distance = (rows->n <= 1024 ? SQ8_BLOCKS_AHEAD : 1) * SQ8_PANEL_ROWS * rows->n;
+    const bool joins = rows->halves[0] != NULL;
     uint32_t any = 0;
     for (size_t r = 0; r < rows->count; r += SQ8_PANEL_ROWS) {
+        const size_t half = HALF_BYTES(rows->n);
+        const uint8_t *ahead[2] = {NULL};
         size_t at[SQ8_PANEL_ROWS];
         uint32_t kept[SQ8_PANEL_ROWS];
+        for (size_t i = 0; i < 2 && prefetches; i++) {
+            ahead[i] =
+                joins ? rows->halves[i] + r * half + distance
+                      : PASTE(sq8_row_, SQ8_TYPE)(rows, r) + distance + i * SQ8_PANEL_ROWS * half;
+        }
         for (size_t i = 0; i < SQ8_PANEL_ROWS; i++) { /* rows beyond the end repeat the last one */
             at[i] = r + i < rows->count ? r + i : rows->count - 1;
+            if (joins && r + i < rows->count) {
+                join_halves((uint8_t *)rows->codes + at[i] * rows->n,
+                            rows->halves[0] + at[i] * half, rows->halves[1] + at[i] * half,
+                            rows->n);
+            }
         }
         PASTE(sq8_panel_block_, SQ8_TYPE)
-        (kept, rows, at, panel, thresholds, vectors, prefetches,
-         prefetches ? PASTE(sq8_row_, SQ8_TYPE)(rows, r) + distance : NULL);
+        (kept, rows, at, panel, thresholds, vectors, prefetches, ahead);
         for (size_t i = 0; i < SQ8_PANEL_ROWS; i++) {
             keep[at[i]] = kept[i] & valid;
             any |= kept[i] & valid;

@@ -52,7 +52,9 @@ INLINE void quantize_range(float *largest, float *square, const float *x, size_t
     *square = horizontal_sum(lanes[2]);
 }
 
-static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, size_t n)
+/* quantize_kernel. with_halves is a compile-time constant: true if half_residual is not NULL. */
+INLINE float quantize_row(uint8_t *codes, struct code_scale *scale, float *half_residual,
+                          const float *x, size_t n, const bool with_halves)
 {
     float largest, square, lanes[VF_LANES], total;
     quantize_range(&largest, &square, x, n);
@@ -60,17 +62,34 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
                 step = largest * inverse_norm / (CODE_ZERO - 1);
     const vf to_code = vf_set1(largest > 0.0f ? (CODE_ZERO - 1) / largest : 0.0f),
              to_unit = vf_set1(inverse_norm), minus_step = vf_set1(-step);
-    vf squares[4], a[4];
+    vf squares[4], half_squares[4], a[4], rest[4];
     for (int i = 0; i < 4; i++) {
-        squares[i] = vf_set1(0.0f);
+        squares[i] = half_squares[i] = vf_set1(0.0f);
     }
     for (size_t k = 0; k < n; k += QUANTIZE_STEP) {
         quantize_load(a, x, k, n);
         for (int i = 0; i < 4; i++) {
-            const vf code = vf_round(vf_mul(a[i], to_code)),
-                     residual = vf_fma(minus_step, code, vf_mul(a[i], to_unit));
+            const vf unit = vf_mul(a[i], to_unit), code = vf_round(vf_mul(a[i], to_code)),
+                     residual = vf_fma(minus_step, code, unit);
             squares[i] = vf_fma(residual, residual, squares[i]);
+            if (with_halves) { /* the largest multiple of 16 that is not above the code, plus 8 */
+                const vf upper = vf_round(vf_fma(code, vf_set1(1.0f / 16), vf_set1(-7.5f / 16)));
+                rest[i] = vf_fma(minus_step, vf_fma(upper, vf_set1(16.0f), vf_set1(8.0f)), unit);
+            }
             a[i] = code;
+        }
+        if (with_halves && n - k < QUANTIZE_STEP) { /* no element is behind the last one */
+            float rests[QUANTIZE_STEP];
+            for (int i = 0; i < 4; i++) {
+                vf_store(rests + i * VF_LANES, rest[i]);
+            }
+            memset(rests + (n - k), 0, (QUANTIZE_STEP - (n - k)) * sizeof *rests);
+            for (int i = 0; i < 4; i++) {
+                rest[i] = vf_load(rests + i * VF_LANES);
+            }
+        }
+        for (int i = 0; i < 4 && with_halves; i++) {
+            half_squares[i] = vf_fma(rest[i], rest[i], half_squares[i]);
         }
         if (n - k >= QUANTIZE_STEP) {
             vf_store_codes(codes + k, a);
@@ -82,6 +101,8 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
     }
     vf_store(lanes, vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
     total = horizontal_sum(lanes);
+    vf_store(lanes, vf_add(vf_add(half_squares[0], half_squares[1]),
+                           vf_add(half_squares[2], half_squares[3])));
     /*
      * COARSE_DOT_ERROR covers the rounding of the sums and of inverse_norm. 2^-20 covers the
      * rounding of each term. If the row holds NaN or infinity, the bound is infinity.
@@ -90,7 +111,48 @@ static float quantize(uint8_t *codes, struct code_scale *scale, const float *x, 
                 residual_norm = sqrtf(total) * (1.0f + error) + norm * inverse_norm * error;
     *scale = residual_norm < 2.0f && step < 2.0f ? (struct code_scale){step, residual_norm}
                                                  : (struct code_scale){0.0f, INFINITY};
+    if (with_halves) {
+        *half_residual =
+            sqrtf(horizontal_sum(lanes)) * (1.0f + error) + norm * inverse_norm * error;
+    }
     return square;
+}
+
+static float quantize(uint8_t *codes, struct code_scale *scale, float *half_residual,
+                      const float *x, size_t n)
+{
+    return half_residual == NULL ? quantize_row(codes, scale, NULL, x, n, false)
+                                 : quantize_row(codes, scale, half_residual, x, n, true);
+}
+
+/* Compilers vectorize the loops of both functions. */
+static void split_halves(uint8_t *restrict upper, uint8_t *restrict lower,
+                         const uint8_t *restrict codes, size_t n)
+{
+    const size_t bytes = HALF_BYTES(n);
+    for (size_t i = 0; i < n - bytes; i++) {
+        const uint8_t a = codes[i], b = codes[bytes + i];
+        upper[i] = (uint8_t)(a >> 4 | (b & 0xf0));
+        lower[i] = (uint8_t)((a & 0x0f) | b << 4);
+    }
+    if (n % 2 != 0) {
+        upper[bytes - 1] = codes[bytes - 1] >> 4;
+        lower[bytes - 1] = codes[bytes - 1] & 0x0f;
+    }
+}
+
+static void join_halves(uint8_t *restrict codes, const uint8_t *restrict upper,
+                        const uint8_t *restrict lower, size_t n)
+{
+    const size_t bytes = HALF_BYTES(n);
+    uint8_t *restrict second = codes + bytes;
+    for (size_t i = 0; i < n - bytes; i++) {
+        codes[i] = (uint8_t)(upper[i] << 4 | (lower[i] & 0x0f));
+        second[i] = (uint8_t)((upper[i] & 0xf0) | lower[i] >> 4);
+    }
+    if (n % 2 != 0) {
+        codes[bytes - 1] = (uint8_t)(upper[bytes - 1] << 4 | lower[bytes - 1]);
+    }
 }
 
 #define SQ8_TYPE u8
@@ -116,6 +178,117 @@ static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *c
         }
         dots[q] = total;
     }
+}
+
+/*
+ * Adds the products of SQ8_LANES bytes of halves of row_count rows, which begin at byte k, to the
+ * sums of `count` queries: sums[q * row_count + r].
+ */
+INLINE void half_products(vi *sums, const uint8_t *const *at, const int row_count,
+                          const int8_t *const *queries, const int count, size_t k, size_t bytes)
+{
+    vc low[SQ8_QUERIES], high[SQ8_QUERIES];
+    _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+    {
+        low[q] = vc_load(queries[q] + k);
+        high[q] = vc_load(queries[q] + bytes + k);
+    }
+    _Pragma("GCC unroll 4") for (int r = 0; r < row_count; r++)
+    {
+        const vc both = vc_load(at[r]), a = vc_low_halves(both), b = vc_high_halves(both);
+        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+        {
+            vi *sum = sums + q * row_count + r;
+            *sum = vi_dot_codes(vi_dot_codes(*sum, a, low[q]), b, high[q]);
+        }
+    }
+}
+
+/* half_dots_kernel for compile-time constants. Each step reads row_count rows side by side. */
+INLINE void half_dots_of(int32_t *dots, size_t step, const struct sq8_rows *x,
+                         const int8_t *const *queries, const int count, const int row_count)
+{
+    const size_t bytes = HALF_BYTES(x->n), block = (size_t)row_count;
+    for (size_t r = 0, valid; r < x->count; r += VF_LANES) {
+        vi lanes[SQ8_QUERIES][VF_LANES];
+        valid = x->count - r < VF_LANES ? x->count - r : VF_LANES;
+        for (size_t i = 0; i < VF_LANES; i += block) {
+            const uint8_t *row[SQ8_QUERIES], *at[SQ8_QUERIES];
+            ptrdiff_t ahead[SQ8_QUERIES];
+            uint8_t last[SQ8_QUERIES][SQ8_LANES];
+            vi sums[SQ8_QUERIES * SQ8_QUERIES];
+            size_t k = 0;
+            _Pragma("GCC unroll 4") for (size_t j = 0; j < block; j++)
+            { /* rows beyond the end repeat the last one */
+                const size_t number = r + (i + j < valid ? i + j : valid - 1);
+                row[j] = sq8_row_u8(x, number);
+                ahead[j] =
+                    x->numbers == NULL ? HALF_PREFETCH : sq8_row_ahead_u8(x, number) - row[j];
+            }
+            _Pragma("GCC unroll 16") for (int j = 0; j < count * row_count; j++)
+            {
+                sums[j] = vi_zero();
+            }
+            for (; bytes - k >= SQ8_LANES; k += SQ8_LANES) {
+                _Pragma("GCC unroll 4") for (size_t j = 0; j < block; j++)
+                {
+                    at[j] = row[j] + k;
+                    __builtin_prefetch(at[j] + ahead[j]);
+                }
+                half_products(sums, at, row_count, queries, count, k, bytes);
+            }
+            if (k < bytes) {
+                memset(last, 0, sizeof last);
+                _Pragma("GCC unroll 4") for (size_t j = 0; j < block; j++)
+                {
+                    memcpy(last[j], row[j] + k, bytes - k);
+                    at[j] = last[j];
+                }
+                half_products(sums, at, row_count, queries, count, k, bytes);
+            }
+            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+            {
+                _Pragma("GCC unroll 4") for (int j = 0; j < row_count; j++)
+                {
+                    lanes[q][i + (size_t)j] = sums[q * row_count + j];
+                }
+            }
+        }
+        for (int q = 0; q < count; q++) {
+            int32_t totals[VF_LANES];
+            vi_store(totals, vi_row_sums(lanes[q]));
+            memcpy(dots + (size_t)q * step + r, totals, valid * sizeof *dots);
+        }
+    }
+}
+
+static void half_dots(int32_t *dots, size_t step, const struct sq8_rows *rows,
+                      const int8_t *const *queries, size_t count)
+{
+    if (count == 1) {
+        half_dots_of(dots, step, rows, queries, 1, 1);
+    } else {
+        half_dots_of(dots, step, rows, queries, SQ8_QUERIES, SQ8_ROWS);
+    }
+}
+
+static bool select_halves(uint8_t *keep, const int32_t *dots, const struct code_scale *rows,
+                          size_t count, const struct query_bound *query, int32_t sum, float longest,
+                          float threshold)
+{
+    const struct query_bound q = *query;
+    const int32_t offset = q.offset + (8 + U8_OFFSET) * sum;
+    unsigned any = 0;
+    for (size_t r = 0; r < count; r++) {
+        const float longest_norm = rows[r].scale * longest, residual = half_residual(rows + r),
+                    norm = (longest_norm < 1.0f ? longest_norm : 1.0f) + residual,
+                    bound = (float)(16 * dots[r] + offset) * (rows[r].scale * q.scale) +
+                            (residual * q.norm + norm * q.residual);
+        const uint8_t kept = !(bound < threshold);
+        keep[r] = kept;
+        any |= kept;
+    }
+    return any != 0;
 }
 
 static bool sq8_select(uint8_t *keep, const int32_t *dots, const struct row_bounds *bounds,
@@ -144,6 +317,10 @@ const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
     .dots_u8 = sq8_dots_u8,
     .dots_i8 = sq8_dots_i8,
     .row_dots_u8 = sq8_row_dots_u8,
+    .split_halves = split_halves,
+    .join_halves = join_halves,
+    .half_dots = half_dots,
+    .select_halves = select_halves,
     .panel_u8 = sq8_panel_u8,
     .panel_i8 = sq8_panel_i8,
     .select = sq8_select,

@@ -55,11 +55,12 @@ enum { ROWS_PREFETCH = 384 };
  */
 enum { POLL_ELEMENTS = 1 << 20 };
 
-/* Prefetch distances of coarse_dots, quantize and sq8_dots, in bytes. */
+/* Prefetch distances of coarse_dots, quantize, sq8_dots and half_dots, in bytes. */
 enum {
     COARSE_PREFETCH = 256,
     QUANTIZE_PREFETCH = 1536,
     SQ8_PREFETCH = 256,
+    HALF_PREFETCH = 2048,
     SQ8_ROWS_AHEAD = 8,
     SQ8_BLOCKS_AHEAD = 2 /* blocks of rows that are read side by side */
 };

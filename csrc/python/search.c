@@ -77,21 +77,49 @@ static bool read_heads(struct search_call *c, bool written)
     return fits;
 }
 
+/*
+ * Reads the codes of the corpus, None or halves (upper, lower), and their scales. With `written`,
+ * they are arrays that the call will fill. None stands for rows that are their own codes. Returns
+ * false if they do not fit the corpus.
+ */
+static bool read_codes(struct search_call *c, PyObject *codes, PyArrayObject *scales, bool written)
+{
+    PyArrayObject *halves[2];
+    const npy_intp *rows = PyArray_DIMS(c->corpus.array), of_scales[2] = {rows[0], 2},
+                   of_halves[2] = {rows[0], HALF_BYTES(rows[1])};
+    if (is_none(scales) || !(written ? can_write : can_read)(scales, NPY_FLOAT, 2, of_scales)) {
+        return false;
+    }
+    c->codes = (struct sq8_codes){.scales = PyArray_DATA(scales)};
+    if (codes == Py_None) {
+        const struct float_rows own = float_rows_of(&c->search, c->search.corpus.data);
+        return rows_are_codes(&own);
+    }
+    if (!PyTuple_Check(codes) || !PyArg_ParseTuple(codes, "OO", &halves[0], &halves[1])) {
+        PyErr_Clear();
+        return false;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (!(written ? can_write : can_read)(halves[i], NPY_UBYTE, 2, of_halves)) {
+            return false;
+        }
+    }
+    c->codes.upper = PyArray_DATA(halves[0]);
+    c->codes.lower = PyArray_DATA(halves[1]);
+    return rows[1] <= SQ8_MAX_DEPTH;
+}
+
 /* Reads the codes and scales of an Index. Without codes, the scales are used only if the rows are
  * their own codes (rows_are_codes). Returns 0, or -1 with an error set. */
-static int open_codes(struct search_call *c, PyArrayObject *codes, PyArrayObject *scales)
+static int open_codes(struct search_call *c, PyObject *codes, PyArrayObject *scales)
 {
-    const npy_intp *rows = PyArray_DIMS(c->corpus.array), of_scales[2] = {rows[0], 2};
     const struct float_rows own = float_rows_of(&c->search, c->search.corpus.data);
-    if (is_none(codes) && (is_none(scales) || !rows_are_codes(&own))) {
+    if (codes == Py_None && (is_none(scales) || !rows_are_codes(&own))) {
         return 0;
     }
-    if ((!is_none(codes) && !can_read(codes, NPY_UBYTE, 2, rows)) ||
-        !can_read(scales, NPY_FLOAT, 2, of_scales)) {
+    if (!read_codes(c, codes, scales, false)) {
         return fail(PyExc_ValueError, c->function, &c->corpus, NULL, CORPUS_CHANGED);
     }
-    c->codes =
-        (struct sq8_codes){is_none(codes) ? NULL : PyArray_DATA(codes), PyArray_DATA(scales)};
     c->search.codes = &c->codes;
     return 0;
 }
@@ -170,8 +198,8 @@ static bool set_end(Py_ssize_t first, npy_intp rows, npy_intp *end)
  * error set. Close the call in either case. */
 static int open_call(struct search_call *c, PyObject *request)
 {
-    PyObject *corpus, *queries, *filter;
-    PyArrayObject *codes, *scales;
+    PyObject *corpus, *queries, *codes, *filter;
+    PyArrayObject *scales;
     Py_ssize_t first_candidate, first_query;
     int without_self, binary;
     double eps;
@@ -531,27 +559,24 @@ static PyObject *first_match(PyObject *Py_UNUSED(self), PyObject *args, PyObject
 }
 
 /* Runs quantize for an open call. Returns 0, or -1 with an error set. */
-static int run_quantize(struct search_call *c, PyArrayObject *codes, PyArrayObject *scales)
+static int run_quantize(struct search_call *c, PyObject *codes, PyArrayObject *scales)
 {
     struct without_gil released;
-    const npy_intp *rows = PyArray_DIMS(c->corpus.array), of_scales[2] = {rows[0], 2};
-    const struct float_rows own = float_rows_of(&c->search, c->search.corpus.data);
-    const bool has_codes =
-        is_none(codes) ? rows_are_codes(&own) : can_write(codes, NPY_UBYTE, 2, rows);
-    if (!has_codes || !can_write(scales, NPY_FLOAT, 2, of_scales)) {
+    if (!read_codes(c, codes, scales, true)) {
         return misfit_status();
     }
-    uint8_t *to = is_none(codes) ? NULL : PyArray_DATA(codes);
-    c->search.token = without_gil_begin(&released, c->report, (size_t)rows[0]);
-    const int status = search_quantize(&c->search, to, PyArray_DATA(scales));
+    c->search.token =
+        without_gil_begin(&released, c->report, (size_t)PyArray_DIM(c->corpus.array, 0));
+    const int status = search_quantize(&c->search, (uint8_t *)c->codes.upper,
+                                       (uint8_t *)c->codes.lower, PyArray_DATA(scales));
     return without_gil_finish(&released, status);
 }
 
 static PyObject *quantize(PyObject *Py_UNUSED(self), PyObject *args)
 {
     struct search_call c = {.corpus.name = "corpus", .queries.name = "corpus"};
-    PyObject *request;
-    PyArrayObject *codes, *scales;
+    PyObject *request, *codes;
+    PyArrayObject *scales;
     const bool is_open = PyArg_ParseTuple(args, "OOO:quantize", &request, &codes, &scales) &&
                          open_call(&c, request) == 0;
     return close_call(&c, is_open ? run_quantize(&c, codes, scales) : -1);
@@ -602,8 +627,10 @@ PyMethodDef search_methods[] = {
         "below least."),
     BY_NAME("first_match", first_match, "request, matches, /, *, threshold",
             "Lowers each query's match to the lowest candidate that reaches the threshold."),
-    BY_POSITION("quantize", quantize, "request, codes, scales",
-                "Writes the SQ8 codes (N, D) of the rows of the corpus and their scales (N, 2)."),
+    BY_POSITION(
+        "quantize", quantize, "request, codes, scales",
+        "Writes the SQ8 codes of the rows of the corpus and their scales (N, 2). codes are\n"
+        "the arrays of their upper and lower halves, (N, ceil(D / 2))."),
     BY_POSITION(
         "quantize_heads", quantize_heads_of, "request, rotated",
         "Writes the heads (N, H) of the rows and their scales (N, 3), which are in rotated."),

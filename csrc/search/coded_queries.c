@@ -32,13 +32,14 @@ static size_t panels_of(size_t queries)
 
 static size_t code_step(size_t depth)
 {
-    return size_parts(depth, SQ8_PADDING) * SQ8_PADDING;
+    return (size_parts(depth, SQ8_PADDING) + 1) * SQ8_PADDING;
 }
 
 size_t coded_queries_size(size_t queries, size_t depth)
 {
     return scratch_round(queries * code_step(depth)) +
            scratch_round(queries * sizeof(struct query_bound)) +
+           scratch_round(queries * sizeof(int32_t)) +
            scratch_round(panels_of(queries) * sizeof(struct sq8_panel)) +
            panels_of(queries) * scratch_round(panel_bytes(depth));
 }
@@ -50,7 +51,8 @@ struct coded_queries coded_queries_at(char *memory, size_t queries, size_t depth
     c.step = code_step(depth);
     c.codes = (int8_t *)memory;
     c.bounds = (struct query_bound *)(memory += scratch_round(queries * c.step));
-    c.panels = (struct sq8_panel *)(memory += scratch_round(queries * sizeof *c.bounds));
+    c.sums = (int32_t *)(memory += scratch_round(queries * sizeof *c.bounds));
+    c.panels = (struct sq8_panel *)(memory += scratch_round(queries * sizeof *c.sums));
     memory += scratch_round(panels * sizeof *c.panels);
     for (size_t i = 0; i < panels; i++, memory += scratch_round(panel_bytes(depth))) {
         c.panels[i].codes = (int8_t *)memory;
@@ -105,6 +107,7 @@ void coded_queries_set(struct coded_queries *c, size_t query, const float *vecto
     double squares = 0.0;
     int32_t sum = 0;
     memset(codes, 0, c->step);
+    c->sums[query] = 0;
     c->bounds[query] = (struct query_bound){.norm = 1.0f, .residual = INFINITY};
     if (!finite) {
         return;
@@ -134,6 +137,7 @@ void coded_queries_set(struct coded_queries *c, size_t query, const float *vecto
     c->bounds[query].residual = (float)(sqrt(squares) * (1.0 + 0x1p-20) + 0x1p-22 + 0x1p-17);
     c->bounds[query].scale = scale;
     c->bounds[query].offset = -c->zero * sum;
+    c->sums[query] = sum;
 }
 
 static void pack_panel(const struct coded_queries *c, size_t first, struct sq8_panel *panel)

@@ -8,10 +8,11 @@
  */
 struct coded_queries {
     size_t queries, depth;
-    size_t step; /* bytes from query to query: depth rounded up to SQ8_PADDING */
+    size_t step; /* bytes from query to query: depth rounded up to SQ8_PADDING, and SQ8_PADDING */
     int zero;    /* the code of 0 in the rows, plus the offset that the kernels add to rows */
     int8_t *codes;
     struct query_bound *bounds;
+    int32_t *sums;            /* of the codes of each query */
     struct sq8_panel *panels; /* panel i has the queries from i * panel_queries on */
 };
 

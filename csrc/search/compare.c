@@ -21,10 +21,20 @@ static float longest_codes(const struct prefilter *p)
     return code_max * sqrtf((float)p->plan.depth) * (1.0f + 0x1p-20f);
 }
 
-/* Returns the codes of a corpus row of an index. */
-static const uint8_t *code_row(const struct prefilter *p, size_t row)
+/* Writes the codes of row `row` of an index. */
+static void join_code_row(const struct prefilter *p, size_t row, uint8_t *codes)
 {
-    return p->search->codes->codes + corpus_row(p->search, row) * p->plan.depth;
+    const size_t depth = p->plan.depth, at = corpus_row(p->search, row) * HALF_BYTES(depth);
+    kernels_current()->sq8->join_halves(codes, p->search->codes->upper + at,
+                                        p->search->codes->lower + at, depth);
+}
+
+/* The bound of a score, as sq8_select_kernel computes it. The row has no tail. */
+static float code_bound(int32_t dot, float scale, float norm, float residual,
+                        const struct query_bound *q)
+{
+    return (float)(dot + q->offset) * (scale * q->scale) +
+           (residual * q->norm + norm * q->residual);
 }
 
 /*
@@ -35,9 +45,10 @@ static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w,
                           size_t first, size_t r, const size_t *queries, size_t count)
 {
     const int8_t *codes[SQ8_QUERIES];
+    uint8_t row_codes[SQ8_MAX_DEPTH];
     float scale, norm, residual;
     int32_t dots[SQ8_QUERIES];
-    w->head_survivors += count;
+    w->first_survivors += count;
     for (size_t i = 0; i < count && !has_codes(p); i++) {
         queue_survivor(p, w, worker, first, r, queries[i]);
     }
@@ -49,24 +60,40 @@ static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w,
     }
     bounds_of_rows(p->search->codes->scales + corpus_row(p->search, first + r), NULL, 1,
                    longest_codes(p), &(struct row_bounds){&scale, &norm, &residual, NULL});
-    kernels_current()->sq8->row_dots_u8(dots, code_row(p, first + r), codes, count, p->plan.depth);
+    join_code_row(p, first + r, row_codes);
+    kernels_current()->sq8->row_dots_u8(dots, row_codes, codes, count, p->plan.depth);
     for (size_t i = 0; i < count; i++) {
-        const struct query_bound *q = p->coded.bounds + queries[i];
-        const float bound = (float)(dots[i] + q->offset) * (scale * q->scale) +
-                            (residual * q->norm + norm * q->residual);
-        if (!(bound < pair_threshold(p, w, worker, r, queries[i]))) {
+        if (!(code_bound(dots[i], scale, norm, residual, p->coded.bounds + queries[i]) <
+              pair_threshold(p, w, worker, r, queries[i]))) {
             queue_survivor(p, w, worker, first, r, queries[i]);
         }
     }
 }
 
-/* Prefetches the codes of a row that passed the heads. */
+/* Prefetches the codes of a row that passed the heads or the upper halves. */
 static void prefetch_code_row(const struct prefilter *p, size_t row)
 {
-    const uint8_t *codes = code_row(p, row);
-    for (size_t at = 0; at < p->plan.depth; at += SCRATCH_ALIGN) {
-        __builtin_prefetch(codes + at);
+    const size_t bytes = HALF_BYTES(p->plan.depth), first = corpus_row(p->search, row) * bytes;
+    for (size_t at = first; at < first + bytes; at += SCRATCH_ALIGN) {
+        __builtin_prefetch(p->search->codes->upper + at);
+        __builtin_prefetch(p->search->codes->lower + at);
     }
+}
+
+/* Lists the rows of the chunk that w->keep marks. Returns their number. */
+static size_t list_kept(const struct prefilter_worker *w, size_t rows, uint16_t *kept)
+{
+    size_t count = 0;
+    for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
+        uint64_t flags;
+        memcpy(&flags, w->keep + r, sizeof flags);
+        const size_t end = flags == 0 ? r : smaller(r + sizeof flags, rows);
+        for (size_t i = r; i < end; i++) {
+            kept[count] = (uint16_t)i;
+            count += w->keep[i];
+        }
+    }
+    return count;
 }
 
 /* Passes on the pairs of one query with the rows of the chunk that w->keep marks. If the heads have
@@ -76,19 +103,9 @@ static void pass_rows(const struct prefilter *p, struct prefilter_worker *w, siz
                       size_t first, size_t rows, size_t query, bool after_heads)
 {
     uint16_t kept[CHUNK];
-    size_t count = 0;
-    for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
-        uint64_t flags;
-        memcpy(&flags, w->keep + r, sizeof flags);
-        const size_t end = flags == 0 ? r : smaller(r + sizeof flags, rows);
-        for (size_t i = r; i < end; i++) {
-            if (w->keep[i]) {
-                kept[count++] = (uint16_t)i;
-                if (after_heads && has_codes(p)) {
-                    prefetch_code_row(p, first + i);
-                }
-            }
-        }
+    const size_t count = list_kept(w, rows, kept);
+    for (size_t i = 0; i < count && after_heads && has_codes(p); i++) {
+        prefetch_code_row(p, first + kept[i]);
     }
     for (size_t i = 0; i < count; i++) {
         if (after_heads) {
@@ -105,6 +122,17 @@ static const uint8_t *codes_at(const struct sq8_rows *rows, size_t r)
     return rows->codes + (ptrdiff_t)number * rows->step;
 }
 
+/* True if row r has the codes of the row before. */
+static bool codes_are_equal(const struct sq8_rows *rows, size_t r)
+{
+    const size_t half = HALF_BYTES(rows->n);
+    if (rows->halves[0] == NULL) {
+        return memcmp(codes_at(rows, r), codes_at(rows, r - 1), rows->n) == 0;
+    }
+    const uint8_t *upper = rows->halves[0] + r * half, *lower = rows->halves[1] + r * half;
+    return memcmp(upper, upper - half, half) == 0 && memcmp(lower, lower - half, half) == 0;
+}
+
 /* Finds the rows of a chunk that have the same bytes as the row before. Compares scales first, then
  * codes, then bytes: equal rows have equal scales and codes, and most other rows differ in their
  * scales. */
@@ -116,7 +144,7 @@ static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, 
     w->any_repeat = false;
     for (size_t r = 1; p->float_rows.in_place && r < rows->count; r++) {
         if (b->scale[r] == b->scale[r - 1] && b->residual[r] == b->residual[r - 1] &&
-            memcmp(codes_at(rows, r), codes_at(rows, r - 1), rows->n) == 0) {
+            codes_are_equal(rows, r)) {
             const bool equal =
                 memcmp(float_rows_data(f, first + r), float_rows_data(f, first + r - 1),
                        f->depth * dtype_size(f->operand->dtype)) == 0;
@@ -231,19 +259,6 @@ size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, siz
     return queries;
 }
 
-/*
- * Prefetches one of `steps` equal parts of the codes of the chunk at `first`. The caller prefetches
- * one part for each group of queries, while it compares the previous chunk. This spreads the loads
- * over time.
- */
-static void prefetch_codes(const struct prefilter *p, size_t first, size_t step, size_t steps)
-{
-    const size_t rows = p->block.rows, end = smaller(rows, first + CHUNK * (step + 1) / steps);
-    for (size_t row = smaller(rows, first + CHUNK * step / steps); row < end; row++) {
-        prefetch_code_row(p, row);
-    }
-}
-
 /* Returns the code of 0 in the rows, plus the offset that the kernels add to their elements:
  * scale * (code + offset - zero) is close to x / max(|x|, eps). */
 int code_zero(const struct prefilter *p)
@@ -261,9 +276,8 @@ static const size_t *numbers_of_chunk(const struct search *s, size_t first, size
     return run_of_numbers(s->row_numbers, first, rows) == rows ? NULL : s->row_numbers + first;
 }
 
-/* True if queries are compared one after another. A panel computes panel_lanes queries, even if
- * there are fewer. */
-static bool compares_rows(const struct prefilter *p)
+/* A panel computes panel_lanes queries, even if there are fewer. */
+bool compares_rows(const struct prefilter *p)
 {
     return p->block.queries <= larger(SQ8_QUERIES, kernels_current()->sq8->panel_lanes / 2);
 }
@@ -316,9 +330,15 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
         chunk.codes = (const uint8_t *)f->data + (ptrdiff_t)at * f->row_step;
         chunk.step = f->row_step;
         chunk.numbers = numbers;
-    } else if (codes != NULL) {
-        chunk.codes = codes->codes + at * f->depth;
-        chunk.numbers = numbers;
+    }
+    if (!p->rows_are_codes && codes != NULL) {
+        for (size_t r = 0; numbers != NULL && r < rows; r++) {
+            join_code_row(p, first + r, w->codes + r * f->depth);
+        }
+        if (numbers == NULL) {
+            chunk.halves[0] = codes->upper + at * HALF_BYTES(f->depth);
+            chunk.halves[1] = codes->lower + at * HALF_BYTES(f->depth);
+        }
     }
     if (codes != NULL) {
         bounds_of_rows(codes->scales + at, numbers, rows, longest, &w->bounds);
@@ -358,12 +378,19 @@ static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilte
                              .thresholds = w->row_thresholds};
 }
 
+/* What the codes of a comparison are. Pairs that pass HEADS or HALVES are compared by CODES. */
+enum comparison_kind { CODES, HEADS, HALVES };
+
 /* The operands of a comparison: the codes of rows and queries, or their heads. */
 struct comparison {
+    enum comparison_kind kind;
     struct sq8_rows rows;
     const struct coded_queries *queries;
-    bool is_signed, of_heads;
+    bool is_signed;
     bool has_dots; /* the products with the first queries are in w->code_dots */
+    /* Scales of rows whose codes are in halves; `rows` are then the upper ones, without bounds.
+     * Else NULL. */
+    const struct code_scale *scales;
 };
 
 /* Finds the zero rows of a chunk: each term of their bounds is 0. */
@@ -371,7 +398,12 @@ static void find_zero_rows(struct prefilter_worker *w, const struct sq8_rows *ro
 {
     const struct row_bounds *b = &rows->bounds;
     unsigned any = 0;
-    for (size_t r = 0; r < rows->count; r++) {
+    for (size_t r = 0; r < rows->count; r++) { /* compilers vectorize this loop */
+        any |= b->scale[r] == 0.0f;
+    }
+    w->any_zero = any != 0;
+    any = 0;
+    for (size_t r = 0; w->any_zero && r < rows->count; r++) {
         w->zero[r] = b->scale[r] == 0.0f && b->residual[r] == 0.0f && b->norm[r] == 0.0f &&
                      b->tail[r] == 0.0f;
         any |= w->zero[r];
@@ -387,10 +419,97 @@ static bool rules_out_zero(const struct prefilter *p, const struct prefilter_wor
     return w->any_zero && !p->search->mirrored && exact_threshold(p, worker, query) > 0.0;
 }
 
+/* Rows of a chunk that the upper halves of their codes do not rule out for a query. */
+struct kept_rows {
+    size_t count;
+    uint16_t places[CHUNK];          /* [count], in the chunk */
+    const struct code_scale *scales; /* of all rows of the chunk */
+    const int32_t *upper;            /* products of the query with all upper halves of the chunk */
+    const int32_t *lower;            /* [count], products with the lower halves of these rows */
+};
+
+/* Compares the codes of these rows with the query, and queues the pairs that are not ruled out. */
+static void compare_kept(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                         size_t first, size_t query, const struct kept_rows *kept)
+{
+    const struct query_bound *bound = p->coded.bounds + query;
+    const int32_t offset = kernels_current()->sq8->u8_offset * p->coded.sums[query];
+    const bool without_zero = exact_threshold(p, worker, query) > 0.0;
+    for (size_t i = 0; i < kept->count; i++) {
+        const size_t r = kept->places[i];
+        float scale, norm, residual;
+        const struct row_bounds row = {&scale, &norm, &residual, NULL};
+        bounds_of_rows(kept->scales + r, NULL, 1, longest_codes(p), &row);
+        const bool zero = scale == 0.0f && residual == 0.0f;
+        if (!(without_zero && zero) &&
+            !(code_bound(16 * kept->upper[r] + kept->lower[i] + offset, scale, norm, residual,
+                         bound) < unit_threshold(p, worker, query))) {
+            queue_survivor(p, w, worker, first, r, query);
+        }
+    }
+}
+
+/*
+ * Compares the upper halves of a chunk of rows with the next queries, at most SQ8_QUERIES from
+ * `query` on, then the lower halves of the rows that are not ruled out, or of all while upper
+ * halves are paused.
+ */
+static void compare_halves(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                           size_t first, const struct comparison *c, size_t query)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const struct coded_queries *queries = &p->coded;
+    const size_t count = smaller(SQ8_QUERIES, queries->queries - query), rows = c->rows.count;
+    const int8_t *codes[2 * SQ8_QUERIES];
+    int32_t lower[SQ8_QUERIES * CHUNK];
+    struct kept_rows kept = {.count = rows, .scales = c->scales};
+    size_t numbers[CHUNK];
+    struct sq8_rows lower_rows = c->rows;
+    for (size_t q = 0; q < 2 * SQ8_QUERIES; q++) { /* missing queries repeat the first one */
+        codes[q] = queries->codes + (query + (q < count ? q : 0)) * queries->step;
+    }
+    kernels->half_dots(w->code_dots, CHUNK, &c->rows, codes, count);
+    lower_rows.codes = p->search->codes->lower + (c->rows.codes - p->search->codes->upper);
+    if (c->kind == CODES) {
+        kernels->half_dots(lower, CHUNK, &lower_rows, codes, count);
+        for (size_t r = 0; r < rows; r++) {
+            kept.places[r] = (uint16_t)r;
+        }
+        for (size_t q = 0; q < count; q++) {
+            kept.upper = w->code_dots + q * CHUNK;
+            kept.lower = lower + q * CHUNK;
+            compare_kept(p, w, worker, first, query + q, &kept);
+        }
+        return;
+    }
+    for (size_t q = 0; q < count; q++) {
+        const int32_t *upper = w->code_dots + q * CHUNK;
+        if (!kernels->select_halves(w->keep, upper, c->scales, rows, queries->bounds + query + q,
+                                    queries->sums[query + q], longest_codes(p),
+                                    unit_threshold(p, worker, query + q))) {
+            continue;
+        }
+        lower_rows.count = kept.count = list_kept(w, rows, kept.places);
+        w->first_survivors += lower_rows.count;
+        for (size_t i = 0; i < lower_rows.count; i++) {
+            numbers[i] = c->rows.numbers == NULL ? kept.places[i] : c->rows.numbers[kept.places[i]];
+        }
+        lower_rows.numbers = numbers;
+        kernels->half_dots(lower, CHUNK, &lower_rows, codes + q, 1);
+        kept.upper = upper;
+        kept.lower = lower;
+        compare_kept(p, w, worker, first, query + q, &kept);
+    }
+}
+
 /* Compares a chunk with the next queries, at most SQ8_QUERIES from `query` on, row by row. */
 static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                          size_t first, const struct comparison *c, size_t query)
 {
+    if (c->scales != NULL) {
+        compare_halves(p, w, worker, first, c, query);
+        return;
+    }
     const size_t count = c->has_dots && query == 0
                              ? smaller(SQ8_QUERIES, c->queries->queries)
                              : multiply_rows(w, &c->rows, c->queries, query, c->is_signed, NULL);
@@ -402,7 +521,7 @@ static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, 
             for (size_t r = 0; without_zero && r < c->rows.count; r++) {
                 w->keep[r] &= !w->zero[r];
             }
-            pass_rows(p, w, worker, first, c->rows.count, query + q, c->of_heads);
+            pass_rows(p, w, worker, first, c->rows.count, query + q, c->kind != CODES);
         }
     }
 }
@@ -424,8 +543,30 @@ static void compare_panel(const struct prefilter *p, struct prefilter_worker *w,
         for (size_t r = 0; without_zero != 0 && r < c->rows.count; r++) {
             w->keep_panel[r] &= w->zero[r] ? ~without_zero : UINT32_MAX;
         }
-        pass_panel(p, w, worker, first, c->rows.count, query, c->of_heads);
+        pass_panel(p, w, worker, first, c->rows.count, query, c->kind != CODES);
     }
+}
+
+/* Prepares the comparison of a chunk of rows by the halves of their codes. */
+static void halves_of_chunk(const struct prefilter *p, struct prefilter_worker *w, size_t first,
+                            size_t rows, struct comparison *c)
+{
+    const struct sq8_codes *codes = p->search->codes;
+    const size_t bytes = HALF_BYTES(p->plan.depth);
+    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
+    const size_t at = numbers == NULL ? corpus_row(p->search, first) : 0;
+    c->kind = w->half_pause == 0 ? HALVES : CODES;
+    w->half_pause -= w->half_pause > 0;
+    c->rows = (struct sq8_rows){.codes = codes->upper + at * bytes,
+                                .step = (ptrdiff_t)bytes,
+                                .count = rows,
+                                .n = p->plan.depth,
+                                .numbers = numbers};
+    c->scales = codes->scales + at;
+    for (size_t r = 0; numbers != NULL && r < rows; r++) {
+        w->scales[r] = codes->scales[numbers[r]];
+    }
+    c->scales = numbers == NULL ? c->scales : w->scales;
 }
 
 /* Prepares the comparison of a chunk: by its heads, unless heads are paused, else by its codes. */
@@ -433,11 +574,15 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
                                              size_t worker, size_t first, size_t rows)
 {
     struct comparison c = {.queries = &p->coded};
-    c.of_heads = p->use_heads && w->head_pause == 0;
-    if (c.of_heads) {
+    w->first_survivors = 0;
+    if (p->use_heads && w->head_pause == 0) {
+        c.kind = HEADS;
         c.rows = heads_of_chunk(p, w, first, rows);
         c.queries = &p->heads;
-        w->head_survivors = 0;
+    } else if (p->use_halves) {
+        halves_of_chunk(p, w, first, rows, &c);
+        w->head_pause -= w->head_pause > 0;
+        return c;
     } else {
         c.rows = codes_of_chunk(p, w, first, rows, &c.has_dots);
         c.is_signed = codes_are_signed(p);
@@ -452,6 +597,16 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
         find_repeats(p, w, first, &c.rows);
     }
     return c;
+}
+
+/* Pauses the comparison of heads or halves if more than one of `pairs` pairs in `gain` passed it.
+ */
+static void judge_first(const struct prefilter_worker *w, size_t pairs, size_t gain, size_t first,
+                        size_t *pause, size_t *backoff)
+{
+    const bool pays = w->first_survivors * gain <= pairs;
+    *backoff = pays ? 0 : larger(2 * *backoff, first);
+    *pause = *backoff;
 }
 
 /*
@@ -478,13 +633,12 @@ static void judge_codes(struct prefilter_worker *w, size_t pairs, size_t passed,
 size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                        size_t first, size_t rows, size_t rows_done)
 {
-    const struct search *s = p->search;
     const size_t queries = p->block.queries, width = kernels_current()->sq8->panel_queries,
                  survivors = w->survivors;
     if (gemm_is_cheaper(p, w, rows_done * queries)) {
         return 0;
     }
-    const struct comparison c = comparison_of_chunk(p, w, worker, first, rows);
+    struct comparison c = comparison_of_chunk(p, w, worker, first, rows);
     /*
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.
@@ -495,33 +649,25 @@ size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, si
                              ? smaller(first - lowest, queries) / width * width
                              : 0;
     const size_t step = by_rows ? SQ8_QUERIES : width;
-    /* A kernel prefetches the codes that it reads next. If there are several panels, each of them
-     * also prefetches a part of the next chunk's codes. */
-    const bool one_panel = queries - begin <= width && c.rows.numbers == NULL;
-    const bool prefetches =
-        s->codes != NULL && !p->rows_are_codes && !c.of_heads && !by_rows && !one_panel;
     for (size_t query = begin; query < queries; query += step) {
         if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
             return query;
-        }
-        if (prefetches) {
-            prefetch_codes(p, first + CHUNK, (query - begin) / step,
-                           size_parts(queries - begin, step));
         }
         if (by_rows) {
             compare_rows(p, w, worker, first, &c, query);
         } else {
             compare_panel(p, w, worker, first, &c, query);
+            c.rows.halves[0] = NULL; /* the first panel has joined them */
         }
     }
     if (queries <= COARSE_QUERIES) {
         judge_codes(w, rows * queries, w->survivors - survivors, queries);
     }
-    if (c.of_heads) {
+    if (c.kind == HEADS) {
         const size_t gain = has_codes(p) ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES;
-        const bool pays = w->head_survivors * gain <= rows * queries;
-        w->head_backoff = pays ? 0 : larger(2 * w->head_backoff, HEAD_PAUSE);
-        w->head_pause = w->head_backoff;
+        judge_first(w, rows * queries, gain, HEAD_PAUSE, &w->head_pause, &w->head_backoff);
+    } else if (c.kind == HALVES) {
+        judge_first(w, rows * queries, MIN_HALF_GAIN, HALF_PAUSE, &w->half_pause, &w->half_backoff);
     }
     return queries;
 }

@@ -144,7 +144,8 @@ static void quantize_head(const struct rotation *rotation, const float *head, si
     struct code_scale code;
     const double norm = sqrt((double)row_square), error = head_error(panel_error(depth), rotation),
                  rounding = COARSE_DOT_ERROR(depth) + COARSE_DOT_ERROR(rotation->size) + 0x1p-20;
-    const double square = kernels_current()->sq8->quantize(codes, &code, head, rotation->size);
+    const double square =
+        kernels_current()->sq8->quantize(codes, &code, NULL, head, rotation->size);
     /* |head| / |x|; the relative error of both norms is below `rounding` */
     const double ratio = norm > 0.0 ? sqrt(square) / norm : 0.0,
                  least = fmax(0.0, ratio * (1.0 - 2 * rounding) - error),

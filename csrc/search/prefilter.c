@@ -186,9 +186,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t factors = scratch_round(queries * sizeof(double));
     const size_t vectors =
         scratch_round((keeps_unit_queries(p) ? queries : 1) * depth * sizeof(float));
-    const size_t codes = p->use_codes && p->search->codes == NULL && !p->rows_are_codes
-                             ? scratch_round(CHUNK * depth)
-                             : 0;
+    const size_t codes = p->use_codes && !p->rows_are_codes ? scratch_round(CHUNK * depth) : 0;
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t last = scratch_round(queries * sizeof(struct scored));
     const size_t bounds = 9 * CHUNK * sizeof(float);
@@ -263,13 +261,14 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.coarse_error = (float)(1.5 * kernels_current()->sums->coarse_error(p.plan.depth) +
                              exact_score_error + 0x1p-20);
     p.rows_are_codes =
-        rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->codes == NULL);
+        rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->upper == NULL);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
     /* Rows that are their own codes are compared in small chunks, so that reading from memory
      * hardly pauses while rows are compared. */
     p.code_chunk =
         p.rows_are_codes && s->codes == NULL && block->queries <= SQ8_QUERIES ? SMALL_CHUNK : CHUNK;
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
+    p.use_halves = s->codes != NULL && !p.rows_are_codes && !s->mirrored && compares_rows(&p);
     p.coarse_after_codes = p.use_codes && (block->queries <= MAX_COARSE_AFTER_CODES || s->mirrored);
     const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;
     p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);

@@ -30,6 +30,9 @@ enum {
     MIN_HEAD_GAIN = 12, /* if the codes of pairs that pass the heads are compared */
     HEAD_PAUSE = 32,    /* length of the first pause, in chunks; each failed attempt doubles it */
     MIN_HEAD_GAIN_NO_CODES = 64, /* if pairs that pass the heads are scored exactly */
+    /* The same for the upper halves of codes. */
+    MIN_HALF_GAIN = 2,
+    HALF_PAUSE = 4,
     /*
      * If more than one pair in this many passes the codes and there are at most COARSE_QUERIES
      * queries, the comparison of codes pauses. The queries are then compared with the rows
@@ -86,15 +89,16 @@ struct prefilter_worker {
     struct row_bounds head_bounds; /* [CHUNK] */
     /* [CHUNK]: thresholds of the rows as queries, in a mirrored search; else infinity */
     float *row_thresholds;
-    /* pairs of the chunk that the heads have not ruled out */
-    size_t head_survivors;
+    /* pairs of the chunk that the heads or halves have not ruled out */
+    size_t first_survivors;
     /* pairs compared since the last decision on codes; pairs that passed */
     size_t code_pairs, code_passed;
-    size_t code_pause;   /* chunks of float32 rows until codes are compared again */
-    size_t code_backoff; /* length of the last pause; 0 after a success */
-    size_t head_pause;   /* chunks until the heads are compared again */
-    size_t head_backoff; /* length of the last pause; 0 after a success */
-    struct scored *last; /* [queries] */
+    size_t code_pause;               /* chunks of float32 rows until codes are compared again */
+    size_t code_backoff;             /* length of the last pause; 0 after a success */
+    size_t head_pause;               /* chunks until the heads are compared again */
+    size_t head_backoff;             /* length of the last pause; 0 after a success */
+    size_t half_pause, half_backoff; /* the same for upper halves */
+    struct scored *last;             /* [queries] */
     /*
      * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
      * rescored.
@@ -124,6 +128,7 @@ struct prefilter {
     struct coded_queries coded; /* with use_codes */
     /* compares heads first; only pairs that pass them are compared by codes or scored exactly */
     bool use_heads;
+    bool use_halves;            /* compares upper halves of codes first, then lower halves */
     struct coded_queries heads; /* with use_heads */
     float *head;                /* buffer for the head of a query */
     /* queries scaled to norm 1: [queries][depth], or a buffer for one if none is kept */
@@ -193,6 +198,9 @@ size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, siz
                       size_t first, size_t rows, size_t rows_done);
 size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                        size_t first, size_t rows, size_t rows_done);
+
+/* True if queries are compared one after another, not in panels. */
+bool compares_rows(const struct prefilter *p);
 
 /* Returns the code of 0 in the rows, plus the offset that the kernels add to their elements:
  * scale * (code + offset - zero) is close to x / max(|x|, eps). */

@@ -31,22 +31,58 @@ static void clamp_scale(struct code_scale *scale, float norm, float divisor)
     }
 }
 
+/* Quantizes row `row`. *exponent is that of the row before: neighbouring rows mostly need the same
+ * one. half may be NULL, else it gets the residual of the upper halves. */
+static void quantize_row(const struct float_rows *rows, size_t row, double eps, uint8_t *codes,
+                         struct code_scale *scale, float *half, int *exponent, void *buffer)
+{
+    quantize_kernel *quantize = kernels_current()->sq8->quantize;
+    const float *x = float_row(rows, row, *exponent, buffer);
+    float square = quantize(codes, scale, half, x, rows->depth);
+    if (!square_is_accurate(square)) {
+        bool zero;
+        *exponent = float_row_exponent(rows, row, buffer, &zero);
+        x = float_row(rows, row, *exponent, buffer);
+        square = quantize(codes, scale, half, x, rows->depth);
+    }
+    const float norm = sqrtf(square), divisor = float_divisor(norm, eps, *exponent);
+    if (half != NULL && divisor > norm) {
+        *half *= norm / divisor * (1.0f + 0x1p-20f);
+    }
+    clamp_scale(scale, norm, divisor);
+}
+
 void quantize_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
                    uint8_t *codes, struct code_scale *scales, void *buffer)
 {
-    quantize_kernel *quantize = kernels_current()->sq8->quantize;
-    int exponent = 0; /* neighbouring rows mostly need the same exponent */
+    int exponent = 0;
     for (size_t r = 0; r < count; r++, codes += rows->depth) {
-        const float *x = float_row(rows, first + r, exponent, buffer);
-        float square = quantize(codes, &scales[r], x, rows->depth);
-        if (!square_is_accurate(square)) {
-            bool zero;
-            exponent = float_row_exponent(rows, first + r, buffer, &zero);
-            x = float_row(rows, first + r, exponent, buffer);
-            square = quantize(codes, &scales[r], x, rows->depth);
+        quantize_row(rows, first + r, eps, codes, scales + r, NULL, &exponent, buffer);
+    }
+}
+
+/* The upper 16 bits of a float >= 0, rounded up. */
+static uint32_t upper_bits(float number)
+{
+    uint32_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return (bits + UINT16_MAX) >> 16;
+}
+
+void quantize_halves(const struct float_rows *rows, size_t first, size_t count, double eps,
+                     uint8_t *upper, uint8_t *lower, struct code_scale *scales, void *buffer)
+{
+    const size_t bytes = HALF_BYTES(rows->depth);
+    uint8_t codes[SQ8_MAX_DEPTH];
+    int exponent = 0;
+    for (size_t r = 0; r < count; r++, upper += bytes, lower += bytes) {
+        float half;
+        quantize_row(rows, first + r, eps, codes, scales + r, &half, &exponent, buffer);
+        kernels_current()->sq8->split_halves(upper, lower, codes, rows->depth);
+        if (isfinite(scales[r].residual_norm)) {
+            const uint32_t bits = upper_bits(scales[r].residual_norm) << 16 | upper_bits(half);
+            memcpy(&scales[r].residual_norm, &bits, sizeof bits);
         }
-        const float norm = sqrtf(square);
-        clamp_scale(&scales[r], norm, float_divisor(norm, eps, exponent));
     }
 }
 
@@ -118,10 +154,11 @@ struct quantize_call {
     struct float_rows rows;
     size_t row_count;
     double eps;
-    uint8_t *codes;
+    uint8_t *upper, *lower; /* NULL, or the codes in halves */
     struct code_scale *scales;
     /* the directions of heads; NULL: quantizes the rows themselves */
     const struct rotation *rotation;
+    uint8_t *heads;
     struct head_scale *head_scales;
     float *panels; /* of the directions */
     char *buffers; /* one for each worker */
@@ -136,13 +173,14 @@ static void quantize_task(void *context, size_t task, size_t worker)
     char *buffer = q->buffers + worker * q->buffer_size;
     if (q->rotation != NULL) {
         const struct head_source source = {&q->rows, q->rotation, q->panels, q->eps};
-        quantize_heads(&source, first, count, q->codes + first * q->rotation->size,
+        quantize_heads(&source, first, count, q->heads + first * q->rotation->size,
                        q->head_scales + first, buffer);
-    } else if (q->codes == NULL) {
+    } else if (q->upper == NULL) {
         scale_rows(&q->rows, first, count, q->eps, q->scales + first);
     } else {
-        quantize_rows(&q->rows, first, count, q->eps, q->codes + first * q->rows.depth,
-                      q->scales + first, buffer);
+        const size_t at = first * HALF_BYTES(q->rows.depth);
+        quantize_halves(&q->rows, first, count, q->eps, q->upper + at, q->lower + at,
+                        q->scales + first, buffer);
     }
     progress_add(q->token, count);
 }
@@ -173,15 +211,16 @@ static int run_quantize(const struct search *s, struct quantize_call *q)
     return 0;
 }
 
-int search_quantize(const struct search *s, uint8_t *codes, struct code_scale *scales)
+int search_quantize(const struct search *s, uint8_t *upper, uint8_t *lower,
+                    struct code_scale *scales)
 {
-    struct quantize_call q = {.codes = codes, .scales = scales};
+    struct quantize_call q = {.upper = upper, .lower = lower, .scales = scales};
     return run_quantize(s, &q);
 }
 
 int search_quantize_heads(const struct search *s, const struct rotation *rotation, uint8_t *heads,
                           struct head_scale *scales)
 {
-    struct quantize_call q = {.codes = heads, .rotation = rotation, .head_scales = scales};
+    struct quantize_call q = {.heads = heads, .rotation = rotation, .head_scales = scales};
     return run_quantize(s, &q);
 }

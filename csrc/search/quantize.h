@@ -9,6 +9,10 @@
 void quantize_rows(const struct float_rows *rows, size_t first, size_t count, double eps,
                    uint8_t *codes, struct code_scale *scales, void *buffer);
 
+/* The same with codes in halves: upper and lower are (count, HALF_BYTES(D)). */
+void quantize_halves(const struct float_rows *rows, size_t first, size_t count, double eps,
+                     uint8_t *upper, uint8_t *lower, struct code_scale *scales, void *buffer);
+
 /* True if rows are their own codes: 8-bit integers that the kernels read in place. */
 static inline bool rows_are_codes(const struct float_rows *rows)
 {
@@ -47,10 +51,12 @@ void bounds_of_rows(const struct code_scale *scales, const size_t *numbers, size
                     float longest, const struct row_bounds *bounds);
 
 /*
- * Quantizes all corpus rows of a search. A row has at most SQ8_MAX_DEPTH elements. For rows that
- * are their own codes, `codes` may be NULL. Returns -1 when memory runs out.
+ * Quantizes all corpus rows of a search, with codes in halves. A row has at most SQ8_MAX_DEPTH
+ * elements. For rows that are their own codes, upper and lower may be NULL. Returns -1 when memory
+ * runs out.
  */
-int search_quantize(const struct search *search, uint8_t *codes, struct code_scale *scales);
+int search_quantize(const struct search *search, uint8_t *upper, uint8_t *lower,
+                    struct code_scale *scales);
 
 /* Quantizes the heads of all corpus rows of a search, but not the rows themselves. */
 struct head_scale;

@@ -136,7 +136,10 @@ static struct search with_rows(const struct search *s, size_t first, size_t n, s
     part.first_candidate += first;
     if (s->codes != NULL) {
         parts->codes = *s->codes;
-        parts->codes.codes += s->codes->codes == NULL ? 0 : first * s->depth.size;
+        if (s->codes->upper != NULL) {
+            parts->codes.upper += first * HALF_BYTES(s->depth.size);
+            parts->codes.lower += first * HALF_BYTES(s->depth.size);
+        }
         parts->codes.scales += first;
         part.codes = &parts->codes;
     }

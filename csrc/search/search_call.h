@@ -12,12 +12,13 @@
  */
 
 /*
- * The SQ8 codes of a corpus (N, D), and their scales (N). kernels/kernels.h defines their meaning.
- * codes is NULL if the rows are their own codes (rows_are_codes of search/quantize.h).
- * An index keeps them with its rows.
+ * The SQ8 codes of a corpus in halves (N, HALF_BYTES(D)), and their scales (N). kernels/kernels.h
+ * defines their meaning, and search/quantize.h that of the scales. upper and lower are NULL if the
+ * rows are their own codes (rows_are_codes of search/quantize.h). An index keeps them with its
+ * rows.
  */
 struct sq8_codes {
-    const uint8_t *codes;
+    const uint8_t *upper, *lower;
     const struct code_scale *scales;
 };
 

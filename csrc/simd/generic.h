@@ -517,6 +517,22 @@ static inline vc vc_i8(vc bytes)
     }
     return bytes;
 }
+
+/* The lower and the upper four bits of each byte, as a number that vi_dot_codes takes. */
+static inline vc vc_low_halves(vc bytes)
+{
+    for (int i = 0; i < SQ8_LANES; i++) {
+        bytes.lane[i] &= 15;
+    }
+    return bytes;
+}
+static inline vc vc_high_halves(vc bytes)
+{
+    for (int i = 0; i < SQ8_LANES; i++) {
+        bytes.lane[i] >>= 4;
+    }
+    return bytes;
+}
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     for (int i = 0; i < SQ8_LANES; i++) {

@@ -272,6 +272,11 @@ static inline vc vc_broadcast(const void *p)
 }
 static inline vc vc_u8(vc bytes) { return veorq_s8(bytes, vdupq_n_s8(-128)); }
 static inline vc vc_i8(vc bytes) { return bytes; }
+static inline vc vc_low_halves(vc bytes) { return vandq_s8(bytes, vdupq_n_s8(15)); }
+static inline vc vc_high_halves(vc bytes)
+{
+    return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4));
+}
 static inline vc vc_magnitudes(vc bytes) { return vabsq_s8(bytes); }
 static inline vi vi_add_squares(vi sums, vc bytes)
 {

@@ -60,6 +60,8 @@ static inline vc vc_broadcast(const void *p)
 }
 static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return X86_BITS(xor)(bytes, X86(set1_epi8)(-128)); }
+static inline vc vc_low_halves(vc bytes) { return X86_BITS (and)(bytes, X86(set1_epi8)(15)); }
+static inline vc vc_high_halves(vc bytes) { return vc_low_halves(X86(srli_epi16)(bytes, 4)); }
 static inline vc vc_magnitudes(vc bytes) { return X86(abs_epi8)(bytes); }
 static inline vi vi_add_squares(vi sums, vc bytes)
 {

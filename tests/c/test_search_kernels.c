@@ -258,16 +258,20 @@ static void check_to_floats(const struct kernels *k, size_t n)
 static void check_quantize(const struct kernels *k, const float *x, size_t n)
 {
     static uint8_t codes[MAX_DEPTH + 1];
-    struct code_scale scale;
-    long double square = 0, residual = 0;
+    struct code_scale scale, alone;
+    float half;
+    long double square = 0, residual = 0, half_square = 0;
     bool finite = true;
     for (size_t i = 0; i < n; i++) {
         square += (long double)x[i] * x[i];
         finite = finite && isfinite(x[i]);
     }
     codes[n] = 77;
-    const float got = k->sq8->quantize(codes, &scale, x, n);
+    k->sq8->quantize(codes, &alone, NULL, x, n);
+    const float got = k->sq8->quantize(codes, &scale, &half, x, n);
     CHECK(codes[n] == 77, "%s quantize wrote past its end", k->name);
+    CHECK(memcmp(&scale, &alone, sizeof scale) == 0, "%s quantize depends on half_residual",
+          k->name);
     if (!finite) {
         CHECK(scale.residual_norm == INFINITY, "%s quantize of a row that is not finite", k->name);
         return;
@@ -276,8 +280,15 @@ static void check_quantize(const struct kernels *k, const float *x, size_t n)
     const long double norm = square > 0 ? sqrtl(square) : 1;
     for (size_t i = 0; i < n; i++) {
         const long double left = x[i] / norm - (long double)scale.scale * (codes[i] - CODE_ZERO);
+        const long double rest =
+            x[i] / norm - (long double)scale.scale * (codes[i] / 16 * 16 + 8 - CODE_ZERO);
         residual += left * left;
+        half_square += rest * rest;
     }
+    CHECK(scale.residual_norm == INFINITY ||
+              (sqrtl(half_square) <= half &&
+               half <= 1.01 * sqrtl(half_square) + 2 * COARSE_DOT_ERROR(n) + 1e-5),
+          "%s half_residual %zu: %g, %g", k->name, n, (double)sqrtl(half_square), half);
     CHECK(sqrtl(residual) <= scale.residual_norm, "%s residual_norm %zu: %g, %g", k->name, n,
           (double)sqrtl(residual), scale.residual_norm);
     CHECK(n > 1024 || scale.residual_norm < 0.02 + COARSE_DOT_ERROR(n),
@@ -358,6 +369,74 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
                       count, r, sums[q * ROWS + r]);
             }
         }
+    }
+}
+
+/* Checks that halves of codes are joined to these codes, and their products and bounds. */
+static void check_halves(const struct kernels *k, size_t n, size_t rows, bool numbered)
+{
+    static uint8_t codes[ROWS * MAX_DEPTH], joined[MAX_DEPTH + 1];
+    static uint8_t halves[2][ROWS * HALF_BYTES(MAX_DEPTH)];
+    static int8_t query_codes[SQ8_QUERIES][MAX_DEPTH + 2 * SQ8_PADDING];
+    static int32_t sums[SQ8_QUERIES * ROWS];
+    const size_t bytes = HALF_BYTES(n);
+    const int8_t *queries[SQ8_QUERIES];
+    int32_t query_sums[SQ8_QUERIES] = {0};
+    random_codes(codes, rows * n);
+    for (size_t q = 0; q < SQ8_QUERIES; q++) {
+        memset(query_codes[q], 0, sizeof query_codes[q]);
+        for (size_t i = 0; i < n; i++) {
+            query_codes[q][i] =
+                (int8_t)(k->sq8->query_code_max * (q % 2 == 0 ? 1 : -1) / (int)(1 + i % 3 * q));
+            query_sums[q] += query_codes[q][i];
+        }
+        queries[q] = query_codes[q];
+    }
+    for (size_t r = 0; r < rows; r++) {
+        k->sq8->split_halves(halves[0] + r * bytes, halves[1] + r * bytes, codes + r * n, n);
+        joined[n] = 77;
+        k->sq8->join_halves(joined, halves[0] + r * bytes, halves[1] + r * bytes, n);
+        CHECK(memcmp(joined, codes + r * n, n) == 0 && joined[n] == 77, "%s join_halves %zu",
+              k->name, n);
+    }
+    for (size_t count = 1; count <= SQ8_QUERIES; count++) {
+        for (int half = 0; half < 2; half++) {
+            const struct sq8_rows x = {.codes = halves[half],
+                                       .step = (ptrdiff_t)bytes,
+                                       .count = rows,
+                                       .n = n,
+                                       .numbers = numbered ? numbers_backwards(rows) : NULL};
+            k->sq8->half_dots(sums, ROWS, &x, queries, count);
+            for (size_t q = 0; q < count; q++) {
+                for (size_t r = 0; r < rows; r++) {
+                    const uint8_t *row = codes + (numbered ? rows - 1 - r : r) * n;
+                    int32_t expected = 0;
+                    for (size_t i = 0; i < n; i++)
+                        expected += (half == 0 ? row[i] / 16 : row[i] % 16) * query_codes[q][i];
+                    CHECK(sums[q * ROWS + r] == expected,
+                          "%s half %d of %zu x %zu, query %zu of %zu, row %zu: %d", k->name, half,
+                          rows, n, q, count, r, sums[q * ROWS + r]);
+                }
+            }
+        }
+    }
+    for (size_t i = 0; i < rows; i++) { /* the bound is that of codes 16 * upper + 8 */
+        const uint32_t residual = i % 5 == 3 ? 0x7f800000 : 0x3c000000 + 0x3e00 + (uint32_t)i;
+        struct code_scale scale = {0.0003f * (float)(i % 7), 0.0f};
+        memcpy(&scale.residual_norm, &residual, sizeof residual);
+        const struct query_bound query = {k->sq8->u8_offset == 0 ? -128 * query_sums[0] : 0, 1e-3f,
+                                          1.0f, 0.01f, 0.0f};
+        uint8_t keep = 7;
+        const int32_t dot = (int32_t)i * 1000 - 3000;
+        const bool got =
+            k->sq8->select_halves(&keep, &dot, &scale, 1, &query, query_sums[0], 90.0f, 0.2f);
+        const double half = i % 5 == 3 ? INFINITY : half_residual(&scale),
+                     norm = fmin(1.0, 90.0 * scale.scale) + half,
+                     bound = (16.0 * dot - 120.0 * query_sums[0]) * scale.scale * 1e-3 + half +
+                             norm * 0.01;
+        CHECK(half_residual(&scale) >= scale.residual_norm, "half_residual");
+        CHECK(keep == got && (fabs(bound - 0.2) < 1e-4 || got == !(bound < 0.2)),
+              "%s select_halves %zu: bound %g, %d", k->name, i, bound, got);
     }
 }
 
@@ -501,12 +580,14 @@ int main(void)
             check_codes(k, depths[i], 1 + i, false, true);
             check_codes(k, depths[i], 1 + i, true, false);
             check_codes(k, depths[i], 1 + i, true, true);
+            check_halves(k, depths[i], 1 + i, i % 2 == 0);
             check_panels(k, depths[i], 1 + i);
         }
         check_codes(k, MAX_DEPTH, 3, false, false);
         check_codes(k, MAX_DEPTH, 3, false, true);
         check_codes(k, MAX_DEPTH, 3, true, false);
         check_codes(k, MAX_DEPTH, 3, true, true);
+        check_halves(k, MAX_DEPTH, 3, false);
         check_panels(k, MAX_DEPTH, 3);
         check_quantize(k, floats, MAX_DEPTH);
         for (size_t rows = 1; rows <= 64; rows += 9) {

@@ -363,9 +363,10 @@ def unchecked(source):
         _core.avg_pool2d(x, out, *sides[0], *sides[1], gradient=gradient)
     else:
         rows = _plain(source, 2)
-        codes, scales = (_plain(source, 2, np.uint8), _plain(source, 2))
+        codes, scales = (_plain(source, 2, np.uint8), _plain(source, 2, np.uint8)), _plain(source, 2)
         if type(rows) is np.ndarray and rows.size and source.below(4):
-            codes, scales = np.zeros(rows.shape, np.uint8), np.zeros((len(rows), 2), np.float32)
+            half = np.zeros((len(rows), -(-rows.shape[1] // 2)), np.uint8)
+            codes, scales = (half, half.copy()), np.zeros((len(rows), 2), np.float32)
         eps = source.pick((1e-8, 0.0, float("nan")))
         _core.quantize(Request("f", rows, rows, 0, 0, False, eps, None), codes, scales)
 

@@ -39,14 +39,19 @@ def test_codes_bound_every_row(rng, kind):
     with np.errstate(over="ignore"):
         x = KINDS[kind](rng, 500, 96).astype(np.float32)
     index = cossim.Index(x)
-    codes, (scales, rests) = index._state.codes.astype(float) - 128, index._state.scales.T.astype(float)
+    upper, lower = (np.concatenate((half & 15, half >> 4), 1).astype(float) for half in index._state.codes)
+    scales, rests = index._state.scales.T.astype(float)
+    halves = np.maximum((index._state.scales[:, 1].view(np.uint32) << 16).view(np.float32), rests)
     wide = x.astype(np.longdouble)
     with np.errstate(all="ignore"):
         unit = wide / np.maximum(np.sqrt((wide * wide).sum(1)), 1e-8)[:, None]
-        left = np.sqrt(((unit - scales[:, None] * codes) ** 2).sum(1))
+        left = np.sqrt(((unit - scales[:, None] * (16 * upper + lower - 128)) ** 2).sum(1))
+        half_left = np.sqrt(((unit - scales[:, None] * (16 * upper + 8 - 128)) ** 2).sum(1))
     finite = np.isfinite(wide).all(1)
     assert (rests[~finite] == np.inf).all()
     assert (left <= rests)[finite].all()
+    assert (half_left <= halves)[finite].all()
+    assert (halves <= 1.01 * half_left + rests)[finite].all()
     assert (rests[finite & ((wide * wide).sum(1) > 1e-60)] < 0.03).all()  # rows far below eps are never ruled out
 
 
@@ -186,7 +191,8 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
 
     x = rng.standard_normal((30, 8), np.float32)
     index = cossim.Index(x)
-    good = {"corpus": x, "codes": index._state.codes, "scales": index._state.scales}
+    upper, lower = index._state.codes
+    good = {"corpus": x, "upper_codes": upper, "lower_codes": lower, "scales": index._state.scales}
     path = tmp_path / "index"
     for header, arrays in (
         ({}, good),
@@ -196,12 +202,34 @@ def test_other_arrays_than_those_of_an_index(rng, tmp_path):
         ({"eps": ""}, good),
         ({"eps": (0.1).hex()}, {"corpus": x}),
         ({"eps": (0.1).hex()}, {**good, "corpus": x[0]}),
-        ({"eps": (0.1).hex()}, {**good, "codes": index._state.codes[:-1]}),
+        ({"eps": (0.1).hex()}, {**good, "lower_codes": lower[:-1]}),
+        ({"eps": (0.1).hex()}, {**good, "codes": np.zeros((30, 7), np.uint8)}),
         ({"eps": (0.1).hex()}, {**good, "scales": index._state.scales.astype(np.float64)}),
     ):
         index_file.write(path, header, arrays)
         with pytest.raises(ValueError, match=r"Index\.load\(\): .*\barrays\b.*\bindex\b"):
             cossim.Index.load(path)
+
+
+@pytest.mark.parametrize("dim", [1, 9, 384])
+def test_a_file_with_one_array_of_codes(rng, dim, tmp_path):
+    """Older files have codes (N, D). Their bounds hold, and their results are those of a new index."""
+    from cossim.search import index_file
+
+    x = rng.standard_normal((600, dim), np.float32)
+    x[3], x[4], x[5] = 0, np.nan, x[6]
+    index = cossim.Index(x)
+    upper, lower = (np.concatenate((half & 15, half >> 4), 1)[:, :dim] for half in index._state.codes)
+    arrays = {"corpus": x, "codes": 16 * upper + lower, "scales": index._state.scales}
+    index_file.write(tmp_path / "index", {"eps": index.eps.hex()}, arrays)
+    for mmap in (True, False):
+        loaded = cossim.Index.load(tmp_path / "index", mmap=mmap)
+        np.testing.assert_array_equal(loaded._state.codes, index._state.codes)
+        bounds = [(each._state.scales[:, 1].view(np.uint32) << 16).view(np.float32) for each in (index, loaded)]
+        assert (bounds[1] >= bounds[0]).all()
+        assert (loaded._state.scales[:, 1] >= index._state.scales[:, 1] * (1 - 2**-7)).all()
+        for count in (1, 3, 40):
+            same(loaded.topk(x[:count], 7), index.topk(x[:count], 7))
 
 
 def test_a_corpus_in_a_file(rng, tmp_path):
