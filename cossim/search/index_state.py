@@ -64,7 +64,7 @@ class State(NamedTuple):
     @property
     def codes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
         """The upper and the lower halves of the codes."""
-        return tuple(self.arrays[name] for name in HALVES) if HALVES[0] in self.arrays else None
+        return (self.arrays[HALVES[0]], self.arrays[HALVES[1]]) if HALVES[0] in self.arrays else None
 
     @property
     def scales(self) -> NDArray[np.float32] | None:
@@ -228,7 +228,7 @@ def encode(
     part = slice(first, first + len(block))
     request = Request(function, block, block, first, first, False, eps, report)
     if not heads_only:
-        codes = None if state.codes is None else tuple(half[part] for half in state.codes)
+        codes = None if state.codes is None else (state.codes[0][part], state.codes[1][part])
         _core.quantize(request, codes, state.scales[part])
     if state.rotated is not None:
         directions, error, heads, head_scales = state.rotated
