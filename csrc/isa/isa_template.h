@@ -218,28 +218,15 @@ _Static_assert(VD_LANES >= COSINE_STEP && VD_LANES <= COSINE_PADDING && VF_LANES
 extern const struct tile_kernels PASTE(tile_kernels_, ISA_TILES)[];
 extern const struct half_kernels PASTE(half_kernels_, ISA_TILES);
 #else
-#define TILE f32
-#define TILE_TYPE float
-#define TILE_VECTOR vf
-#define TILE_OP(op) vf_##op
-#define TILE_LANES VF_LANES
-#define TILE_TRANSPOSE_SIZE TRANSPOSE_SIZE_F32
-#define TILE_TRANSPOSE transpose_f32
-#define TILE_FMA fma_f32
-#define TILE_STORE vd_store_f32
+#include "simd/float32.h"
 #include "kernels/gemm_template.h"
+#include "kernels/xent_template.h"
+#include "simd/end_float.h"
 
-#define TILE f64
-#define TILE_TYPE double
-#define TILE_VECTOR vd
-#define TILE_OP(op) vd_##op
-#define TILE_LANES VD_LANES
-#define TILE_TRANSPOSE_SIZE TRANSPOSE_SIZE_F64
-#define TILE_TRANSPOSE transpose_f64
-#define TILE_FMA fma_f64
-#define TILE_STORE vd_store
-#define TILE_KEEP_ERRORS
+#include "simd/float64.h"
 #include "kernels/gemm_template.h"
+#include "kernels/xent_template.h"
+#include "simd/end_float.h"
 
 #define HALF f16
 #include "kernels/narrow_template.h"
@@ -257,24 +244,6 @@ static bool round_to_odd(float *out, const double *in, size_t n)
     }
     return subnormal != 0;
 }
-
-#define XENT f32
-#define XENT_TYPE float
-#define XENT_VECTOR vf
-#define XENT_LANES VF_LANES
-#define XENT_OP(op) vf_##op
-#define XENT_LOAD vd_load_f32
-#define XENT_STORE vd_store_f32
-#include "kernels/xent_template.h"
-
-#define XENT f64
-#define XENT_TYPE double
-#define XENT_VECTOR vd
-#define XENT_LANES VD_LANES
-#define XENT_OP(op) vd_##op
-#define XENT_LOAD vd_load
-#define XENT_STORE vd_store
-#include "kernels/xent_template.h"
 
 #define XENT_KERNELS(type) \
     {xent_scale_##type, xent_exponents_##type,  xent_sums_##type,   xent_log_sums_##type, \
@@ -359,37 +328,42 @@ extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_LAYERS)[
  */
 enum { DOTS_ROWS = 4, DOTS_COLUMNS = TILE_ROWS < 8 ? 2 : 4, DOTS_SUMS = DOTS_ROWS * DOTS_COLUMNS };
 enum { OUTER_MOST_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 10 };
-#define LAYER f32
-#define LAYER_TYPE float
-#define LAYER_INTEGER int32_t
-#define LAYER_VECTOR vf
-#define LAYER_LANES VF_LANES
-#define LAYER_OP(op) vf_##op
-#define DOTS_TOTALS (VF_LANES > DOTS_SUMS ? VF_LANES : DOTS_SUMS)
+#include "simd/float32.h"
 #include "kernels/layers_template.h"
-
-#define PIXELS f32
-#define PIXELS_TYPE float
-#define PIXELS_VECTOR vf
-#define PIXELS_LANES VF_LANES
-#define PIXELS_OP(op) vf_##op
 #include "kernels/pixels_template.h"
+#define EXP_DEGREE 8
+#define TAIL_DEGREE 7
+#define TAIL_LIMIT 15.0f
+#define TAIL_CENTRE 3.0f
+#define TAIL_TERMS 11
+#define TAIL_FACTORS \
+    {0x1.d17fe40000000p-15f,  0x1.1799c00000000p-13f, -0x1.0098a80000000p-12f, \
+     -0x1.0f2e8c0000000p-10f, 0x1.0c7a080000000p-10f, 0x1.c8c7dc0000000p-8f, \
+     -0x1.56d40a0000000p-7f,  -0x1.832d320000000p-5f, 0x1.d713820000000p-3f, \
+     -0x1.04c72a0000000p-1f,  0x1.754a760000000p-1f}
+#include "kernels/elementwise_template.h"
+#include "simd/end_float.h"
 
-#define LAYER f64
-#define LAYER_TYPE double
-#define LAYER_INTEGER int64_t
-#define LAYER_VECTOR vd
-#define LAYER_LANES VD_LANES
-#define LAYER_OP(op) vd_##op
-#define DOTS_TOTALS DOTS_SUMS
+#include "simd/float64.h"
 #include "kernels/layers_template.h"
-
-#define PIXELS f64
-#define PIXELS_TYPE double
-#define PIXELS_VECTOR vd
-#define PIXELS_LANES VD_LANES
-#define PIXELS_OP(op) vd_##op
 #include "kernels/pixels_template.h"
+#define EXP_DEGREE 13
+#define TAIL_DEGREE 13
+#define TAIL_LIMIT 39.0
+#define TAIL_CENTRE 7.0
+#define TAIL_TERMS 23
+#define TAIL_FACTORS \
+    { \
+        0x1.1116f04f9814cp-28,  0x1.4736ccff9977bp-28, -0x1.82cc804a29940p-25, \
+        0x1.b90b2dde445c6p-27,  0x1.79d290369bcb4p-22, -0x1.f44ba93bd498ep-21, \
+        -0x1.668553ccc2643p-21, 0x1.742d859820ea0p-17, -0x1.0e7bfee8e832ap-15, \
+        0x1.404b2c4de25cfp-17,  0x1.5042e35997ab4p-12, -0x1.caf78629f4d3fp-10, \
+        0x1.8ff7eba3e2b0ap-8,   -0x1.12fecbead42fep-6, 0x1.40023060a5211p-5, \
+        -0x1.45ff387e036b9p-4,  0x1.2876f95254e58p-3,  -0x1.e7670eca96a49p-3, \
+        0x1.6d39722d23f04p-2,   -0x1.f5e08fef658d6p-2, 0x1.3d7bcb4d10b71p-1, \
+        -0x1.72da1c1f15cb3p-1,  0x1.90a4fcc7f7810p-1}
+#include "kernels/elementwise_template.h"
+#include "simd/end_float.h"
 
 #include "kernels/winograd_template.h"
 #include "kernels/winograd3_template.h"
@@ -421,49 +395,6 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
     .output_transform3 = winograd3_output_transform,
 };
 
-#define LAYER f32
-#define LAYER_TYPE float
-#define LAYER_VECTOR vf
-#define LAYER_LANES VF_LANES
-#define LAYER_OP(op) vf_##op
-#define WIDE_LOAD vd_load_f32
-#define WIDE_STORE vd_store_f32
-#define EXP_DEGREE 8
-#define TAIL_DEGREE 7
-#define TAIL_LIMIT 15.0f
-#define TAIL_CENTRE 3.0f
-#define TAIL_TERMS 11
-#define TAIL_FACTORS \
-    {0x1.d17fe40000000p-15f,  0x1.1799c00000000p-13f, -0x1.0098a80000000p-12f, \
-     -0x1.0f2e8c0000000p-10f, 0x1.0c7a080000000p-10f, 0x1.c8c7dc0000000p-8f, \
-     -0x1.56d40a0000000p-7f,  -0x1.832d320000000p-5f, 0x1.d713820000000p-3f, \
-     -0x1.04c72a0000000p-1f,  0x1.754a760000000p-1f}
-#include "kernels/elementwise_template.h"
-
-#define LAYER f64
-#define LAYER_TYPE double
-#define LAYER_VECTOR vd
-#define LAYER_LANES VD_LANES
-#define LAYER_OP(op) vd_##op
-#define WIDE_LOAD vd_load
-#define WIDE_STORE vd_store
-#define EXP_DEGREE 13
-#define TAIL_DEGREE 13
-#define TAIL_LIMIT 39.0
-#define TAIL_CENTRE 7.0
-#define TAIL_TERMS 23
-#define TAIL_FACTORS \
-    { \
-        0x1.1116f04f9814cp-28,  0x1.4736ccff9977bp-28, -0x1.82cc804a29940p-25, \
-        0x1.b90b2dde445c6p-27,  0x1.79d290369bcb4p-22, -0x1.f44ba93bd498ep-21, \
-        -0x1.668553ccc2643p-21, 0x1.742d859820ea0p-17, -0x1.0e7bfee8e832ap-15, \
-        0x1.404b2c4de25cfp-17,  0x1.5042e35997ab4p-12, -0x1.caf78629f4d3fp-10, \
-        0x1.8ff7eba3e2b0ap-8,   -0x1.12fecbead42fep-6, 0x1.40023060a5211p-5, \
-        -0x1.45ff387e036b9p-4,  0x1.2876f95254e58p-3,  -0x1.e7670eca96a49p-3, \
-        0x1.6d39722d23f04p-2,   -0x1.f5e08fef658d6p-2, 0x1.3d7bcb4d10b71p-1, \
-        -0x1.72da1c1f15cb3p-1,  0x1.90a4fcc7f7810p-1}
-#include "kernels/elementwise_template.h"
-
 #define ELEMENTWISE_KERNELS(type) \
     {leaky_relu_##type,     gelu_##type,          gelu_tanh_##type,     channel_sums_##type, \
      channel_affine_##type, plane_sums_##type,    first_maximum_##type, max_alternate_##type, \
@@ -479,25 +410,13 @@ const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_NAME)[] = {
 #ifdef ISA_LANES
 extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
 #else
-#define LAYER f32
-#define LAYER_TYPE float
-#define LAYER_INTEGER int32_t
-#define LAYER_VECTOR vf
-#define LAYER_LANES VF_LANES
-#define LAYER_OP(op) vf_##op
-#define LAYER_TRANSPOSE_SIZE TRANSPOSE_SIZE_F32
-#define LAYER_TRANSPOSE transpose_f32
+#include "simd/float32.h"
 #include "kernels/lanes_template.h"
+#include "simd/end_float.h"
 
-#define LAYER f64
-#define LAYER_TYPE double
-#define LAYER_INTEGER int64_t
-#define LAYER_VECTOR vd
-#define LAYER_LANES VD_LANES
-#define LAYER_OP(op) vd_##op
-#define LAYER_TRANSPOSE_SIZE TRANSPOSE_SIZE_F64
-#define LAYER_TRANSPOSE transpose_f64
+#include "simd/float64.h"
 #include "kernels/lanes_template.h"
+#include "simd/end_float.h"
 
 #define LANES_KERNELS(type, lanes) \
     {lanes, \

@@ -1,11 +1,7 @@
 /*
- * Kernels of layers over contiguous elements, for one type. The contracts are in
- * elementwise_kernels.h. Parameters, undefined at the end:
+ * Kernels of layers over contiguous elements, for one type (simd/float32.h). The contracts are in
+ * elementwise_kernels.h. Further parameters, undefined at the end:
  *
- *   LAYER, LAYER_TYPE           name of the type in identifiers; C type
- *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
- *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
- *   WIDE_LOAD, WIDE_STORE       load elements as vd, store vd as elements
  *   EXP_DEGREE                  degree of the series of e^x in gelu_tanh
  *   TAIL_DEGREE                 the same in gelu
  *   TAIL_LIMIT, TAIL_CENTRE     T and k of the normal distribution's tail, see below
@@ -24,7 +20,6 @@
  * Derivatives have the same errors, but relative to the larger of their two terms, which cancel
  * near x = -0.75.
  */
-#define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
 
 /*
  * t Phi(-t), or, with `derivative`, Phi(-t) - t phi(t), where phi is the density. t is |x|.
@@ -32,48 +27,48 @@
  * Rounding t^2 would change e^(-t^2 / 2) by hundreds of units, so t^2 is the sum of the rounded
  * square and of its rounding error.
  */
-INLINE LAYER_VECTOR NAME(normal_tail)(LAYER_VECTOR t, const bool derivative)
+INLINE FLOAT_VECTOR NAME(normal_tail)(FLOAT_VECTOR t, const bool derivative)
 {
-    static const LAYER_TYPE factors[TAIL_TERMS] = TAIL_FACTORS;
-    const LAYER_VECTOR half = LAYER_OP(set1)(-0.5f), one = LAYER_OP(set1)(1),
-                       centre = LAYER_OP(set1)(TAIL_CENTRE);
-    t = LAYER_OP(min)(LAYER_OP(set1)(TAIL_LIMIT), t);
-    const LAYER_VECTOR square = LAYER_OP(mul)(t, t), rest = LAYER_OP(product_error)(t, t, square),
-                       high = LAYER_OP(mul)(half, square), n = LAYER_OP(exp_exponent)(high),
-                       r = LAYER_OP(fma)(half, rest, LAYER_OP(exp_rest)(high, n)),
-                       e = LAYER_OP(exp_series)(r, TAIL_DEGREE),
-                       w = LAYER_OP(div)(one, LAYER_OP(add)(t, centre)),
-                       q = LAYER_OP(mul)(LAYER_OP(sub)(t, centre), w); /* exactly -1 for 0 */
-    LAYER_VECTOR ratio = LAYER_OP(set1)(factors[0]);
+    static const FLOAT_TYPE factors[TAIL_TERMS] = TAIL_FACTORS;
+    const FLOAT_VECTOR half = FLOAT_OP(set1)(-0.5f), one = FLOAT_OP(set1)(1),
+                       centre = FLOAT_OP(set1)(TAIL_CENTRE);
+    t = FLOAT_OP(min)(FLOAT_OP(set1)(TAIL_LIMIT), t);
+    const FLOAT_VECTOR square = FLOAT_OP(mul)(t, t), rest = FLOAT_OP(product_error)(t, t, square),
+                       high = FLOAT_OP(mul)(half, square), n = FLOAT_OP(exp_exponent)(high),
+                       r = FLOAT_OP(fma)(half, rest, FLOAT_OP(exp_rest)(high, n)),
+                       e = FLOAT_OP(exp_series)(r, TAIL_DEGREE),
+                       w = FLOAT_OP(div)(one, FLOAT_OP(add)(t, centre)),
+                       q = FLOAT_OP(mul)(FLOAT_OP(sub)(t, centre), w); /* exactly -1 for 0 */
+    FLOAT_VECTOR ratio = FLOAT_OP(set1)(factors[0]);
     _Pragma("GCC unroll 32") for (int i = 1; i < TAIL_TERMS; i++)
     {
-        ratio = LAYER_OP(fma)(ratio, q, LAYER_OP(set1)(factors[i]));
+        ratio = FLOAT_OP(fma)(ratio, q, FLOAT_OP(set1)(factors[i]));
     }
-    const LAYER_VECTOR slope =
-        LAYER_OP(set1)((LAYER_TYPE)-0x1.9884533d43651p-2); /* -1 / sqrt(2 pi) */
-    const LAYER_VECTOR tail = derivative ? LAYER_OP(fma)(slope, t, LAYER_OP(mul)(w, ratio))
-                                         : LAYER_OP(mul)(LAYER_OP(mul)(t, w), ratio);
-    return LAYER_OP(scale)(LAYER_OP(mul)(e, tail), n);
+    const FLOAT_VECTOR slope =
+        FLOAT_OP(set1)((FLOAT_TYPE)-0x1.9884533d43651p-2); /* -1 / sqrt(2 pi) */
+    const FLOAT_VECTOR tail = derivative ? FLOAT_OP(fma)(slope, t, FLOAT_OP(mul)(w, ratio))
+                                         : FLOAT_OP(mul)(FLOAT_OP(mul)(t, w), ratio);
+    return FLOAT_OP(scale)(FLOAT_OP(mul)(e, tail), n);
 }
 
 /* 0 times x is NaN where x is infinite, and torch's result is NaN there. */
-INLINE LAYER_VECTOR NAME(gelu_of)(LAYER_VECTOR x)
+INLINE FLOAT_VECTOR NAME(gelu_of)(FLOAT_VECTOR x)
 {
-    const LAYER_VECTOR tail = NAME(normal_tail)(LAYER_OP(abs)(x), false), zero = LAYER_OP(set1)(0);
-    return LAYER_OP(fma)(zero, LAYER_OP(min)(zero, x), LAYER_OP(sub)(LAYER_OP(relu)(x), tail));
+    const FLOAT_VECTOR tail = NAME(normal_tail)(FLOAT_OP(abs)(x), false), zero = FLOAT_OP(set1)(0);
+    return FLOAT_OP(fma)(zero, FLOAT_OP(min)(zero, x), FLOAT_OP(sub)(FLOAT_OP(relu)(x), tail));
 }
 
 /* With v = Phi(-t) - t phi(t): v where x < 0, else 1 - v. `above` is 0 or 1 accordingly. Where |x|
  * is below 2^-100 it lies between; there v is 1/2, and so is the result. */
-INLINE LAYER_VECTOR NAME(gelu_derivative)(LAYER_VECTOR x)
+INLINE FLOAT_VECTOR NAME(gelu_derivative)(FLOAT_VECTOR x)
 {
-    const LAYER_VECTOR tail = NAME(normal_tail)(LAYER_OP(abs)(x), true), one = LAYER_OP(set1)(1),
-                       above = LAYER_OP(min)(
-                           one, LAYER_OP(relu)(LAYER_OP(fma)(x, LAYER_OP(set1)(0x1p100f),
-                                                             LAYER_OP(set1)(0.5f)))),
-                       sign = LAYER_OP(fma)(LAYER_OP(set1)(2), above, LAYER_OP(set1)(-1)),
-                       result = LAYER_OP(sub)(above, LAYER_OP(mul)(sign, tail));
-    return LAYER_OP(fma)(LAYER_OP(set1)(0), x, result);
+    const FLOAT_VECTOR tail = NAME(normal_tail)(FLOAT_OP(abs)(x), true), one = FLOAT_OP(set1)(1),
+                       above = FLOAT_OP(min)(
+                           one, FLOAT_OP(relu)(FLOAT_OP(fma)(x, FLOAT_OP(set1)(0x1p100f),
+                                                             FLOAT_OP(set1)(0.5f)))),
+                       sign = FLOAT_OP(fma)(FLOAT_OP(set1)(2), above, FLOAT_OP(set1)(-1)),
+                       result = FLOAT_OP(sub)(above, FLOAT_OP(mul)(sign, tail));
+    return FLOAT_OP(fma)(FLOAT_OP(set1)(0), x, result);
 }
 
 /* e^x, which is 0 or infinity beyond the range of double */
@@ -115,7 +110,7 @@ INLINE vd NAME(gelu_tanh_derivative)(vd x)
 /* Applies a function to n elements, in vectors of `lanes`. The last ones are calculated in a
  * vector, too. */
 #define ACTIVATION(name, lanes, load, store, mul) \
-    INLINE void NAME(name##_vector)(const LAYER_TYPE *x, const LAYER_TYPE *dy, LAYER_TYPE *out) \
+    INLINE void NAME(name##_vector)(const FLOAT_TYPE *x, const FLOAT_TYPE *dy, FLOAT_TYPE *out) \
     { \
         store(out, dy == NULL ? NAME(name##_of)(load(x)) \
                               : mul(load(dy), NAME(name##_derivative)(load(x)))); \
@@ -123,8 +118,8 @@ INLINE vd NAME(gelu_tanh_derivative)(vd x)
     static void NAME(name)(size_t n, double slope, const void *input, const void *gradient, \
                            void *output) \
     { \
-        const LAYER_TYPE *x = input, *dy = gradient; \
-        LAYER_TYPE *out = output, last[lanes] = {0}, last_dy[lanes] = {0}; \
+        const FLOAT_TYPE *x = input, *dy = gradient; \
+        FLOAT_TYPE *out = output, last[lanes] = {0}, last_dy[lanes] = {0}; \
         size_t i = 0; \
         (void)slope; \
         if (dy == NULL) { \
@@ -146,18 +141,18 @@ INLINE vd NAME(gelu_tanh_derivative)(vd x)
             memcpy(out + i, last, bytes); \
         } \
     }
-ACTIVATION(gelu, LAYER_LANES, LAYER_OP(load), LAYER_OP(store), LAYER_OP(mul))
-ACTIVATION(gelu_tanh, VD_LANES, WIDE_LOAD, WIDE_STORE, vd_mul)
+ACTIVATION(gelu, FLOAT_LANES, FLOAT_OP(load), FLOAT_OP(store), FLOAT_OP(mul))
+ACTIVATION(gelu_tanh, VD_LANES, FLOAT_LOAD, FLOAT_STORE, vd_mul)
 #undef ACTIVATION
 
 static void NAME(leaky_relu)(size_t n, double slope_double, const void *input, const void *gradient,
                              void *output)
 {
-    const LAYER_TYPE *x = input, *dy = gradient == NULL ? input : gradient,
-                     slope = (LAYER_TYPE)slope_double;
-    LAYER_TYPE *out = output;
+    const FLOAT_TYPE *x = input, *dy = gradient == NULL ? input : gradient,
+                     slope = (FLOAT_TYPE)slope_double;
+    FLOAT_TYPE *out = output;
     for (size_t i = 0; i < n; i++) { /* a factor, not a branch, so that compilers vectorize it */
-        const LAYER_TYPE factor = x[i] > 0 ? 1 : slope;
+        const FLOAT_TYPE factor = x[i] > 0 ? 1 : slope;
         out[i] = dy[i] * factor;
     }
 }
@@ -166,7 +161,7 @@ static void NAME(channel_sums)(size_t n, const void *x_void, const void *y_void,
                                double (*sums)[CHANNEL_SUMS])
 {
     enum { VECTORS = CHANNEL_SUMS / VD_LANES };
-    const LAYER_TYPE *x = x_void, *y = y_void;
+    const FLOAT_TYPE *x = x_void, *y = y_void;
     const vd middle = vd_set1(centre);
     vd ys[VECTORS], products[VECTORS];
     size_t i = 0;
@@ -178,7 +173,7 @@ static void NAME(channel_sums)(size_t n, const void *x_void, const void *y_void,
         _Pragma("GCC unroll 8") for (int k = 0; k < VECTORS; k++)
         {
             const size_t at = i + (size_t)(k * VD_LANES);
-            const vd v = vd_sub(WIDE_LOAD(x + at), middle), w = y == NULL ? v : WIDE_LOAD(y + at);
+            const vd v = vd_sub(FLOAT_LOAD(x + at), middle), w = y == NULL ? v : FLOAT_LOAD(y + at);
             ys[k] = vd_add(ys[k], w);
             products[k] = vd_fma(v, w, products[k]);
         }
@@ -198,40 +193,40 @@ static void NAME(channel_sums)(size_t n, const void *x_void, const void *y_void,
 static void NAME(channel_affine)(size_t n, const void *x_void, const void *y_void, double centre,
                                  const double *factors, void *output_void)
 {
-    const LAYER_TYPE *restrict x = x_void, *restrict y = y_void;
-    LAYER_TYPE *restrict output = output_void;
+    const FLOAT_TYPE *restrict x = x_void, *restrict y = y_void;
+    FLOAT_TYPE *restrict output = output_void;
     const double a = factors[0], b = factors[1], c = factors[2];
     if (y == NULL) {
         for (size_t i = 0; i < n; i++) {
-            output[i] = (LAYER_TYPE)(((double)x[i] - centre) * a + c);
+            output[i] = (FLOAT_TYPE)(((double)x[i] - centre) * a + c);
         }
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        output[i] = (LAYER_TYPE)(((double)x[i] - centre) * a + (double)y[i] * b + c);
+        output[i] = (FLOAT_TYPE)(((double)x[i] - centre) * a + (double)y[i] * b + c);
     }
 }
 
 /* The sum of the lanes is that of the first n / VD_LANES vectors of a plane. */
-INLINE vd NAME(plane_lanes)(const LAYER_TYPE *x, size_t n)
+INLINE vd NAME(plane_lanes)(const FLOAT_TYPE *x, size_t n)
 {
     vd sums[4] = {vd_set1(0.0), vd_set1(0.0), vd_set1(0.0), vd_set1(0.0)};
     size_t i = 0;
     for (; i + 4 * VD_LANES <= n; i += 4 * VD_LANES) {
         _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)
         {
-            sums[k] = vd_add(sums[k], WIDE_LOAD(x + i + (size_t)(k * VD_LANES)));
+            sums[k] = vd_add(sums[k], FLOAT_LOAD(x + i + (size_t)(k * VD_LANES)));
         }
     }
     for (; i + VD_LANES <= n; i += VD_LANES) {
-        sums[0] = vd_add(sums[0], WIDE_LOAD(x + i));
+        sums[0] = vd_add(sums[0], FLOAT_LOAD(x + i));
     }
     return vd_add(vd_add(sums[0], sums[1]), vd_add(sums[2], sums[3]));
 }
 
 static void NAME(plane_sums)(size_t planes, size_t n, const void *x_void, double *sums)
 {
-    const LAYER_TYPE *x = x_void;
+    const FLOAT_TYPE *x = x_void;
     for (size_t first = 0; first < planes; first += VD_LANES) {
         const size_t left = planes - first, count = left < VD_LANES ? left : VD_LANES;
         vd lanes[VD_LANES];
@@ -250,7 +245,7 @@ static void NAME(plane_sums)(size_t planes, size_t n, const void *x_void, double
 }
 
 /* Is one of n elements equal to the value? Compilers vectorize the loop, for a constant n. */
-INLINE bool NAME(has_element)(const LAYER_TYPE *elements, const size_t n, LAYER_TYPE value)
+INLINE bool NAME(has_element)(const FLOAT_TYPE *elements, const size_t n, FLOAT_TYPE value)
 {
     int found = 0;
     for (size_t k = 0; k < n; k++) {
@@ -261,31 +256,31 @@ INLINE bool NAME(has_element)(const LAYER_TYPE *elements, const size_t n, LAYER_
 
 static size_t NAME(first_maximum)(size_t n, const void *elements_void)
 {
-    enum { STEP = 4 * LAYER_LANES, BLOCK = 64 };
-    const LAYER_TYPE *elements = elements_void;
-    LAYER_TYPE maximum = elements[0], lanes[LAYER_LANES];
+    enum { STEP = 4 * FLOAT_LANES, BLOCK = 64 };
+    const FLOAT_TYPE *elements = elements_void;
+    FLOAT_TYPE maximum = elements[0], lanes[FLOAT_LANES];
     size_t i = 0;
-    if (n >= LAYER_LANES) {
-        LAYER_VECTOR maxima[4];
+    if (n >= FLOAT_LANES) {
+        FLOAT_VECTOR maxima[4];
         for (int k = 0; k < 4; k++) { /* the last vector may overlap others */
-            maxima[k] = LAYER_OP(load)(elements + n - LAYER_LANES);
+            maxima[k] = FLOAT_OP(load)(elements + n - FLOAT_LANES);
         }
         for (; i + STEP <= n; i += STEP) {
             _Pragma("GCC unroll 4") for (int k = 0; k < 4; k++)
             {
-                const LAYER_VECTOR v = LAYER_OP(load)(elements + i + (size_t)(k * LAYER_LANES));
-                maxima[k] = LAYER_OP(max_propagating_nan)(maxima[k], v);
+                const FLOAT_VECTOR v = FLOAT_OP(load)(elements + i + (size_t)(k * FLOAT_LANES));
+                maxima[k] = FLOAT_OP(max_propagating_nan)(maxima[k], v);
             }
         }
-        for (; i + LAYER_LANES <= n; i += LAYER_LANES) {
-            maxima[0] = LAYER_OP(max_propagating_nan)(maxima[0], LAYER_OP(load)(elements + i));
+        for (; i + FLOAT_LANES <= n; i += FLOAT_LANES) {
+            maxima[0] = FLOAT_OP(max_propagating_nan)(maxima[0], FLOAT_OP(load)(elements + i));
         }
-        maxima[0] = LAYER_OP(max_propagating_nan)(maxima[0], maxima[1]);
-        maxima[2] = LAYER_OP(max_propagating_nan)(maxima[2], maxima[3]);
-        LAYER_OP(store)(lanes, LAYER_OP(max_propagating_nan)(maxima[0], maxima[2]));
-        for (size_t half = LAYER_LANES / 2; half > 0; half /= 2) {
+        maxima[0] = FLOAT_OP(max_propagating_nan)(maxima[0], maxima[1]);
+        maxima[2] = FLOAT_OP(max_propagating_nan)(maxima[2], maxima[3]);
+        FLOAT_OP(store)(lanes, FLOAT_OP(max_propagating_nan)(maxima[0], maxima[2]));
+        for (size_t half = FLOAT_LANES / 2; half > 0; half /= 2) {
             for (size_t k = 0; k < half; k++) {
-                const LAYER_TYPE a = lanes[k], b = lanes[k + half];
+                const FLOAT_TYPE a = lanes[k], b = lanes[k + half];
                 lanes[k] = ((b > a) | (b != b)) ? b : a;
             }
         }
@@ -311,20 +306,20 @@ static size_t NAME(first_maximum)(size_t n, const void *elements_void)
 }
 
 /* A NaN is the maximum; the later one of two. Of equal elements the earlier one is the maximum. */
-INLINE LAYER_VECTOR NAME(later_maxima)(LAYER_VECTOR maxima, LAYER_VECTOR later)
+INLINE FLOAT_VECTOR NAME(later_maxima)(FLOAT_VECTOR maxima, FLOAT_VECTOR later)
 {
-    return LAYER_OP(max_propagating_nan)(later, maxima);
+    return FLOAT_OP(max_propagating_nan)(later, maxima);
 }
 
-INLINE LAYER_VECTOR NAME(alternate_maxima)(const LAYER_TYPE *in, const size_t width)
+INLINE FLOAT_VECTOR NAME(alternate_maxima)(const FLOAT_TYPE *in, const size_t width)
 {
-    LAYER_VECTOR maxima, even, odd;
-    LAYER_OP(load_alternating)(in, &maxima, &odd);
+    FLOAT_VECTOR maxima, even, odd;
+    FLOAT_OP(load_alternating)(in, &maxima, &odd);
     if (width > 1) {
         maxima = NAME(later_maxima)(maxima, odd);
     }
     for (size_t i = 2; i < width; i += 2) {
-        LAYER_OP(load_alternating)(in + i, &even, &odd);
+        FLOAT_OP(load_alternating)(in + i, &even, &odd);
         maxima = NAME(later_maxima)(maxima, even);
         if (i + 1 < width) {
             maxima = NAME(later_maxima)(maxima, odd);
@@ -334,16 +329,16 @@ INLINE LAYER_VECTOR NAME(alternate_maxima)(const LAYER_TYPE *in, const size_t wi
 }
 
 /* max_alternate_kernel for a compile-time constant `width`, or for any. */
-INLINE void NAME(max_alternate_of)(size_t n, const size_t width, const LAYER_TYPE *in,
-                                   LAYER_TYPE *out)
+INLINE void NAME(max_alternate_of)(size_t n, const size_t width, const FLOAT_TYPE *in,
+                                   FLOAT_TYPE *out)
 {
     size_t i = 0;
-    for (; i + LAYER_LANES <= n; i += LAYER_LANES) {
-        LAYER_OP(store)(out + i, NAME(alternate_maxima)(in + 2 * i, width));
+    for (; i + FLOAT_LANES <= n; i += FLOAT_LANES) {
+        FLOAT_OP(store)(out + i, NAME(alternate_maxima)(in + 2 * i, width));
     }
     if (i < n) { /* the last vector may overlap the one before it */
-        i = n < LAYER_LANES ? 0 : n - LAYER_LANES;
-        LAYER_OP(store)(out + i, NAME(alternate_maxima)(in + 2 * i, width));
+        i = n < FLOAT_LANES ? 0 : n - FLOAT_LANES;
+        FLOAT_OP(store)(out + i, NAME(alternate_maxima)(in + 2 * i, width));
     }
 }
 
@@ -361,11 +356,11 @@ static void NAME(max_alternate)(size_t n, size_t width, const void *in, void *ou
     }
 }
 
-INLINE LAYER_VECTOR NAME(maxima_of_rows)(size_t rows, const LAYER_TYPE *in, size_t step)
+INLINE FLOAT_VECTOR NAME(maxima_of_rows)(size_t rows, const FLOAT_TYPE *in, size_t step)
 {
-    LAYER_VECTOR maxima = LAYER_OP(load)(in);
+    FLOAT_VECTOR maxima = FLOAT_OP(load)(in);
     for (size_t r = 1; r < rows; r++) {
-        maxima = NAME(later_maxima)(maxima, LAYER_OP(load)(in + r * step));
+        maxima = NAME(later_maxima)(maxima, FLOAT_OP(load)(in + r * step));
     }
     return maxima;
 }
@@ -373,25 +368,25 @@ INLINE LAYER_VECTOR NAME(maxima_of_rows)(size_t rows, const LAYER_TYPE *in, size
 static void NAME(column_maxima)(size_t n, size_t rows, const void *in_void, size_t step,
                                 void *out_void)
 {
-    const LAYER_TYPE *in = in_void;
-    LAYER_TYPE *out = out_void;
-    if (n < LAYER_LANES) {
-        LAYER_TYPE lanes[LAYER_LANES];
-        LAYER_OP(store)(lanes, NAME(maxima_of_rows)(rows, in, step));
+    const FLOAT_TYPE *in = in_void;
+    FLOAT_TYPE *out = out_void;
+    if (n < FLOAT_LANES) {
+        FLOAT_TYPE lanes[FLOAT_LANES];
+        FLOAT_OP(store)(lanes, NAME(maxima_of_rows)(rows, in, step));
         memcpy(out, lanes, n * sizeof *out);
         return;
     }
-    for (size_t i = 0; i < n; i += LAYER_LANES) {
-        const size_t at = n - i < LAYER_LANES ? n - LAYER_LANES : i;
-        LAYER_OP(store)(out + at, NAME(maxima_of_rows)(rows, in + at, step));
+    for (size_t i = 0; i < n; i += FLOAT_LANES) {
+        const size_t at = n - i < FLOAT_LANES ? n - FLOAT_LANES : i;
+        FLOAT_OP(store)(out + at, NAME(maxima_of_rows)(rows, in + at, step));
     }
 }
 
-INLINE vd NAME(sums_of_rows)(size_t rows, const LAYER_TYPE *in, size_t step)
+INLINE vd NAME(sums_of_rows)(size_t rows, const FLOAT_TYPE *in, size_t step)
 {
     vd sums = vd_set1(0.0);
     for (size_t r = 0; r < rows; r++) {
-        sums = vd_add(sums, WIDE_LOAD(in + r * step));
+        sums = vd_add(sums, FLOAT_LOAD(in + r * step));
     }
     return sums;
 }
@@ -399,7 +394,7 @@ INLINE vd NAME(sums_of_rows)(size_t rows, const LAYER_TYPE *in, size_t step)
 static void NAME(column_totals)(size_t n, size_t rows, const void *in_void, size_t step,
                                 double *sums)
 {
-    const LAYER_TYPE *in = in_void;
+    const FLOAT_TYPE *in = in_void;
     if (n < VD_LANES) {
         for (size_t i = 0; i < n; i++) {
             sums[i] = 0.0;
@@ -440,57 +435,49 @@ INLINE vd NAME(alternate_means)(const double *sums, size_t width, vd size)
 static void NAME(mean_alternate)(size_t n, size_t width, const double *sums, double size_double,
                                  void *out_void)
 {
-    LAYER_TYPE *out = out_void;
+    FLOAT_TYPE *out = out_void;
     const vd size = vd_set1(size_double);
     size_t i = 0;
     for (; i + VD_LANES <= n; i += VD_LANES) {
-        WIDE_STORE(out + i, NAME(alternate_means)(sums + 2 * i, width, size));
+        FLOAT_STORE(out + i, NAME(alternate_means)(sums + 2 * i, width, size));
     }
     if (i < n && n >= VD_LANES) { /* the last vector overlaps the one before it */
         i = n - VD_LANES;
-        WIDE_STORE(out + i, NAME(alternate_means)(sums + 2 * i, width, size));
+        FLOAT_STORE(out + i, NAME(alternate_means)(sums + 2 * i, width, size));
     } else if (i < n) {
-        LAYER_TYPE lanes[VD_LANES];
-        WIDE_STORE(lanes, NAME(alternate_means)(sums, width, size));
+        FLOAT_TYPE lanes[VD_LANES];
+        FLOAT_STORE(lanes, NAME(alternate_means)(sums, width, size));
         memcpy(out, lanes, n * sizeof *out);
     }
 }
 
 /* The means of VD_LANES windows of 2 x 2 whose rows lie `width` elements apart. As in column_totals
  * and mean_alternate, columns are summed first, and a sum of negative zeros is 0. */
-INLINE vd NAME(square_means)(const LAYER_TYPE *in, size_t width)
+INLINE vd NAME(square_means)(const FLOAT_TYPE *in, size_t width)
 {
     vd even, odd;
-    vd_unzip(vd_add(WIDE_LOAD(in), WIDE_LOAD(in + width)),
-             vd_add(WIDE_LOAD(in + VD_LANES), WIDE_LOAD(in + width + VD_LANES)), &even, &odd);
+    vd_unzip(vd_add(FLOAT_LOAD(in), FLOAT_LOAD(in + width)),
+             vd_add(FLOAT_LOAD(in + VD_LANES), FLOAT_LOAD(in + width + VD_LANES)), &even, &odd);
     return vd_mul(vd_set1(0.25), vd_add(vd_set1(0.0), vd_add(even, odd)));
 }
 
 static void NAME(mean_pool2x2)(void *out_void, const void *in_void, size_t width, size_t out_rows,
                                size_t out_columns)
 {
-    const LAYER_TYPE *in = in_void;
-    LAYER_TYPE *out = out_void;
+    const FLOAT_TYPE *in = in_void;
+    FLOAT_TYPE *out = out_void;
     for (size_t y = 0; y < out_rows; y++, in += 2 * width, out += out_columns) {
         size_t i = 0;
         for (; i + VD_LANES <= out_columns; i += VD_LANES) {
-            WIDE_STORE(out + i, NAME(square_means)(in + 2 * i, width));
+            FLOAT_STORE(out + i, NAME(square_means)(in + 2 * i, width));
         }
         if (i < out_columns) { /* the last vector overlaps the one before it */
             i = out_columns - VD_LANES;
-            WIDE_STORE(out + i, NAME(square_means)(in + 2 * i, width));
+            FLOAT_STORE(out + i, NAME(square_means)(in + 2 * i, width));
         }
     }
 }
 
-#undef NAME
-#undef LAYER
-#undef LAYER_TYPE
-#undef LAYER_VECTOR
-#undef LAYER_LANES
-#undef LAYER_OP
-#undef WIDE_LOAD
-#undef WIDE_STORE
 #undef EXP_DEGREE
 #undef TAIL_DEGREE
 #undef TAIL_LIMIT

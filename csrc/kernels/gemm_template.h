@@ -1,19 +1,9 @@
 /*
- * The kernels of blocked matrix products (GEMM), for one type: the micro-kernel, the transposition
- * that packs its panels, and its epilogues (cosines and selection). Parameters, undefined at the
- * end:
- *
- *   TILE, TILE_TYPE                name of the type in identifiers; C type
- *   TILE_VECTOR, TILE_LANES        vector type; its number of lanes
- *   TILE_OP(op)                    operation `op` on TILE_VECTOR
- *   TILE_TRANSPOSE                 name of the function of simd/ that transposes a square block
- *   TILE_TRANSPOSE_SIZE            rows of that block
- *   TILE_FMA                       a * b + c of scalars, rounded the same way as TILE_OP(fma)
- *   TILE_STORE                     stores a vector of doubles as TILE_TYPE
- *   TILE_KEEP_ERRORS               if defined, blocks are added with their rounding errors
+ * The kernels of blocked matrix products (GEMM), for one type (simd/float32.h): the micro-kernel,
+ * the transposition that packs its panels, and its epilogues (cosines and selection).
  *
  * Order of summation: CHAIN products form a chain, which is summed in a register. The chains of a
- * block of TILE_DEPTH products are added in TILE_TYPE. Blocks are added in double. The kernel for
+ * block of TILE_DEPTH products are added in FLOAT_TYPE. Blocks are added in double. The kernel for
  * doubles also keeps the rounding errors of the additions of blocks.
  *
  * Short chains keep float32 accurate. Rounding errors grow with the square root of the chain length
@@ -24,34 +14,33 @@
  * rounded one by one also add up to +0. A chain of fused multiply-adds alone would end with the
  * sign of its last product.
  */
-#define NAME(prefix) PASTE(PASTE(prefix, _), TILE)
-#define WIDTH (TILE_VECTORS * TILE_LANES)
+#define WIDTH (TILE_VECTORS * FLOAT_LANES)
 #define CHAIN 32
-#define STORE_ALIAS 4096              /* bytes */
-#define LINE (64 / sizeof(TILE_TYPE)) /* elements of a cache line */
+#define STORE_ALIAS 4096               /* bytes */
+#define LINE (64 / sizeof(FLOAT_TYPE)) /* elements of a cache line */
 
 /*
- * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in TILE_TYPE. Unless ahead is 0,
- * it also prefetches the cache lines `ahead` bytes after these elements. The line of row r is
+ * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in FLOAT_TYPE. Unless ahead is
+ * 0, it also prefetches the cache lines `ahead` bytes after these elements. The line of row r is
  * requested when element r of a line is multiplied, so that few requests are open at a time.
  */
 static inline __attribute__((always_inline)) void
-NAME(multiply_block)(TILE_TYPE *restrict block, const void *const *rows, size_t at,
-                     const TILE_TYPE *panel, size_t k, size_t ahead)
+NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t at,
+                     const FLOAT_TYPE *panel, size_t k, size_t ahead)
 {
-    const TILE_TYPE *row[TILE_ROWS];
+    const FLOAT_TYPE *row[TILE_ROWS];
     _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
     {
-        row[r] = (const TILE_TYPE *)rows[r] + at;
+        row[r] = (const FLOAT_TYPE *)rows[r] + at;
     }
     for (size_t i = 0, end; i < k;) {
         const bool first = i == 0;
-        TILE_VECTOR sums[TILE_ROWS][TILE_VECTORS];
+        FLOAT_VECTOR sums[TILE_ROWS][TILE_VECTORS];
         _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
         {
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
             {
-                sums[r][v] = TILE_OP(set1)(0);
+                sums[r][v] = FLOAT_OP(set1)(0);
             }
         }
         end = k - i < CHAIN ? k : i + CHAIN;
@@ -60,17 +49,17 @@ NAME(multiply_block)(TILE_TYPE *restrict block, const void *const *rows, size_t 
             for (size_t r = i % LINE; ahead != 0 && r < TILE_ROWS; r += LINE) {
                 __builtin_prefetch((const char *)((uintptr_t)(row[r] + i) + ahead));
             }
-            TILE_VECTOR right[TILE_VECTORS];
+            FLOAT_VECTOR right[TILE_VECTORS];
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
             {
-                right[v] = TILE_OP(load)(panel + v * TILE_LANES);
+                right[v] = FLOAT_OP(load)(panel + v * FLOAT_LANES);
             }
             _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
             {
-                TILE_VECTOR left = TILE_OP(set1)(row[r][i]);
+                FLOAT_VECTOR left = FLOAT_OP(set1)(row[r][i]);
                 _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
                 {
-                    sums[r][v] = TILE_OP(fma)(left, right[v], sums[r][v]);
+                    sums[r][v] = FLOAT_OP(fma)(left, right[v], sums[r][v]);
                 }
             }
         }
@@ -78,9 +67,9 @@ NAME(multiply_block)(TILE_TYPE *restrict block, const void *const *rows, size_t 
         {
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
             {
-                TILE_TYPE *to = block + (r * TILE_VECTORS + v) * TILE_LANES;
-                TILE_OP(store)(to,
-                               first ? sums[r][v] : TILE_OP(add)(TILE_OP(load)(to), sums[r][v]));
+                FLOAT_TYPE *to = block + (r * TILE_VECTORS + v) * FLOAT_LANES;
+                FLOAT_OP(store)(to,
+                                first ? sums[r][v] : FLOAT_OP(add)(FLOAT_OP(load)(to), sums[r][v]));
             }
         }
     }
@@ -88,16 +77,16 @@ NAME(multiply_block)(TILE_TYPE *restrict block, const void *const *rows, size_t 
 
 /* multiply_block without and with prefetching. They are not inlined, so that the loop gets all
  * registers. If they were inlined, gcc 12 would keep the loop counters in memory. */
-static __attribute__((noinline)) void NAME(tile_block)(TILE_TYPE *restrict block,
+static __attribute__((noinline)) void NAME(tile_block)(FLOAT_TYPE *restrict block,
                                                        const void *const *rows, size_t at,
-                                                       const TILE_TYPE *panel, size_t k)
+                                                       const FLOAT_TYPE *panel, size_t k)
 {
     NAME(multiply_block)(block, rows, at, panel, k, 0);
 }
 
-static __attribute__((noinline)) void NAME(tile_block_ahead)(TILE_TYPE *restrict block,
+static __attribute__((noinline)) void NAME(tile_block_ahead)(FLOAT_TYPE *restrict block,
                                                              const void *const *rows, size_t at,
-                                                             const TILE_TYPE *panel, size_t k,
+                                                             const FLOAT_TYPE *panel, size_t k,
                                                              size_t ahead)
 {
     NAME(multiply_block)(block, rows, at, panel, k, ahead);
@@ -113,10 +102,10 @@ static inline __attribute__((always_inline)) void
 NAME(add_tile)(double *sums, double *errors, const void *const *rows, const void *panel, size_t at,
                size_t k, unsigned flags, size_t ahead)
 {
-    _Alignas(64) TILE_TYPE memory[STORE_ALIAS / sizeof(TILE_TYPE) + TILE_ROWS * WIDTH];
+    _Alignas(64) FLOAT_TYPE memory[STORE_ALIAS / sizeof(FLOAT_TYPE) + TILE_ROWS * WIDTH];
     const uintptr_t distance =
-        (uintptr_t)panel + (CHAIN - TILE_ROWS) * WIDTH * sizeof(TILE_TYPE) - (uintptr_t)memory;
-    TILE_TYPE *const block = memory + distance % STORE_ALIAS / sizeof(TILE_TYPE);
+        (uintptr_t)panel + (CHAIN - TILE_ROWS) * WIDTH * sizeof(FLOAT_TYPE) - (uintptr_t)memory;
+    FLOAT_TYPE *const block = memory + distance % STORE_ALIAS / sizeof(FLOAT_TYPE);
     if (ahead == 0) {
         NAME(tile_block)(block, rows, at, panel, k);
     } else {
@@ -126,13 +115,13 @@ NAME(add_tile)(double *sums, double *errors, const void *const *rows, const void
         for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
             sums[i] = 0.0 + block[i];
         }
-#ifdef TILE_KEEP_ERRORS
+#ifdef FLOAT_KEEP_ERRORS
         memset(errors, 0, TILE_ROWS * WIDTH * sizeof *errors);
 #endif
         return;
     }
-#ifdef TILE_KEEP_ERRORS
-    for (int i = 0; i < TILE_ROWS * WIDTH; i += TILE_LANES) {
+#ifdef FLOAT_KEEP_ERRORS
+    for (int i = 0; i < TILE_ROWS * WIDTH; i += FLOAT_LANES) {
         struct compensated_sum s = {vd_load(sums + i), vd_load(errors + i)};
         compensated_add(&s, vd_load(block + i));
         vd_store(sums + i, s.sum);
@@ -169,16 +158,16 @@ static void NAME(tile_ahead)(double *sums, double *errors, const void *const *ro
  */
 static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size_t n)
 {
-    const TILE_TYPE *x = x_void, *y = y_void;
+    const FLOAT_TYPE *x = x_void, *y = y_void;
     double sum = 0.0, error = 0.0;
     for (size_t at = 0, k; at < n; at += k) {
-        TILE_TYPE chains[TILE_DEPTH / CHAIN] = {0}, block;
+        FLOAT_TYPE chains[TILE_DEPTH / CHAIN] = {0}, block;
         k = n - at < TILE_DEPTH ? n - at : TILE_DEPTH;
         if (k == TILE_DEPTH) {
             for (size_t i = 0; i < CHAIN; i++) {
                 _Pragma("GCC unroll 8") for (int c = 0; c < TILE_DEPTH / CHAIN; c++)
                 {
-                    chains[c] = TILE_FMA(x[at + c * CHAIN + i], y[at + c * CHAIN + i], chains[c]);
+                    chains[c] = FLOAT_FMA(x[at + c * CHAIN + i], y[at + c * CHAIN + i], chains[c]);
                 }
             }
         } else {
@@ -187,19 +176,20 @@ static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size
                 for (size_t i = at + c * CHAIN; i < at + (c + 1) * CHAIN; i++) {
                     _Pragma("GCC unroll 4") for (int d = 0; d < 4; d++)
                     {
-                        chains[c + d] = TILE_FMA(x[i + d * CHAIN], y[i + d * CHAIN], chains[c + d]);
+                        chains[c + d] =
+                            FLOAT_FMA(x[i + d * CHAIN], y[i + d * CHAIN], chains[c + d]);
                     }
                 }
             }
             for (size_t i = side_by_side * CHAIN; i < k; i++) {
-                chains[i / CHAIN] = TILE_FMA(x[at + i], y[at + i], chains[i / CHAIN]);
+                chains[i / CHAIN] = FLOAT_FMA(x[at + i], y[at + i], chains[i / CHAIN]);
             }
         }
         block = chains[0];
         for (size_t c = 1; c * CHAIN < k; c++) {
             block += chains[c];
         }
-#ifdef TILE_KEEP_ERRORS
+#ifdef FLOAT_KEEP_ERRORS
         const double total = sum + block, added = total - sum;
         error += (sum - (total - added)) + (block - added);
         sum = total;
@@ -216,33 +206,33 @@ static NO_SLP double NAME(tile_sum)(const void *x_void, const void *y_void, size
 static void NAME(transpose_rows)(void *to_void, size_t step, const void *const *rows, size_t count,
                                  size_t n)
 {
-    TILE_TYPE *to = to_void;
-    if (count < TILE_TRANSPOSE_SIZE || n < TILE_TRANSPOSE_SIZE) {
+    FLOAT_TYPE *to = to_void;
+    if (count < FLOAT_TRANSPOSE_SIZE || n < FLOAT_TRANSPOSE_SIZE) {
         for (size_t i = 0; i < n; i++) {
             for (size_t r = 0; r < count; r++) {
-                to[i * step + r] = ((const TILE_TYPE *)rows[r])[i];
+                to[i * step + r] = ((const FLOAT_TYPE *)rows[r])[i];
             }
         }
         return;
     }
-    for (size_t r = 0; r < count; r += TILE_TRANSPOSE_SIZE) {
-        const size_t first = r + TILE_TRANSPOSE_SIZE <= count ? r : count - TILE_TRANSPOSE_SIZE;
-        const TILE_TYPE *row[TILE_TRANSPOSE_SIZE]; /* local copies cannot alias `to` */
-        for (int s = 0; s < TILE_TRANSPOSE_SIZE; s++) {
+    for (size_t r = 0; r < count; r += FLOAT_TRANSPOSE_SIZE) {
+        const size_t first = r + FLOAT_TRANSPOSE_SIZE <= count ? r : count - FLOAT_TRANSPOSE_SIZE;
+        const FLOAT_TYPE *row[FLOAT_TRANSPOSE_SIZE]; /* local copies cannot alias `to` */
+        for (int s = 0; s < FLOAT_TRANSPOSE_SIZE; s++) {
             row[s] = rows[first + s];
         }
         size_t i = 0;
-        for (; i + TILE_TRANSPOSE_SIZE <= n; i += TILE_TRANSPOSE_SIZE) {
-            TILE_TRANSPOSE(to + i * step + first, step, row, i);
+        for (; i + FLOAT_TRANSPOSE_SIZE <= n; i += FLOAT_TRANSPOSE_SIZE) {
+            FLOAT_TRANSPOSE(to + i * step + first, step, row, i);
         }
         if (i < n) {
-            TILE_TRANSPOSE(to + (n - TILE_TRANSPOSE_SIZE) * step + first, step, row,
-                           n - TILE_TRANSPOSE_SIZE);
+            FLOAT_TRANSPOSE(to + (n - FLOAT_TRANSPOSE_SIZE) * step + first, step, row,
+                            n - FLOAT_TRANSPOSE_SIZE);
         }
     }
 }
 
-#ifdef TILE_KEEP_ERRORS
+#ifdef FLOAT_KEEP_ERRORS
 /*
  * Returns VD_LANES cosines of rows of whole numbers, correctly rounded. The arguments are x.y, |x|
  * and |y|.
@@ -316,7 +306,7 @@ static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdi
     const vd bounds = vd_set1(tile->bound);
     const size_t columns = tile->columns;
     const double *sums = tile->sums;
-    TILE_TYPE *out = out_void;
+    FLOAT_TYPE *out = out_void;
     size_t count = 0;
     for (size_t r = 0; r < tile->rows; r++, sums += tile->sums_step, out += out_step) {
         const vd row = vd_set1(tile->row_norms[r]);
@@ -327,11 +317,11 @@ static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdi
                 NAME(cosine_of)(sums + j, row, tile->column_norms + j, row_is_whole, &whole);
             unsigned beyond = vd_beyond(c, bounds) & ~whole;
             if (columns - j >= VD_LANES) {
-                TILE_STORE(out + j, c);
+                FLOAT_STORE(out + j, c);
             } else {
                 beyond &= (1u << (columns - j)) - 1;
-                TILE_TYPE last[VD_LANES];
-                TILE_STORE(last, c);
+                FLOAT_TYPE last[VD_LANES];
+                FLOAT_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
             /* the next word overwrites a word without matches */
@@ -343,23 +333,24 @@ static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdi
 }
 
 /*
- * select_kernel of kernels.h, TILE_LANES columns at a time. It selects the scores that are not
+ * select_kernel of kernels.h, FLOAT_LANES columns at a time. It selects the scores that are not
  * below their threshold, NaN included.
  */
 static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t rows,
                                     size_t columns, const void *row_thresholds,
                                     const void *column_thresholds, uint32_t *found)
 {
-    const TILE_TYPE *scores = scores_void, *of_rows = row_thresholds;
+    const FLOAT_TYPE *scores = scores_void, *of_rows = row_thresholds;
     size_t count = 0;
     for (size_t r = 0; r < rows; r++, scores += step) {
-        const TILE_VECTOR row = TILE_OP(set1)(of_rows == NULL ? (TILE_TYPE)INFINITY : of_rows[r]);
-        for (size_t j = 0; j < columns; j += TILE_LANES) {
-            const TILE_VECTOR threshold =
-                TILE_OP(min)(row, TILE_OP(load)((const TILE_TYPE *)column_thresholds + j));
+        const FLOAT_VECTOR row =
+            FLOAT_OP(set1)(of_rows == NULL ? (FLOAT_TYPE)INFINITY : of_rows[r]);
+        for (size_t j = 0; j < columns; j += FLOAT_LANES) {
+            const FLOAT_VECTOR threshold =
+                FLOAT_OP(min)(row, FLOAT_OP(load)((const FLOAT_TYPE *)column_thresholds + j));
             const unsigned all =
-                columns - j >= TILE_LANES ? (1u << TILE_LANES) - 1 : (1u << (columns - j)) - 1;
-            const unsigned matches = ~TILE_OP(below)(TILE_OP(load)(scores + j), threshold) & all;
+                columns - j >= FLOAT_LANES ? (1u << FLOAT_LANES) - 1 : (1u << (columns - j)) - 1;
+            const unsigned matches = ~FLOAT_OP(below)(FLOAT_OP(load)(scores + j), threshold) & all;
             if (matches != 0) { /* a word holds eight columns */
                 found[count] = pack_matches(r, j, matches & 0xff);
                 count += (matches & 0xff) != 0;
@@ -375,19 +366,19 @@ static size_t NAME(select_at_least)(const void *scores_void, size_t step, size_t
 static size_t NAME(keep_at_least)(void *to_void, int64_t *to_numbers, const void *scores_void,
                                   const int64_t *numbers, size_t n, double least)
 {
-    TILE_TYPE *to = to_void;
-    const TILE_TYPE *scores = scores_void;
-    const TILE_VECTOR threshold = TILE_OP(set1)((TILE_TYPE)least);
-    const unsigned all = (1u << TILE_LANES) - 1;
+    FLOAT_TYPE *to = to_void;
+    const FLOAT_TYPE *scores = scores_void;
+    const FLOAT_VECTOR threshold = FLOAT_OP(set1)((FLOAT_TYPE)least);
+    const unsigned all = (1u << FLOAT_LANES) - 1;
     size_t count = 0, i = 0;
-    for (; i + TILE_LANES <= n; i += TILE_LANES) {
-        const unsigned lanes = ~TILE_OP(below)(TILE_OP(load)(scores + i), threshold) & all;
-        count += TILE_OP(compress)(to + count, to_numbers + count, scores + i, numbers + i, lanes);
+    for (; i + FLOAT_LANES <= n; i += FLOAT_LANES) {
+        const unsigned lanes = ~FLOAT_OP(below)(FLOAT_OP(load)(scores + i), threshold) & all;
+        count += FLOAT_OP(compress)(to + count, to_numbers + count, scores + i, numbers + i, lanes);
     }
     if (i < n) {
         const unsigned rest = (1u << (n - i)) - 1;
-        const unsigned lanes = ~TILE_OP(below)(TILE_OP(load)(scores + i), threshold) & rest;
-        count += TILE_OP(compress)(to + count, to_numbers + count, scores + i, numbers + i, lanes);
+        const unsigned lanes = ~FLOAT_OP(below)(FLOAT_OP(load)(scores + i), threshold) & rest;
+        count += FLOAT_OP(compress)(to + count, to_numbers + count, scores + i, numbers + i, lanes);
     }
     return count;
 }
@@ -395,21 +386,21 @@ static size_t NAME(keep_at_least)(void *to_void, int64_t *to_numbers, const void
 /* count_kernel of kernels.h. */
 static size_t NAME(count_at_least)(const void *scores_void, size_t n, double least)
 {
-    const TILE_TYPE *scores = scores_void;
-    const TILE_VECTOR threshold = TILE_OP(set1)((TILE_TYPE)least);
+    const FLOAT_TYPE *scores = scores_void;
+    const FLOAT_VECTOR threshold = FLOAT_OP(set1)((FLOAT_TYPE)least);
     size_t below = 0, i = 0;
-    for (; i + 4 * TILE_LANES <= n; i += 4 * TILE_LANES) {
+    for (; i + 4 * FLOAT_LANES <= n; i += 4 * FLOAT_LANES) {
         uint64_t lanes = 0; /* of four vectors */
         _Pragma("GCC unroll 4") for (unsigned v = 0; v < 4; v++)
         {
-            const TILE_VECTOR score = TILE_OP(load)(scores + i + v * TILE_LANES);
-            lanes |= (uint64_t)TILE_OP(below)(score, threshold) << v * TILE_LANES;
+            const FLOAT_VECTOR score = FLOAT_OP(load)(scores + i + v * FLOAT_LANES);
+            lanes |= (uint64_t)FLOAT_OP(below)(score, threshold) << v * FLOAT_LANES;
         }
         below += (size_t)__builtin_popcountll(lanes);
     }
-    for (; i < n; i += TILE_LANES) {
-        const unsigned rest = n - i < TILE_LANES ? (1u << (n - i)) - 1 : (1u << TILE_LANES) - 1;
-        const unsigned lanes = TILE_OP(below)(TILE_OP(load)(scores + i), threshold) & rest;
+    for (; i < n; i += FLOAT_LANES) {
+        const unsigned rest = n - i < FLOAT_LANES ? (1u << (n - i)) - 1 : (1u << FLOAT_LANES) - 1;
+        const unsigned lanes = FLOAT_OP(below)(FLOAT_OP(load)(scores + i), threshold) & rest;
         below += (size_t)__builtin_popcount(lanes);
     }
     return n - below;
@@ -419,32 +410,21 @@ static size_t NAME(count_at_least)(const void *scores_void, size_t n, double lea
 static void NAME(maxima)(void *maxima_void, const void *scores_void, size_t step, size_t rows,
                          size_t columns)
 {
-    TILE_TYPE *maxima = maxima_void;
-    const TILE_TYPE *scores = scores_void;
-    for (size_t j = 0; j < columns; j += 2 * TILE_LANES) {
-        const size_t second = columns - j > TILE_LANES ? j + TILE_LANES : j;
-        TILE_VECTOR a = TILE_OP(load)(maxima + j), b = TILE_OP(load)(maxima + second);
+    FLOAT_TYPE *maxima = maxima_void;
+    const FLOAT_TYPE *scores = scores_void;
+    for (size_t j = 0; j < columns; j += 2 * FLOAT_LANES) {
+        const size_t second = columns - j > FLOAT_LANES ? j + FLOAT_LANES : j;
+        FLOAT_VECTOR a = FLOAT_OP(load)(maxima + j), b = FLOAT_OP(load)(maxima + second);
         for (size_t r = 0; r < rows; r++) {
-            a = TILE_OP(max_propagating_nan)(a, TILE_OP(load)(scores + r * step + j));
-            b = TILE_OP(max_propagating_nan)(b, TILE_OP(load)(scores + r * step + second));
+            a = FLOAT_OP(max_propagating_nan)(a, FLOAT_OP(load)(scores + r * step + j));
+            b = FLOAT_OP(max_propagating_nan)(b, FLOAT_OP(load)(scores + r * step + second));
         }
-        TILE_OP(store)(maxima + j, a);
-        TILE_OP(store)(maxima + second, b);
+        FLOAT_OP(store)(maxima + j, a);
+        FLOAT_OP(store)(maxima + second, b);
     }
 }
 
-#undef NAME
 #undef WIDTH
 #undef CHAIN
 #undef STORE_ALIAS
 #undef LINE
-#undef TILE
-#undef TILE_TYPE
-#undef TILE_VECTOR
-#undef TILE_OP
-#undef TILE_LANES
-#undef TILE_TRANSPOSE_SIZE
-#undef TILE_TRANSPOSE
-#undef TILE_STORE
-#undef TILE_FMA
-#undef TILE_KEEP_ERRORS

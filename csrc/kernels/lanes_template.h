@@ -1,18 +1,10 @@
 /*
- * The micro-kernels of layers whose vectors lie across images, for one type. A vector holds one
- * pixel of as many images as it has lanes. The contracts are in lanes_kernels.h. Parameters,
- * undefined at the end:
- *
- *   LAYER, LAYER_TYPE           name of the type in identifiers; C type
- *   LAYER_INTEGER               integer type of the same width
- *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
- *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
- *   LAYER_TRANSPOSE(_SIZE)      transposition of a square block; its size
+ * The micro-kernels of layers whose vectors lie across images, for one type (simd/float32.h). A
+ * vector holds one pixel of as many images as it has lanes. The contracts are in lanes_kernels.h.
  *
  * No kernel moves data between lanes, except those that transpose. So an image's results do not
  * depend on its lane or on its neighbours.
  */
-#define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
 
 /* The numbers of sums that fit the registers together with the operands of a step: filters by
  * pixels, filters by entries of a filter, and rows of a patch (by LANES_PATCH_COLUMNS). Instruction
@@ -39,15 +31,15 @@
 
 /* Vectors of gcc and clang, which compare and select. Compilers unroll loops over the lanes of
  * short vectors, and then branch for each lane. */
-typedef LAYER_TYPE NAME(lanes_numbers)
-    __attribute__((vector_size(LAYER_LANES * sizeof(LAYER_TYPE))));
-typedef LAYER_INTEGER NAME(lanes_integers)
-    __attribute__((vector_size(LAYER_LANES * sizeof(LAYER_TYPE))));
+typedef FLOAT_TYPE NAME(lanes_numbers)
+    __attribute__((vector_size(FLOAT_LANES * sizeof(FLOAT_TYPE))));
+typedef FLOAT_INTEGER NAME(lanes_integers)
+    __attribute__((vector_size(FLOAT_LANES * sizeof(FLOAT_TYPE))));
 
 /* Takes pixel `number` of a window, at `in`, where it is larger than the best one or NaN. So the
  * first of equal maxima counts, and the last NaN. */
 INLINE void NAME(lanes_take)(NAME(lanes_numbers) * best, NAME(lanes_integers) * choice,
-                             const LAYER_TYPE *in, LAYER_INTEGER number)
+                             const FLOAT_TYPE *in, FLOAT_INTEGER number)
 {
     NAME(lanes_numbers) value;
     memcpy(&value, in, sizeof value);
@@ -59,8 +51,8 @@ INLINE void NAME(lanes_take)(NAME(lanes_numbers) * best, NAME(lanes_integers) * 
 
 /* values[v] are the pixels of a 2 x 2 window. Stores its maximum and the number of the pixel that
  * is the maximum. */
-INLINE void NAME(lanes_choose)(LAYER_TYPE *largest, LAYER_INTEGER *choices,
-                               const LAYER_TYPE (*values)[LAYER_LANES])
+INLINE void NAME(lanes_choose)(FLOAT_TYPE *largest, FLOAT_INTEGER *choices,
+                               const FLOAT_TYPE (*values)[FLOAT_LANES])
 {
     NAME(lanes_numbers) best;
     NAME(lanes_integers) choice = {0};
@@ -74,30 +66,30 @@ INLINE void NAME(lanes_choose)(LAYER_TYPE *largest, LAYER_INTEGER *choices,
 }
 
 /* Sums one chain, steps [first, end), for `rows` filters and `pixels` pixels. */
-INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS],
-                              const struct lanes_conv *c, const LAYER_TYPE *weight,
-                              const LAYER_TYPE *const *input, size_t first, size_t end,
+INLINE void NAME(lanes_chain)(FLOAT_VECTOR sums[LANES_ROWS][LANES_PIXELS],
+                              const struct lanes_conv *c, const FLOAT_TYPE *weight,
+                              const FLOAT_TYPE *const *input, size_t first, size_t end,
                               const int rows, const int pixels)
 {
     const size_t step = c->filter_step, depth_step = c->depth_step;
     const ptrdiff_t *taps = c->tap_offsets;
     EACH_ROW EACH_PIXEL
     {
-        sums[r][v] = LAYER_OP(set1)(0);
+        sums[r][v] = FLOAT_OP(set1)(0);
     }
     for (size_t i = first; i < end; i++) {
         const ptrdiff_t tap = taps[i];
-        LAYER_VECTOR factors[LANES_ROWS];
+        FLOAT_VECTOR factors[LANES_ROWS];
         EACH_ROW
         {
-            factors[r] = LAYER_OP(set1)(weight[(size_t)r * step + i * depth_step]);
+            factors[r] = FLOAT_OP(set1)(weight[(size_t)r * step + i * depth_step]);
         }
         EACH_PIXEL
         {
-            const LAYER_VECTOR x = LAYER_OP(load)(input[v] + tap);
+            const FLOAT_VECTOR x = FLOAT_OP(load)(input[v] + tap);
             EACH_ROW
             {
-                sums[r][v] = LAYER_OP(fma)(factors[r], x, sums[r][v]);
+                sums[r][v] = FLOAT_OP(fma)(factors[r], x, sums[r][v]);
             }
         }
     }
@@ -107,14 +99,14 @@ INLINE void NAME(lanes_chain)(LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS],
 INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t pixel,
                              const int rows, const int pixels)
 {
-    const LAYER_TYPE *weight = (const LAYER_TYPE *)c->weight + filter * c->filter_step;
-    const LAYER_TYPE *input[LANES_PIXELS];
+    const FLOAT_TYPE *weight = (const FLOAT_TYPE *)c->weight + filter * c->filter_step;
+    const FLOAT_TYPE *input[LANES_PIXELS];
     const size_t depth = c->depth, chain = c->chain;
-    LAYER_VECTOR sums[LANES_ROWS][LANES_PIXELS];
-    LAYER_TYPE totals[LANES_ROWS][LANES_PIXELS][LAYER_LANES];
+    FLOAT_VECTOR sums[LANES_ROWS][LANES_PIXELS];
+    FLOAT_TYPE totals[LANES_ROWS][LANES_PIXELS][FLOAT_LANES];
     EACH_PIXEL
     {
-        input[v] = (const LAYER_TYPE *)c->input + c->pixel_offsets[pixel + (size_t)v];
+        input[v] = (const FLOAT_TYPE *)c->input + c->pixel_offsets[pixel + (size_t)v];
     }
     size_t end = depth > chain ? chain : depth;
     NAME(lanes_chain)(sums, c, weight, input, 0, end, rows, pixels);
@@ -123,31 +115,31 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         end = depth - end > chain ? end + chain : depth;
         EACH_ROW EACH_PIXEL
         {
-            LAYER_OP(store)(totals[r][v], sums[r][v]);
+            FLOAT_OP(store)(totals[r][v], sums[r][v]);
         }
         NAME(lanes_chain)(sums, c, weight, input, first, end, rows, pixels);
         EACH_ROW EACH_PIXEL
         {
-            sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(totals[r][v]), sums[r][v]);
+            sums[r][v] = FLOAT_OP(add)(FLOAT_OP(load)(totals[r][v]), sums[r][v]);
         }
     }
-    LAYER_TYPE *out = (LAYER_TYPE *)c->output + filter * c->map_step;
+    FLOAT_TYPE *out = (FLOAT_TYPE *)c->output + filter * c->map_step;
     if (c->add) {
         EACH_ROW EACH_PIXEL
         {
-            const LAYER_TYPE *at =
+            const FLOAT_TYPE *at =
                 out + (size_t)r * c->map_step + c->output_offsets[pixel + (size_t)v];
-            sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(at), sums[r][v]);
+            sums[r][v] = FLOAT_OP(add)(FLOAT_OP(load)(at), sums[r][v]);
         }
     }
     if (c->bias != NULL) {
         EACH_ROW
         {
-            const LAYER_VECTOR bias =
-                LAYER_OP(set1)(((const LAYER_TYPE *)c->bias)[filter + (size_t)r]);
+            const FLOAT_VECTOR bias =
+                FLOAT_OP(set1)(((const FLOAT_TYPE *)c->bias)[filter + (size_t)r]);
             EACH_PIXEL
             {
-                sums[r][v] = LAYER_OP(add)(sums[r][v], bias);
+                sums[r][v] = FLOAT_OP(add)(sums[r][v], bias);
             }
         }
     }
@@ -155,33 +147,33 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         const ptrdiff_t at = c->output_offsets[pixel / LANES_PIXELS];
         EACH_ROW
         {
-            LAYER_TYPE *to = out + (size_t)r * c->map_step + at;
-            LAYER_VECTOR largest;
+            FLOAT_TYPE *to = out + (size_t)r * c->map_step + at;
+            FLOAT_VECTOR largest;
             if (c->choices != NULL) {
                 EACH_PIXEL
                 {
-                    LAYER_OP(store)(totals[r][v], sums[r][v]);
+                    FLOAT_OP(store)(totals[r][v], sums[r][v]);
                 }
                 NAME(lanes_choose)(to,
-                                   (LAYER_INTEGER *)c->choices +
+                                   (FLOAT_INTEGER *)c->choices +
                                        (filter + (size_t)r) * c->choice_step +
                                        c->choice_offsets[pixel / LANES_PIXELS],
-                                   (const LAYER_TYPE(*)[LAYER_LANES])totals[r]);
-                largest = LAYER_OP(load)(to);
+                                   (const FLOAT_TYPE(*)[FLOAT_LANES])totals[r]);
+                largest = FLOAT_OP(load)(to);
             } else {
-                largest = LAYER_OP(max_propagating_nan)(
-                    LAYER_OP(max_propagating_nan)(sums[r][0], sums[r][1]),
-                    LAYER_OP(max_propagating_nan)(sums[r][2], sums[r][3]));
+                largest = FLOAT_OP(max_propagating_nan)(
+                    FLOAT_OP(max_propagating_nan)(sums[r][0], sums[r][1]),
+                    FLOAT_OP(max_propagating_nan)(sums[r][2], sums[r][3]));
             }
-            LAYER_OP(store)(to, c->relu ? LAYER_OP(relu)(largest) : largest);
+            FLOAT_OP(store)(to, c->relu ? FLOAT_OP(relu)(largest) : largest);
         }
         return;
     }
     EACH_ROW EACH_PIXEL
     {
-        LAYER_OP(store)
+        FLOAT_OP(store)
         (out + (size_t)r * c->map_step + c->output_offsets[pixel + (size_t)v],
-         c->relu ? LAYER_OP(relu)(sums[r][v]) : sums[r][v]);
+         c->relu ? FLOAT_OP(relu)(sums[r][v]) : sums[r][v]);
     }
 }
 
@@ -239,27 +231,27 @@ static void NAME(lanes_conv)(const struct lanes_conv *call, size_t filters, size
 static void NAME(lanes_gather)(void *out_void, const void *in_void, size_t image_step,
                                size_t images, size_t n)
 {
-    LAYER_TYPE *out = out_void;
-    const LAYER_TYPE *in = in_void;
+    FLOAT_TYPE *out = out_void;
+    const FLOAT_TYPE *in = in_void;
     size_t first = 0;
-    for (; first + LAYER_TRANSPOSE_SIZE <= images; first += LAYER_TRANSPOSE_SIZE) {
-        const LAYER_TYPE *rows[LAYER_TRANSPOSE_SIZE];
-        for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
+    for (; first + FLOAT_TRANSPOSE_SIZE <= images; first += FLOAT_TRANSPOSE_SIZE) {
+        const FLOAT_TYPE *rows[FLOAT_TRANSPOSE_SIZE];
+        for (size_t r = 0; r < FLOAT_TRANSPOSE_SIZE; r++) {
             rows[r] = in + (first + r) * image_step;
         }
         size_t i = 0;
-        for (; i + LAYER_TRANSPOSE_SIZE <= n; i += LAYER_TRANSPOSE_SIZE) {
-            LAYER_TRANSPOSE(out + i * LAYER_LANES + first, LAYER_LANES, rows, i);
+        for (; i + FLOAT_TRANSPOSE_SIZE <= n; i += FLOAT_TRANSPOSE_SIZE) {
+            FLOAT_TRANSPOSE(out + i * FLOAT_LANES + first, FLOAT_LANES, rows, i);
         }
         for (; i < n; i++) {
-            for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
-                out[i * LAYER_LANES + first + r] = rows[r][i];
+            for (size_t r = 0; r < FLOAT_TRANSPOSE_SIZE; r++) {
+                out[i * FLOAT_LANES + first + r] = rows[r][i];
             }
         }
     }
-    for (size_t i = 0; i < n && first < LAYER_LANES; i++) {
-        for (size_t r = first; r < LAYER_LANES; r++) {
-            out[i * LAYER_LANES + r] = r < images ? in[r * image_step + i] : 0;
+    for (size_t i = 0; i < n && first < FLOAT_LANES; i++) {
+        for (size_t r = first; r < FLOAT_LANES; r++) {
+            out[i * FLOAT_LANES + r] = r < images ? in[r * image_step + i] : 0;
         }
     }
 }
@@ -267,49 +259,49 @@ static void NAME(lanes_gather)(void *out_void, const void *in_void, size_t image
 static void NAME(lanes_scatter)(void *out_void, size_t image_step, const void *in_void,
                                 size_t images, size_t n)
 {
-    LAYER_TYPE *out = out_void;
-    const LAYER_TYPE *in = in_void;
+    FLOAT_TYPE *out = out_void;
+    const FLOAT_TYPE *in = in_void;
     size_t first = 0;
-    for (; first + LAYER_TRANSPOSE_SIZE <= images; first += LAYER_TRANSPOSE_SIZE) {
+    for (; first + FLOAT_TRANSPOSE_SIZE <= images; first += FLOAT_TRANSPOSE_SIZE) {
         size_t i = 0;
-        for (; i + LAYER_TRANSPOSE_SIZE <= n; i += LAYER_TRANSPOSE_SIZE) {
-            const LAYER_TYPE *rows[LAYER_TRANSPOSE_SIZE];
-            for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
-                rows[r] = in + (i + r) * LAYER_LANES;
+        for (; i + FLOAT_TRANSPOSE_SIZE <= n; i += FLOAT_TRANSPOSE_SIZE) {
+            const FLOAT_TYPE *rows[FLOAT_TRANSPOSE_SIZE];
+            for (size_t r = 0; r < FLOAT_TRANSPOSE_SIZE; r++) {
+                rows[r] = in + (i + r) * FLOAT_LANES;
             }
-            LAYER_TRANSPOSE(out + first * image_step + i, image_step, rows, first);
+            FLOAT_TRANSPOSE(out + first * image_step + i, image_step, rows, first);
         }
         for (; i < n; i++) {
-            for (size_t r = first; r < first + LAYER_TRANSPOSE_SIZE; r++) {
-                out[r * image_step + i] = in[i * LAYER_LANES + r];
+            for (size_t r = first; r < first + FLOAT_TRANSPOSE_SIZE; r++) {
+                out[r * image_step + i] = in[i * FLOAT_LANES + r];
             }
         }
     }
     for (size_t r = first; r < images; r++) {
         for (size_t i = 0; i < n; i++) {
-            out[r * image_step + i] = in[i * LAYER_LANES + r];
+            out[r * image_step + i] = in[i * FLOAT_LANES + r];
         }
     }
 }
 
 static void NAME(lanes_relu)(void *out_void, const void *in_void, size_t n)
 {
-    LAYER_TYPE *out = out_void;
-    const LAYER_TYPE *in = in_void;
+    FLOAT_TYPE *out = out_void;
+    const FLOAT_TYPE *in = in_void;
     for (size_t i = 0; i < n; i++) {
-        LAYER_OP(store)
-        (out + i * LAYER_LANES, LAYER_OP(relu)(LAYER_OP(load)(in + i * LAYER_LANES)));
+        FLOAT_OP(store)
+        (out + i * FLOAT_LANES, FLOAT_OP(relu)(FLOAT_OP(load)(in + i * FLOAT_LANES)));
     }
 }
 
 static void NAME(lanes_max_pool)(void *out, void *choices_void, const void *in_void,
                                  const struct lanes_window *w)
 {
-    NAME(lanes_numbers) best = (NAME(lanes_numbers)){0} - (LAYER_TYPE)INFINITY;
+    NAME(lanes_numbers) best = (NAME(lanes_numbers)){0} - (FLOAT_TYPE)INFINITY;
     NAME(lanes_integers) choice = {0};
-    LAYER_INTEGER number = 0;
+    FLOAT_INTEGER number = 0;
     for (size_t y = 0; y < w->rows; y++) {
-        const LAYER_TYPE *in = (const LAYER_TYPE *)in_void + y * w->row_step;
+        const FLOAT_TYPE *in = (const FLOAT_TYPE *)in_void + y * w->row_step;
         for (size_t x = 0; x < w->columns; x++, in += w->column_step, number++) {
             NAME(lanes_take)(&best, &choice, in, number);
         }
@@ -325,44 +317,44 @@ static void NAME(lanes_max_pool)(void *out, void *choices_void, const void *in_v
 INLINE void NAME(lanes_products_tile)(const struct lanes_products *p, size_t filter, size_t entry,
                                       size_t wanted, const int rows)
 {
-    const LAYER_TYPE *gradient = (const LAYER_TYPE *)p->gradient + filter * p->map_step;
-    const LAYER_TYPE *input[LANES_SUM_COLUMNS];
+    const FLOAT_TYPE *gradient = (const FLOAT_TYPE *)p->gradient + filter * p->map_step;
+    const FLOAT_TYPE *input[LANES_SUM_COLUMNS];
     const ptrdiff_t *input_offsets = p->input_offsets, *gradient_offsets = p->gradient_offsets;
     const size_t step = p->map_step;
-    LAYER_VECTOR sums[LANES_SUM_ROWS][LANES_SUM_COLUMNS];
+    FLOAT_VECTOR sums[LANES_SUM_ROWS][LANES_SUM_COLUMNS];
     EACH_ENTRY
     {
         const size_t at = entry + ((size_t)e < wanted ? (size_t)e : wanted - 1);
-        input[e] = (const LAYER_TYPE *)p->input + p->entry_offsets[at];
+        input[e] = (const FLOAT_TYPE *)p->input + p->entry_offsets[at];
         EACH_ROW
         {
-            sums[r][e] = LAYER_OP(set1)(0);
+            sums[r][e] = FLOAT_OP(set1)(0);
         }
     }
     for (size_t i = 0; i < p->pixels; i++) {
         const ptrdiff_t at = input_offsets[i];
-        const LAYER_TYPE *from = gradient + gradient_offsets[i];
-        LAYER_VECTOR y[LANES_SUM_ROWS];
+        const FLOAT_TYPE *from = gradient + gradient_offsets[i];
+        FLOAT_VECTOR y[LANES_SUM_ROWS];
         EACH_ROW
         {
-            y[r] = LAYER_OP(load)(from + (size_t)r * step);
+            y[r] = FLOAT_OP(load)(from + (size_t)r * step);
         }
         EACH_ENTRY
         {
-            const LAYER_VECTOR x = LAYER_OP(load)(input[e] + at);
+            const FLOAT_VECTOR x = FLOAT_OP(load)(input[e] + at);
             EACH_ROW
             {
-                sums[r][e] = LAYER_OP(fma)(y[r], x, sums[r][e]);
+                sums[r][e] = FLOAT_OP(fma)(y[r], x, sums[r][e]);
             }
         }
     }
-    LAYER_TYPE *out = (LAYER_TYPE *)p->sums + (filter * p->entries + entry) * LAYER_LANES;
+    FLOAT_TYPE *out = (FLOAT_TYPE *)p->sums + (filter * p->entries + entry) * FLOAT_LANES;
     EACH_ROW EACH_ENTRY
     {
         if ((size_t)e < wanted) {
-            LAYER_TYPE *to = out + ((size_t)r * p->entries + (size_t)e) * LAYER_LANES;
-            LAYER_OP(store)
-            (to, p->add ? LAYER_OP(add)(LAYER_OP(load)(to), sums[r][e]) : sums[r][e]);
+            FLOAT_TYPE *to = out + ((size_t)r * p->entries + (size_t)e) * FLOAT_LANES;
+            FLOAT_OP(store)
+            (to, p->add ? FLOAT_OP(add)(FLOAT_OP(load)(to), sums[r][e]) : sums[r][e]);
         }
     }
 }
@@ -408,27 +400,27 @@ static void NAME(lanes_products)(const struct lanes_products *call)
 static void NAME(lanes_channels)(void *out_void, size_t image_step, const void *in_void,
                                  size_t map_step, size_t channels, size_t n, void *check_void)
 {
-    static const LAYER_TYPE zeros[LAYER_LANES];
-    LAYER_TYPE *out = out_void;
-    const LAYER_TYPE *in = in_void;
-    const LAYER_VECTOR zero = LAYER_OP(set1)(0);
-    LAYER_VECTOR check = LAYER_OP(load)(check_void);
-    for (size_t i = 0; i < n; i++, in += LAYER_LANES) {
+    static const FLOAT_TYPE zeros[FLOAT_LANES];
+    FLOAT_TYPE *out = out_void;
+    const FLOAT_TYPE *in = in_void;
+    const FLOAT_VECTOR zero = FLOAT_OP(set1)(0);
+    FLOAT_VECTOR check = FLOAT_OP(load)(check_void);
+    for (size_t i = 0; i < n; i++, in += FLOAT_LANES) {
         for (size_t c = 0; c < channels; c++) {
-            check = LAYER_OP(fma)(zero, LAYER_OP(load)(in + c * map_step), check);
+            check = FLOAT_OP(fma)(zero, FLOAT_OP(load)(in + c * map_step), check);
         }
-        for (size_t c = 0; c < channels || c % LAYER_LANES > 0; c += LAYER_TRANSPOSE_SIZE) {
-            const LAYER_TYPE *rows[LAYER_TRANSPOSE_SIZE];
-            for (size_t r = 0; r < LAYER_TRANSPOSE_SIZE; r++) {
+        for (size_t c = 0; c < channels || c % FLOAT_LANES > 0; c += FLOAT_TRANSPOSE_SIZE) {
+            const FLOAT_TYPE *rows[FLOAT_TRANSPOSE_SIZE];
+            for (size_t r = 0; r < FLOAT_TRANSPOSE_SIZE; r++) {
                 rows[r] = c + r < channels ? in + (c + r) * map_step : zeros;
             }
-            for (size_t lane = 0; lane < LAYER_LANES; lane += LAYER_TRANSPOSE_SIZE) {
-                LAYER_TRANSPOSE(out + lane * image_step, image_step, rows, lane);
+            for (size_t lane = 0; lane < FLOAT_LANES; lane += FLOAT_TRANSPOSE_SIZE) {
+                FLOAT_TRANSPOSE(out + lane * image_step, image_step, rows, lane);
             }
-            out += LAYER_TRANSPOSE_SIZE;
+            out += FLOAT_TRANSPOSE_SIZE;
         }
     }
-    LAYER_OP(store)(check_void, check);
+    FLOAT_OP(store)(check_void, check);
 }
 
 /* Sums `rows` rows of LANES_PATCH_COLUMNS vectors, from (row, column) on. Stores those inside the
@@ -436,38 +428,38 @@ static void NAME(lanes_channels)(void *out_void, size_t image_step, const void *
 INLINE void NAME(lanes_patch)(const struct lanes_patches *p, size_t row, size_t column,
                               const int rows)
 {
-    const LAYER_TYPE *input =
-        (const LAYER_TYPE *)p->input + row * p->row_step + column * LAYER_LANES;
-    const LAYER_TYPE *gradients = p->gradients;
-    const LAYER_INTEGER *choices = p->choices;
+    const FLOAT_TYPE *input =
+        (const FLOAT_TYPE *)p->input + row * p->row_step + column * FLOAT_LANES;
+    const FLOAT_TYPE *gradients = p->gradients;
+    const FLOAT_INTEGER *choices = p->choices;
     const ptrdiff_t *window_offsets = p->window_offsets, *choice_offsets = p->choice_offsets;
     const size_t step = p->row_step, windows = p->windows, wanted = p->columns - column;
-    LAYER_VECTOR sums[LANES_PATCH_ROWS][LANES_PATCH_COLUMNS];
+    FLOAT_VECTOR sums[LANES_PATCH_ROWS][LANES_PATCH_COLUMNS];
     EACH_ROW EACH_COLUMN
     {
-        sums[r][x] = LAYER_OP(set1)(0);
+        sums[r][x] = FLOAT_OP(set1)(0);
     }
     for (size_t w = 0; w < windows; w++) {
-        const LAYER_TYPE *from = input + window_offsets[w] + choice_offsets[choices[w]];
-        const LAYER_VECTOR gradient = LAYER_OP(set1)(gradients[w]);
+        const FLOAT_TYPE *from = input + window_offsets[w] + choice_offsets[choices[w]];
+        const FLOAT_VECTOR gradient = FLOAT_OP(set1)(gradients[w]);
         EACH_ROW
         {
             EACH_COLUMN
             {
-                const LAYER_VECTOR value = LAYER_OP(load)(from + x * LAYER_LANES);
-                sums[r][x] = LAYER_OP(fma)(gradient, value, sums[r][x]);
+                const FLOAT_VECTOR value = FLOAT_OP(load)(from + x * FLOAT_LANES);
+                sums[r][x] = FLOAT_OP(fma)(gradient, value, sums[r][x]);
             }
             from += step;
             /* Keeps one address in a register; gcc would load one for each vector. */
             __asm__("" : "+r"(from));
         }
     }
-    LAYER_TYPE *out = (LAYER_TYPE *)p->sums + (row * p->columns + column) * LAYER_LANES;
+    FLOAT_TYPE *out = (FLOAT_TYPE *)p->sums + (row * p->columns + column) * FLOAT_LANES;
     EACH_ROW EACH_COLUMN
     {
         if ((size_t)x < wanted) {
-            LAYER_TYPE *to = out + ((size_t)r * p->columns + (size_t)x) * LAYER_LANES;
-            LAYER_OP(store)(to, LAYER_OP(add)(LAYER_OP(load)(to), sums[r][x]));
+            FLOAT_TYPE *to = out + ((size_t)r * p->columns + (size_t)x) * FLOAT_LANES;
+            FLOAT_OP(store)(to, FLOAT_OP(add)(FLOAT_OP(load)(to), sums[r][x]));
         }
     }
 }
@@ -503,51 +495,51 @@ static void NAME(lanes_patches)(const struct lanes_patches *call)
                 patches[rows - 1](&p, row, column);
             }
         }
-        p.gradients = (const LAYER_TYPE *)p.gradients + p.filter_step;
-        p.choices = (const LAYER_INTEGER *)p.choices + p.filter_step;
-        p.sums = (LAYER_TYPE *)p.sums + p.rows * p.columns * LAYER_LANES;
+        p.gradients = (const FLOAT_TYPE *)p.gradients + p.filter_step;
+        p.choices = (const FLOAT_INTEGER *)p.choices + p.filter_step;
+        p.sums = (FLOAT_TYPE *)p.sums + p.rows * p.columns * FLOAT_LANES;
     }
 }
 
 static void NAME(lanes_add_sum)(void *sum, const void *x_void, size_t n)
 {
-    const LAYER_TYPE *x = x_void;
-    LAYER_VECTOR s[4] = {LAYER_OP(set1)(0), LAYER_OP(set1)(0), LAYER_OP(set1)(0),
-                         LAYER_OP(set1)(0)};
+    const FLOAT_TYPE *x = x_void;
+    FLOAT_VECTOR s[4] = {FLOAT_OP(set1)(0), FLOAT_OP(set1)(0), FLOAT_OP(set1)(0),
+                         FLOAT_OP(set1)(0)};
     size_t i = 0;
-    for (; i + 4 <= n; i += 4, x += 4 * LAYER_LANES) {
+    for (; i + 4 <= n; i += 4, x += 4 * FLOAT_LANES) {
         for (int j = 0; j < 4; j++) {
-            s[j] = LAYER_OP(add)(s[j], LAYER_OP(load)(x + j * LAYER_LANES));
+            s[j] = FLOAT_OP(add)(s[j], FLOAT_OP(load)(x + j * FLOAT_LANES));
         }
     }
-    for (; i < n; i++, x += LAYER_LANES) {
-        s[0] = LAYER_OP(add)(s[0], LAYER_OP(load)(x));
+    for (; i < n; i++, x += FLOAT_LANES) {
+        s[0] = FLOAT_OP(add)(s[0], FLOAT_OP(load)(x));
     }
-    s[0] = LAYER_OP(add)(LAYER_OP(add)(s[0], s[1]), LAYER_OP(add)(s[2], s[3]));
-    LAYER_OP(store)(sum, LAYER_OP(add)(LAYER_OP(load)(sum), s[0]));
+    s[0] = FLOAT_OP(add)(FLOAT_OP(add)(s[0], s[1]), FLOAT_OP(add)(s[2], s[3]));
+    FLOAT_OP(store)(sum, FLOAT_OP(add)(FLOAT_OP(load)(sum), s[0]));
 }
 
 static void NAME(lanes_reduce)(void *out_void, const void *x_void, size_t images, size_t n)
 {
-    LAYER_TYPE *out = out_void, block[LAYER_LANES][LAYER_LANES], totals[LAYER_LANES];
-    const LAYER_TYPE *x = x_void;
-    for (size_t i = 0; i < n; i += LAYER_LANES) {
-        const size_t rows = n - i < LAYER_LANES ? n - i : LAYER_LANES;
-        LAYER_VECTOR vectors[LAYER_LANES];
-        if (rows == LAYER_LANES && images == LAYER_LANES) {
-            for (size_t r = 0; r < LAYER_LANES; r++) {
-                vectors[r] = LAYER_OP(load)(x + (i + r) * LAYER_LANES);
+    FLOAT_TYPE *out = out_void, block[FLOAT_LANES][FLOAT_LANES], totals[FLOAT_LANES];
+    const FLOAT_TYPE *x = x_void;
+    for (size_t i = 0; i < n; i += FLOAT_LANES) {
+        const size_t rows = n - i < FLOAT_LANES ? n - i : FLOAT_LANES;
+        FLOAT_VECTOR vectors[FLOAT_LANES];
+        if (rows == FLOAT_LANES && images == FLOAT_LANES) {
+            for (size_t r = 0; r < FLOAT_LANES; r++) {
+                vectors[r] = FLOAT_OP(load)(x + (i + r) * FLOAT_LANES);
             }
-            LAYER_OP(store)(out + i, LAYER_OP(row_sums)(vectors));
+            FLOAT_OP(store)(out + i, FLOAT_OP(row_sums)(vectors));
             continue;
         }
-        for (size_t r = 0; r < LAYER_LANES; r++) {
-            for (size_t lane = 0; lane < LAYER_LANES; lane++) {
-                block[r][lane] = r < rows && lane < images ? x[(i + r) * LAYER_LANES + lane] : 0;
+        for (size_t r = 0; r < FLOAT_LANES; r++) {
+            for (size_t lane = 0; lane < FLOAT_LANES; lane++) {
+                block[r][lane] = r < rows && lane < images ? x[(i + r) * FLOAT_LANES + lane] : 0;
             }
-            vectors[r] = LAYER_OP(load)(block[r]);
+            vectors[r] = FLOAT_OP(load)(block[r]);
         }
-        LAYER_OP(store)(totals, LAYER_OP(row_sums)(vectors));
+        FLOAT_OP(store)(totals, FLOAT_OP(row_sums)(vectors));
         memcpy(out + i, totals, rows * sizeof *out);
     }
 }
@@ -555,9 +547,9 @@ static void NAME(lanes_reduce)(void *out_void, const void *x_void, size_t images
 static void NAME(lanes_relu_gradient)(void *out_void, const void *y_void, const void *gradient_void,
                                       size_t n)
 {
-    LAYER_TYPE *out = out_void;
-    const LAYER_TYPE *y = y_void, *gradient = gradient_void;
-    for (size_t i = 0; i < n; i++, out += LAYER_LANES, y += LAYER_LANES, gradient += LAYER_LANES) {
+    FLOAT_TYPE *out = out_void;
+    const FLOAT_TYPE *y = y_void, *gradient = gradient_void;
+    for (size_t i = 0; i < n; i++, out += FLOAT_LANES, y += FLOAT_LANES, gradient += FLOAT_LANES) {
         NAME(lanes_numbers) kept, result;
         memcpy(&kept, gradient, sizeof kept);
         memcpy(&result, y, sizeof result);
@@ -568,11 +560,11 @@ static void NAME(lanes_relu_gradient)(void *out_void, const void *y_void, const 
 }
 
 /* out[lane] = gradient[lane] where choices[lane] is `choice`, else 0. */
-INLINE void NAME(lanes_chosen)(LAYER_TYPE *restrict out, const LAYER_INTEGER *restrict choices,
-                               const LAYER_TYPE *restrict gradient, LAYER_INTEGER choice)
+INLINE void NAME(lanes_chosen)(FLOAT_TYPE *restrict out, const FLOAT_INTEGER *restrict choices,
+                               const FLOAT_TYPE *restrict gradient, FLOAT_INTEGER choice)
 {
-    for (size_t lane = 0; lane < LAYER_LANES; lane++) {
-        const LAYER_TYPE g = gradient[lane];
+    for (size_t lane = 0; lane < FLOAT_LANES; lane++) {
+        const FLOAT_TYPE g = gradient[lane];
         out[lane] = choices[lane] == choice ? g : 0;
     }
 }
@@ -581,26 +573,26 @@ static void NAME(lanes_unpool)(void *out_void, size_t row_step, const void *choi
                                const void *gradient_void, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        LAYER_TYPE *out = (LAYER_TYPE *)out_void + 2 * i * LAYER_LANES;
-        const LAYER_INTEGER *choices = (const LAYER_INTEGER *)choices_void + i * LAYER_LANES;
-        const LAYER_TYPE *gradient = (const LAYER_TYPE *)gradient_void + i * LAYER_LANES;
+        FLOAT_TYPE *out = (FLOAT_TYPE *)out_void + 2 * i * FLOAT_LANES;
+        const FLOAT_INTEGER *choices = (const FLOAT_INTEGER *)choices_void + i * FLOAT_LANES;
+        const FLOAT_TYPE *gradient = (const FLOAT_TYPE *)gradient_void + i * FLOAT_LANES;
         NAME(lanes_chosen)(out, choices, gradient, 0);
-        NAME(lanes_chosen)(out + LAYER_LANES, choices, gradient, 1);
+        NAME(lanes_chosen)(out + FLOAT_LANES, choices, gradient, 1);
         NAME(lanes_chosen)(out + row_step, choices, gradient, 2);
-        NAME(lanes_chosen)(out + row_step + LAYER_LANES, choices, gradient, 3);
+        NAME(lanes_chosen)(out + row_step + FLOAT_LANES, choices, gradient, 3);
     }
 }
 
 static void NAME(lanes_max_unpool)(void *out_void, const void *choices, const void *gradient,
                                    const struct lanes_window *w)
 {
-    LAYER_TYPE chosen[LAYER_LANES];
-    LAYER_INTEGER number = 0;
+    FLOAT_TYPE chosen[FLOAT_LANES];
+    FLOAT_INTEGER number = 0;
     for (size_t y = 0; y < w->rows; y++) {
-        LAYER_TYPE *out = (LAYER_TYPE *)out_void + y * w->row_step;
+        FLOAT_TYPE *out = (FLOAT_TYPE *)out_void + y * w->row_step;
         for (size_t x = 0; x < w->columns; x++, out += w->column_step, number++) {
             NAME(lanes_chosen)(chosen, choices, gradient, number);
-            LAYER_OP(store)(out, LAYER_OP(add)(LAYER_OP(load)(out), LAYER_OP(load)(chosen)));
+            FLOAT_OP(store)(out, FLOAT_OP(add)(FLOAT_OP(load)(out), FLOAT_OP(load)(chosen)));
         }
     }
 }
@@ -611,12 +603,3 @@ static void NAME(lanes_max_unpool)(void *out_void, const void *choices, const vo
 #undef EACH_ENTRY
 #undef EACH_ROW
 #undef EACH_PIXEL
-#undef NAME
-#undef LAYER
-#undef LAYER_TYPE
-#undef LAYER_INTEGER
-#undef LAYER_VECTOR
-#undef LAYER_LANES
-#undef LAYER_OP
-#undef LAYER_TRANSPOSE
-#undef LAYER_TRANSPOSE_SIZE

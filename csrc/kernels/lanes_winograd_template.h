@@ -2,8 +2,7 @@
  * Winograd convolution along the columns of images, for kernels of five rows with stride 1, with
  * lanes across images, for one type. It is F(4, 5), a Toom-Cook algorithm with the points 0, 1/2,
  * -1/2, 1, -1, 2, -2 and infinity: four output rows take 8 products instead of 20.
- * lanes_template.h includes this file and describes the parameters; the contracts are in
- * lanes_kernels.h.
+ * lanes_template.h includes this file; the contracts are in lanes_kernels.h.
  *
  * For one column, y = A' (G g * B' d), where d has eight elements, g five and y four. A, B and 45 G
  * are exact in binary, and the division by 45 is the last operation. So small integers give exact
@@ -30,21 +29,21 @@
 #define WINOGRAD_FACTORS {32.0, -10.0, 0.5}
 #endif
 
-#define SET(x) LAYER_OP(set1)((LAYER_TYPE)(x))
-#define FMA LAYER_OP(fma)
-#define ADD LAYER_OP(add)
-#define MUL LAYER_OP(mul)
+#define SET(x) FLOAT_OP(set1)((FLOAT_TYPE)(x))
+#define FMA FLOAT_OP(fma)
+#define ADD FLOAT_OP(add)
+#define MUL FLOAT_OP(mul)
 #define EACH(i, n) _Pragma("GCC unroll 8") for (size_t i = 0; i < (n); i++)
 
 /* G g */
-INLINE void NAME(winograd_g)(LAYER_VECTOR to[8], const LAYER_VECTOR g[5])
+INLINE void NAME(winograd_g)(FLOAT_VECTOR to[8], const FLOAT_VECTOR g[5])
 {
     static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES,
                         factors[] = WINOGRAD_FACTORS;
     to[0] = MUL(SET(-WINOGRAD_SCALE / WINOGRAD_S3), g[0]);
     EACH(i, 3)
     {
-        const LAYER_VECTOR square = SET(squares[i]),
+        const FLOAT_VECTOR square = SET(squares[i]),
                            even = FMA(square, FMA(square, g[4], g[2]), g[0]),
                            odd = MUL(SET(points[i]), FMA(square, g[3], g[1]));
         to[1 + 2 * i] = MUL(SET(factors[i]), ADD(even, odd));
@@ -54,7 +53,7 @@ INLINE void NAME(winograd_g)(LAYER_VECTOR to[8], const LAYER_VECTOR g[5])
 }
 
 /* B' d */
-INLINE void NAME(winograd_b)(LAYER_VECTOR to[8], const LAYER_VECTOR d[8])
+INLINE void NAME(winograd_b)(FLOAT_VECTOR to[8], const FLOAT_VECTOR d[8])
 {
     static const double points[] = WINOGRAD_POINTS, sums[] = WINOGRAD_SUMS,
                         products[] = WINOGRAD_PRODUCTS;
@@ -66,7 +65,7 @@ INLINE void NAME(winograd_b)(LAYER_VECTOR to[8], const LAYER_VECTOR d[8])
     }
     EACH(i, 3)
     {
-        const LAYER_VECTOR product = SET(products[i]), sum = SET(-sums[i]),
+        const FLOAT_VECTOR product = SET(products[i]), sum = SET(-sums[i]),
                            even = FMA(product, d[2], FMA(sum, d[4], d[6])),
                            odd = FMA(product, d[1], FMA(sum, d[3], d[5]));
         to[1 + 2 * i] = FMA(SET(points[i]), odd, even);
@@ -75,7 +74,7 @@ INLINE void NAME(winograd_b)(LAYER_VECTOR to[8], const LAYER_VECTOR d[8])
 }
 
 /* B m */
-INLINE void NAME(winograd_b_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR m[8])
+INLINE void NAME(winograd_b_transposed)(FLOAT_VECTOR to[8], const FLOAT_VECTOR m[8])
 {
     static const double points[] = WINOGRAD_POINTS, sums[] = WINOGRAD_SUMS,
                         products[] = WINOGRAD_PRODUCTS;
@@ -89,7 +88,7 @@ INLINE void NAME(winograd_b_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR m
     to[7] = m[7];
     EACH(i, 3)
     {
-        const LAYER_VECTOR a = m[1 + 2 * i], b = m[2 + 2 * i], even = ADD(a, b),
+        const FLOAT_VECTOR a = m[1 + 2 * i], b = m[2 + 2 * i], even = ADD(a, b),
                            odd = MUL(SET(points[i]), FMA(SET(-1), b, a));
         to[2] = FMA(SET(products[i]), even, to[2]);
         to[4] = FMA(SET(-sums[i]), even, to[4]);
@@ -101,7 +100,7 @@ INLINE void NAME(winograd_b_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR m
 }
 
 /* A' m */
-INLINE void NAME(winograd_a)(LAYER_VECTOR to[4], const LAYER_VECTOR m[8])
+INLINE void NAME(winograd_a)(FLOAT_VECTOR to[4], const FLOAT_VECTOR m[8])
 {
     static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES;
     to[0] = m[0];
@@ -109,7 +108,7 @@ INLINE void NAME(winograd_a)(LAYER_VECTOR to[4], const LAYER_VECTOR m[8])
     to[3] = m[7];
     EACH(i, 3)
     {
-        const LAYER_VECTOR a = m[1 + 2 * i], b = m[2 + 2 * i], even = ADD(a, b),
+        const FLOAT_VECTOR a = m[1 + 2 * i], b = m[2 + 2 * i], even = ADD(a, b),
                            odd = MUL(SET(points[i]), FMA(SET(-1), b, a));
         to[0] = ADD(to[0], even);
         to[1] = ADD(to[1], odd);
@@ -120,20 +119,20 @@ INLINE void NAME(winograd_a)(LAYER_VECTOR to[4], const LAYER_VECTOR m[8])
 
 /* Divides by 45. Dividing the remainder again corrects the quotient, so integer quotients are
  * exact. */
-INLINE LAYER_VECTOR NAME(winograd_divide)(LAYER_VECTOR a)
+INLINE FLOAT_VECTOR NAME(winograd_divide)(FLOAT_VECTOR a)
 {
-    const LAYER_VECTOR inverse = SET(1 / WINOGRAD_SCALE), first = MUL(a, inverse);
+    const FLOAT_VECTOR inverse = SET(1 / WINOGRAD_SCALE), first = MUL(a, inverse);
     return FMA(FMA(SET(-WINOGRAD_SCALE), first, a), inverse, first);
 }
 
 /* A y */
-INLINE void NAME(winograd_a_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR y[4])
+INLINE void NAME(winograd_a_transposed)(FLOAT_VECTOR to[8], const FLOAT_VECTOR y[4])
 {
     static const double points[] = WINOGRAD_POINTS, squares[] = WINOGRAD_SQUARES;
     to[0] = y[0];
     EACH(i, 3)
     {
-        const LAYER_VECTOR square = SET(squares[i]), even = FMA(square, y[2], y[0]),
+        const FLOAT_VECTOR square = SET(squares[i]), even = FMA(square, y[2], y[0]),
                            odd = MUL(SET(points[i]), FMA(square, y[3], y[1]));
         to[1 + 2 * i] = ADD(even, odd);
         to[2 + 2 * i] = FMA(SET(-1), odd, even);
@@ -144,27 +143,27 @@ INLINE void NAME(winograd_a_transposed)(LAYER_VECTOR to[8], const LAYER_VECTOR y
 static void NAME(winograd_filters)(void *out_void, const void *weight, size_t filters,
                                    size_t channels, size_t width, bool transposed)
 {
-    LAYER_TYPE g[5 * LANES_WINOGRAD_WIDTH * LAYER_LANES],
-        sums[8][LANES_WINOGRAD_WIDTH * LAYER_LANES], row[LAYER_LANES][LANES_WINOGRAD_WIDTH];
+    FLOAT_TYPE g[5 * LANES_WINOGRAD_WIDTH * FLOAT_LANES],
+        sums[8][LANES_WINOGRAD_WIDTH * FLOAT_LANES], row[FLOAT_LANES][LANES_WINOGRAD_WIDTH];
     const size_t count = filters * channels;
-    for (size_t k = 0; k < count; k += LAYER_LANES) {
-        const size_t n = count - k < LAYER_LANES ? count - k : LAYER_LANES;
-        NAME(lanes_gather)(g, (const LAYER_TYPE *)weight + k * 5 * width, 5 * width, n, 5 * width);
+    for (size_t k = 0; k < count; k += FLOAT_LANES) {
+        const size_t n = count - k < FLOAT_LANES ? count - k : FLOAT_LANES;
+        NAME(lanes_gather)(g, (const FLOAT_TYPE *)weight + k * 5 * width, 5 * width, n, 5 * width);
         for (size_t x = 0; x < width; x++) {
-            LAYER_VECTOR from[5], to[8];
+            FLOAT_VECTOR from[5], to[8];
             EACH(y, 5)
             {
-                from[y] = LAYER_OP(load)(g + (y * width + x) * LAYER_LANES);
+                from[y] = FLOAT_OP(load)(g + (y * width + x) * FLOAT_LANES);
             }
             NAME(winograd_g)(to, from);
             EACH(f, 8)
             {
-                LAYER_OP(store)
-                (sums[f] + x * LAYER_LANES, transposed ? NAME(winograd_divide)(to[f]) : to[f]);
+                FLOAT_OP(store)
+                (sums[f] + x * FLOAT_LANES, transposed ? NAME(winograd_divide)(to[f]) : to[f]);
             }
         }
         for (size_t f = 0; f < 8; f++) {
-            LAYER_TYPE *out = (LAYER_TYPE *)out_void + f * count * width;
+            FLOAT_TYPE *out = (FLOAT_TYPE *)out_void + f * count * width;
             NAME(lanes_scatter)(row, LANES_WINOGRAD_WIDTH, sums[f], n, width);
             for (size_t i = 0; i < n; i++) {
                 const size_t filter = (k + i) / channels, channel = (k + i) % channels,
@@ -178,18 +177,18 @@ static void NAME(winograd_filters)(void *out_void, const void *weight, size_t fi
 static void NAME(winograd_input)(void *sums, size_t sum_step, const void *in_void, size_t row_step,
                                  size_t n)
 {
-    LAYER_TYPE *out = sums;
-    const LAYER_TYPE *in = in_void;
-    for (size_t i = 0; i < n; i++, in += LAYER_LANES, out += LAYER_LANES) {
-        LAYER_VECTOR d[8], to[8];
+    FLOAT_TYPE *out = sums;
+    const FLOAT_TYPE *in = in_void;
+    for (size_t i = 0; i < n; i++, in += FLOAT_LANES, out += FLOAT_LANES) {
+        FLOAT_VECTOR d[8], to[8];
         EACH(y, 8)
         {
-            d[y] = LAYER_OP(load)(in + y * row_step);
+            d[y] = FLOAT_OP(load)(in + y * row_step);
         }
         NAME(winograd_b)(to, d);
         EACH(f, 8)
         {
-            LAYER_OP(store)(out + f * sum_step, to[f]);
+            FLOAT_OP(store)(out + f * sum_step, to[f]);
         }
     }
 }
@@ -197,18 +196,18 @@ static void NAME(winograd_input)(void *sums, size_t sum_step, const void *in_voi
 static void NAME(winograd_output_gradient)(void *sums, size_t sum_step, const void *in_void,
                                            size_t row_step, size_t n)
 {
-    LAYER_TYPE *out = sums;
-    const LAYER_TYPE *in = in_void;
-    for (size_t i = 0; i < n; i++, in += LAYER_LANES, out += LAYER_LANES) {
-        LAYER_VECTOR y[4], to[8];
+    FLOAT_TYPE *out = sums;
+    const FLOAT_TYPE *in = in_void;
+    for (size_t i = 0; i < n; i++, in += FLOAT_LANES, out += FLOAT_LANES) {
+        FLOAT_VECTOR y[4], to[8];
         EACH(r, 4)
         {
-            y[r] = LAYER_OP(load)(in + r * row_step);
+            y[r] = FLOAT_OP(load)(in + r * row_step);
         }
         NAME(winograd_a_transposed)(to, y);
         EACH(f, 8)
         {
-            LAYER_OP(store)(out + f * sum_step, to[f]);
+            FLOAT_OP(store)(out + f * sum_step, to[f]);
         }
     }
 }
@@ -217,64 +216,64 @@ static void NAME(winograd_input_gradient)(void *out_void, size_t row_step, size_
                                           const void *sums, size_t sum_step, size_t n,
                                           void *check_void)
 {
-    LAYER_TYPE *out = out_void;
-    const LAYER_TYPE *in = sums;
-    const LAYER_VECTOR zero = SET(0);
-    LAYER_VECTOR check = LAYER_OP(load)(check_void);
-    for (size_t i = 0; i < n; i++, in += LAYER_LANES, out += LAYER_LANES) {
-        LAYER_VECTOR m[8], x[8];
+    FLOAT_TYPE *out = out_void;
+    const FLOAT_TYPE *in = sums;
+    const FLOAT_VECTOR zero = SET(0);
+    FLOAT_VECTOR check = FLOAT_OP(load)(check_void);
+    for (size_t i = 0; i < n; i++, in += FLOAT_LANES, out += FLOAT_LANES) {
+        FLOAT_VECTOR m[8], x[8];
         EACH(f, 8)
         {
-            m[f] = LAYER_OP(load)(in + f * sum_step);
+            m[f] = FLOAT_OP(load)(in + f * sum_step);
         }
         NAME(winograd_b_transposed)(x, m);
         EACH(y, 8)
         {
             if (y >= first && y < end) {
-                LAYER_TYPE *at = out + (y - first) * row_step;
+                FLOAT_TYPE *at = out + (y - first) * row_step;
                 check = FMA(zero, x[y], check);
-                LAYER_OP(store)(at, ADD(LAYER_OP(load)(at), x[y]));
+                FLOAT_OP(store)(at, ADD(FLOAT_OP(load)(at), x[y]));
             }
         }
     }
-    LAYER_OP(store)(check_void, check);
+    FLOAT_OP(store)(check_void, check);
 }
 
 /* The 2 x 2 window whose rows are y and y + 1 of two columns of results, to `out`. */
-INLINE void NAME(winograd_pool)(const struct lanes_winograd_output *o, LAYER_TYPE *out,
-                                LAYER_INTEGER *choices, const LAYER_VECTOR window[4])
+INLINE void NAME(winograd_pool)(const struct lanes_winograd_output *o, FLOAT_TYPE *out,
+                                FLOAT_INTEGER *choices, const FLOAT_VECTOR window[4])
 {
-    LAYER_VECTOR largest;
+    FLOAT_VECTOR largest;
     if (choices != NULL) {
-        LAYER_TYPE values[4][LAYER_LANES];
+        FLOAT_TYPE values[4][FLOAT_LANES];
         EACH(v, 4)
         {
-            LAYER_OP(store)(values[v], window[v]);
+            FLOAT_OP(store)(values[v], window[v]);
         }
-        NAME(lanes_choose)(out, choices, (const LAYER_TYPE(*)[LAYER_LANES])values);
-        largest = LAYER_OP(load)(out);
+        NAME(lanes_choose)(out, choices, (const FLOAT_TYPE(*)[FLOAT_LANES])values);
+        largest = FLOAT_OP(load)(out);
     } else {
         largest =
-            LAYER_OP(max_propagating_nan)(LAYER_OP(max_propagating_nan)(window[0], window[1]),
-                                          LAYER_OP(max_propagating_nan)(window[2], window[3]));
+            FLOAT_OP(max_propagating_nan)(FLOAT_OP(max_propagating_nan)(window[0], window[1]),
+                                          FLOAT_OP(max_propagating_nan)(window[2], window[3]));
     }
-    LAYER_OP(store)(out, o->relu ? LAYER_OP(relu)(largest) : largest);
+    FLOAT_OP(store)(out, o->relu ? FLOAT_OP(relu)(largest) : largest);
 }
 
 static void NAME(winograd_output)(const struct lanes_winograd_output *call)
 {
     const struct lanes_winograd_output o = *call;
-    const LAYER_VECTOR zero = SET(0), bias = SET(o.bias == NULL ? 0 : *(const LAYER_TYPE *)o.bias);
+    const FLOAT_VECTOR zero = SET(0), bias = SET(o.bias == NULL ? 0 : *(const FLOAT_TYPE *)o.bias);
     const size_t columns = o.pool ? 2 : 1;
-    LAYER_VECTOR check = LAYER_OP(load)(o.check);
+    FLOAT_VECTOR check = FLOAT_OP(load)(o.check);
     for (size_t i = 0; i < o.n; i += columns) {
-        LAYER_VECTOR y[2][4];
+        FLOAT_VECTOR y[2][4];
         for (size_t x = 0; x < columns; x++) {
-            const LAYER_TYPE *in = (const LAYER_TYPE *)o.sums + (i + x) * LAYER_LANES;
-            LAYER_VECTOR m[8];
+            const FLOAT_TYPE *in = (const FLOAT_TYPE *)o.sums + (i + x) * FLOAT_LANES;
+            FLOAT_VECTOR m[8];
             EACH(f, 8)
             {
-                m[f] = LAYER_OP(load)(in + f * o.sum_step);
+                m[f] = FLOAT_OP(load)(in + f * o.sum_step);
             }
             NAME(winograd_a)(y[x], m);
             EACH(r, 4)
@@ -286,20 +285,20 @@ static void NAME(winograd_output)(const struct lanes_winograd_output *call)
                 y[x][r] = ADD(y[x][r], bias);
             }
         }
-        LAYER_TYPE *out = (LAYER_TYPE *)o.output + i / columns * LAYER_LANES;
-        LAYER_INTEGER *choices =
-            o.choices == NULL ? NULL : (LAYER_INTEGER *)o.choices + i / columns * LAYER_LANES;
+        FLOAT_TYPE *out = (FLOAT_TYPE *)o.output + i / columns * FLOAT_LANES;
+        FLOAT_INTEGER *choices =
+            o.choices == NULL ? NULL : (FLOAT_INTEGER *)o.choices + i / columns * FLOAT_LANES;
         for (size_t r = 0; r < o.rows; r += columns, out += o.row_step) {
             if (!o.pool) {
-                LAYER_OP(store)(out, o.relu ? LAYER_OP(relu)(y[0][r]) : y[0][r]);
+                FLOAT_OP(store)(out, o.relu ? FLOAT_OP(relu)(y[0][r]) : y[0][r]);
                 continue;
             }
-            const LAYER_VECTOR window[4] = {y[0][r], y[1][r], y[0][r + 1], y[1][r + 1]};
+            const FLOAT_VECTOR window[4] = {y[0][r], y[1][r], y[0][r + 1], y[1][r + 1]};
             NAME(winograd_pool)(&o, out, choices, window);
             choices = choices == NULL ? NULL : choices + o.choice_row_step;
         }
     }
-    LAYER_OP(store)(o.check, check);
+    FLOAT_OP(store)(o.check, check);
 }
 #undef SET
 #undef FMA

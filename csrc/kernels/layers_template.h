@@ -1,44 +1,40 @@
 /*
- * The micro-kernels of network layers, forward and backward, for one type. The contracts are in
- * kernels.h. Parameters, undefined at the end:
- *
- *   LAYER, LAYER_TYPE           name of the type in identifiers; C type
- *   LAYER_INTEGER               integer type of the same width
- *   LAYER_VECTOR, LAYER_LANES   vector type; its number of lanes
- *   LAYER_OP(op)                operation `op` on LAYER_VECTOR
- *   DOTS_TOTALS                 DOTS_SUMS rounded up to a multiple of LAYER_LANES
+ * The micro-kernels of network layers, forward and backward, for one type (simd/float32.h).
+ * The contracts are in kernels.h.
  *
  * `outer` and `dots` read vectors in place, so their operands need no packing. Order of summation:
  * `outer` adds the steps one by one in each lane. `dots` adds the vectors one by one in each lane,
  * then the lanes, then the tail of the row.
  */
-#define NAME(prefix) PASTE(PASTE(prefix, _), LAYER)
+
+/* DOTS_SUMS rounded up to a multiple of FLOAT_LANES */
+#define DOTS_TOTALS (FLOAT_LANES > DOTS_SUMS ? FLOAT_LANES : DOTS_SUMS)
 
 INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows, const int vectors)
 {
-    const LAYER_TYPE *left = o->left, *right[TILE_VECTORS];
-    LAYER_VECTOR sums[OUTER_MOST_ROWS][TILE_VECTORS];
+    const FLOAT_TYPE *left = o->left, *right[TILE_VECTORS];
+    FLOAT_VECTOR sums[OUTER_MOST_ROWS][TILE_VECTORS];
     _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
     {
-        right[v] = (const LAYER_TYPE *)o->right + o->vector_offsets[first + (size_t)v];
+        right[v] = (const FLOAT_TYPE *)o->right + o->vector_offsets[first + (size_t)v];
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
-            sums[r][v] = LAYER_OP(set1)(0);
+            sums[r][v] = FLOAT_OP(set1)(0);
         }
     }
     for (size_t i = 0; i < o->depth; i++, left += o->left_depth_step) {
         const ptrdiff_t at = o->depth_offsets[i];
-        LAYER_VECTOR x[TILE_VECTORS];
+        FLOAT_VECTOR x[TILE_VECTORS];
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
-            x[v] = LAYER_OP(load)(right[v] + at);
+            x[v] = FLOAT_OP(load)(right[v] + at);
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
-            const LAYER_VECTOR factor = LAYER_OP(set1)(left[r * o->left_row_step]);
+            const FLOAT_VECTOR factor = FLOAT_OP(set1)(left[r * o->left_row_step]);
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                sums[r][v] = LAYER_OP(fma)(factor, x[v], sums[r][v]);
+                sums[r][v] = FLOAT_OP(fma)(factor, x[v], sums[r][v]);
             }
         }
     }
@@ -47,20 +43,20 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
         {
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                const LAYER_TYPE *partial = (const LAYER_TYPE *)o->partial_sums +
+                const FLOAT_TYPE *partial = (const FLOAT_TYPE *)o->partial_sums +
                                             (size_t)r * o->partial_sums_step +
-                                            (first + (size_t)v) * LAYER_LANES;
-                sums[r][v] = LAYER_OP(add)(LAYER_OP(load)(partial), sums[r][v]);
+                                            (first + (size_t)v) * FLOAT_LANES;
+                sums[r][v] = FLOAT_OP(add)(FLOAT_OP(load)(partial), sums[r][v]);
             }
         }
     }
     if (o->bias != NULL) {
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
-            const LAYER_VECTOR bias = LAYER_OP(set1)(((const LAYER_TYPE *)o->bias)[r]);
+            const FLOAT_VECTOR bias = FLOAT_OP(set1)(((const FLOAT_TYPE *)o->bias)[r]);
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                sums[r][v] = LAYER_OP(add)(sums[r][v], bias);
+                sums[r][v] = FLOAT_OP(add)(sums[r][v], bias);
             }
         }
     }
@@ -69,16 +65,16 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
         {
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                sums[r][v] = LAYER_OP(relu)(sums[r][v]);
+                sums[r][v] = FLOAT_OP(relu)(sums[r][v]);
             }
         }
     }
-    LAYER_TYPE *out = o->out;
+    FLOAT_TYPE *out = o->out;
     if (o->pool && vectors == 2) {
         out += o->out_offsets[first / 2];
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++, out += o->out_step)
         {
-            LAYER_OP(store_pair_maxima)(out, LAYER_OP(max_propagating_nan)(sums[r][0], sums[r][1]));
+            FLOAT_OP(store_pair_maxima)(out, FLOAT_OP(max_propagating_nan)(sums[r][0], sums[r][1]));
         }
         return;
     }
@@ -86,7 +82,7 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
     {
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
-            LAYER_OP(store)(out + o->out_offsets[first + (size_t)v], sums[r][v]);
+            FLOAT_OP(store)(out + o->out_offsets[first + (size_t)v], sums[r][v]);
         }
     }
 }
@@ -141,15 +137,15 @@ static void NAME(outer)(const struct outer *o, size_t rows)
 
 /* Adds the products of the last d->tail elements of the rows, and of columns, to the totals. */
 static __attribute__((noinline)) void NAME(dots_tails)(const struct dots *d,
-                                                       const LAYER_TYPE *const *left,
-                                                       const LAYER_TYPE *const *right, size_t rows,
-                                                       size_t columns, LAYER_TYPE *totals)
+                                                       const FLOAT_TYPE *const *left,
+                                                       const FLOAT_TYPE *const *right, size_t rows,
+                                                       size_t columns, FLOAT_TYPE *totals)
 {
     for (size_t c = 0; c < columns; c++) {
-        const LAYER_TYPE *y = right[c] + d->tail_offset;
+        const FLOAT_TYPE *y = right[c] + d->tail_offset;
         for (size_t r = 0; r < rows; r++) {
-            const LAYER_TYPE *x = left[r] + d->tail_offset;
-            LAYER_TYPE total = totals[c * rows + r];
+            const FLOAT_TYPE *x = left[r] + d->tail_offset;
+            FLOAT_TYPE total = totals[c * rows + r];
             for (size_t i = 0; i < d->tail; i++) {
                 total += x[i] * y[i];
             }
@@ -163,35 +159,35 @@ static __attribute__((noinline)) void NAME(dots_tails)(const struct dots *d,
  * wanted_columns columns. The arrays left and right have rows and columns elements, and so has
  * d->bias.
  */
-INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
-                            const LAYER_TYPE *const *right, const int rows, const int columns,
-                            size_t wanted_rows, size_t wanted_columns, LAYER_TYPE *out)
+INLINE void NAME(dots_tile)(const struct dots *d, const FLOAT_TYPE *const *left,
+                            const FLOAT_TYPE *const *right, const int rows, const int columns,
+                            size_t wanted_rows, size_t wanted_columns, FLOAT_TYPE *out)
 {
-    LAYER_VECTOR sums[DOTS_TOTALS];
-    LAYER_TYPE totals[DOTS_TOTALS];
+    FLOAT_VECTOR sums[DOTS_TOTALS];
+    FLOAT_TYPE totals[DOTS_TOTALS];
     _Pragma("GCC unroll 16") for (int i = 0; i < DOTS_TOTALS; i++)
     {
-        sums[i] = LAYER_OP(set1)(0);
+        sums[i] = FLOAT_OP(set1)(0);
     }
     for (size_t i = 0; i < d->vectors; i++) {
         const ptrdiff_t left_offset = d->left_offsets[i], right_offset = d->right_offsets[i];
-        LAYER_VECTOR x[DOTS_SUMS];
+        FLOAT_VECTOR x[DOTS_SUMS];
         _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
         {
-            x[r] = LAYER_OP(load)(left[r] + left_offset);
+            x[r] = FLOAT_OP(load)(left[r] + left_offset);
         }
         _Pragma("GCC unroll 4") for (int c = 0; c < columns; c++)
         {
-            const LAYER_VECTOR y = LAYER_OP(load)(right[c] + right_offset);
+            const FLOAT_VECTOR y = FLOAT_OP(load)(right[c] + right_offset);
             _Pragma("GCC unroll 16") for (int r = 0; r < rows; r++)
             {
-                sums[c * rows + r] = LAYER_OP(fma)(x[r], y, sums[c * rows + r]);
+                sums[c * rows + r] = FLOAT_OP(fma)(x[r], y, sums[c * rows + r]);
             }
         }
     }
-    _Pragma("GCC unroll 16") for (int i = 0; i < rows * columns; i += LAYER_LANES)
+    _Pragma("GCC unroll 16") for (int i = 0; i < rows * columns; i += FLOAT_LANES)
     {
-        LAYER_OP(store)(totals + i, LAYER_OP(row_sums)(sums + i));
+        FLOAT_OP(store)(totals + i, FLOAT_OP(row_sums)(sums + i));
     }
     if (d->tail > 0) {
         NAME(dots_tails)(d, left, right, (size_t)rows, (size_t)columns, totals);
@@ -202,7 +198,7 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
         }
     }
     for (int i = 0; d->bias != NULL && i < rows * columns; i++) {
-        totals[i] += ((const LAYER_TYPE *)d->bias)[i % rows];
+        totals[i] += ((const FLOAT_TYPE *)d->bias)[i % rows];
     }
     for (int i = 0; d->relu && i < rows * columns; i++) {
         totals[i] = 0 > totals[i] ? 0 : totals[i];
@@ -221,23 +217,23 @@ INLINE void NAME(dots_tile)(const struct dots *d, const LAYER_TYPE *const *left,
 /* Copies n left rows from row r on, and their biases. Repeats the last one if there are fewer.
  * Returns how many there are. */
 INLINE size_t NAME(dots_rows)(const struct dots *d, const void *const *left, size_t r, size_t rows,
-                              size_t n, const LAYER_TYPE **x, LAYER_TYPE *bias)
+                              size_t n, const FLOAT_TYPE **x, FLOAT_TYPE *bias)
 {
     const size_t wanted = rows - r < n ? rows - r : n;
     for (size_t i = 0; i < n; i++) {
         const size_t at = r + (i < wanted ? i : wanted - 1);
         x[i] = left[at];
-        bias[i] = d->bias == NULL ? 0 : ((const LAYER_TYPE *)d->bias)[at];
+        bias[i] = d->bias == NULL ? 0 : ((const FLOAT_TYPE *)d->bias)[at];
     }
     return wanted;
 }
 
 /* dots_kernel for one column: its row stays in the L1 cache. */
 static void NAME(dots_of_one)(const struct dots *d, const void *const *left, size_t rows,
-                              const void *right, LAYER_TYPE *out)
+                              const void *right, FLOAT_TYPE *out)
 {
-    const LAYER_TYPE *x[DOTS_SUMS], *y = right;
-    LAYER_TYPE bias[DOTS_SUMS];
+    const FLOAT_TYPE *x[DOTS_SUMS], *y = right;
+    FLOAT_TYPE bias[DOTS_SUMS];
     struct dots of_rows = *d;
     of_rows.bias = d->bias == NULL ? NULL : bias;
     for (size_t r = 0, n; r < rows; r += n, out += n * d->out_row_step) {
@@ -254,8 +250,8 @@ static void NAME(dots_of_one)(const struct dots *d, const void *const *left, siz
 static void NAME(dots)(const struct dots *d, const void *const *left, size_t rows,
                        const void *const *right, size_t columns, void *out)
 {
-    const LAYER_TYPE *x[DOTS_ROWS], *y[DOTS_COLUMNS];
-    LAYER_TYPE bias[DOTS_ROWS];
+    const FLOAT_TYPE *x[DOTS_ROWS], *y[DOTS_COLUMNS];
+    FLOAT_TYPE bias[DOTS_ROWS];
     struct dots of_rows = *d;
     of_rows.bias = d->bias == NULL ? NULL : bias;
     if (columns == 1) {
@@ -270,7 +266,7 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
             for (size_t i = 0; i < DOTS_COLUMNS; i++) {
                 y[i] = right[c + (i < count ? i : count - 1)];
             }
-            LAYER_TYPE *to = (LAYER_TYPE *)out + r * d->out_row_step + c * d->out_column_step;
+            FLOAT_TYPE *to = (FLOAT_TYPE *)out + r * d->out_row_step + c * d->out_column_step;
             if (count > 2) {
                 NAME(dots_tile)(&of_rows, x, y, DOTS_ROWS, DOTS_COLUMNS, wanted, count, to);
             } else {
@@ -281,35 +277,35 @@ static void NAME(dots)(const struct dots *d, const void *const *left, size_t row
 }
 
 /* patches_kernel for a compile-time constant `rows`. */
-INLINE void NAME(patch_rows)(LAYER_TYPE *sums, const LAYER_TYPE *x, size_t row_step,
-                             const ptrdiff_t *offsets, const LAYER_TYPE *factors, size_t n,
+INLINE void NAME(patch_rows)(FLOAT_TYPE *sums, const FLOAT_TYPE *x, size_t row_step,
+                             const ptrdiff_t *offsets, const FLOAT_TYPE *factors, size_t n,
                              const int rows)
 {
-    LAYER_VECTOR even[PATCH_ROWS], odd[PATCH_ROWS];
+    FLOAT_VECTOR even[PATCH_ROWS], odd[PATCH_ROWS];
     _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
     {
-        even[r] = odd[r] = LAYER_OP(set1)(0);
+        even[r] = odd[r] = FLOAT_OP(set1)(0);
     }
     size_t i = 0;
     for (; i + 2 <= n; i += 2) {
-        const LAYER_TYPE *first = x + offsets[i], *second = x + offsets[i + 1];
-        const LAYER_VECTOR f = LAYER_OP(set1)(factors[i]), g = LAYER_OP(set1)(factors[i + 1]);
+        const FLOAT_TYPE *first = x + offsets[i], *second = x + offsets[i + 1];
+        const FLOAT_VECTOR f = FLOAT_OP(set1)(factors[i]), g = FLOAT_OP(set1)(factors[i + 1]);
         _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
         {
-            even[r] = LAYER_OP(fma)(f, LAYER_OP(load)(first + (size_t)r * row_step), even[r]);
-            odd[r] = LAYER_OP(fma)(g, LAYER_OP(load)(second + (size_t)r * row_step), odd[r]);
+            even[r] = FLOAT_OP(fma)(f, FLOAT_OP(load)(first + (size_t)r * row_step), even[r]);
+            odd[r] = FLOAT_OP(fma)(g, FLOAT_OP(load)(second + (size_t)r * row_step), odd[r]);
         }
     }
     for (; i < n; i++) {
         _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
         {
-            even[r] = LAYER_OP(fma)(LAYER_OP(set1)(factors[i]),
-                                    LAYER_OP(load)(x + offsets[i] + (size_t)r * row_step), even[r]);
+            even[r] = FLOAT_OP(fma)(FLOAT_OP(set1)(factors[i]),
+                                    FLOAT_OP(load)(x + offsets[i] + (size_t)r * row_step), even[r]);
         }
     }
     _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
     {
-        LAYER_OP(store)(sums + r * LAYER_LANES, LAYER_OP(add)(even[r], odd[r]));
+        FLOAT_OP(store)(sums + r * FLOAT_LANES, FLOAT_OP(add)(even[r], odd[r]));
     }
 }
 
@@ -341,14 +337,14 @@ static void NAME(patches)(void *sums, const void *x, size_t row_step, const ptrd
 static void NAME(add_rows)(void *to_void, size_t to_row_step, size_t to_column_step,
                            const void *from_void, size_t from_step, size_t rows, size_t n)
 {
-    LAYER_TYPE *to = to_void;
-    const LAYER_TYPE *from = from_void;
-    const size_t in_vectors = to_column_step == 1 ? n / LAYER_LANES * LAYER_LANES : 0;
+    FLOAT_TYPE *to = to_void;
+    const FLOAT_TYPE *from = from_void;
+    const size_t in_vectors = to_column_step == 1 ? n / FLOAT_LANES * FLOAT_LANES : 0;
     for (size_t r = 0; r < rows; r++, to += to_row_step, from += from_step) {
         size_t i = 0;
-        for (; i < in_vectors; i += LAYER_LANES) {
-            LAYER_OP(store)(to + i,
-                            LAYER_OP(add)(LAYER_OP(load)(to + i), LAYER_OP(load)(from + i)));
+        for (; i < in_vectors; i += FLOAT_LANES) {
+            FLOAT_OP(store)(to + i,
+                            FLOAT_OP(add)(FLOAT_OP(load)(to + i), FLOAT_OP(load)(from + i)));
         }
         for (; i < n; i++) {
             to[i * to_column_step] += from[i];
@@ -361,40 +357,40 @@ static void NAME(add_rows)(void *to_void, size_t to_row_step, size_t to_column_s
  * one is NaN, the second of two NaNs. second[i] is 1 if the second element was taken, else 0.
  * Compilers vectorize the loops of this function and of max_pool2x2.
  */
-INLINE void NAME(pair_maxima)(LAYER_TYPE *restrict maxima, LAYER_INTEGER *restrict second,
-                              const LAYER_TYPE *restrict in, size_t n)
+INLINE void NAME(pair_maxima)(FLOAT_TYPE *restrict maxima, FLOAT_INTEGER *restrict second,
+                              const FLOAT_TYPE *restrict in, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        const LAYER_TYPE left = in[2 * i], right = in[2 * i + 1];
-        const LAYER_INTEGER take = (LAYER_INTEGER)(right > left) | (LAYER_INTEGER)(right != right);
+        const FLOAT_TYPE left = in[2 * i], right = in[2 * i + 1];
+        const FLOAT_INTEGER take = (FLOAT_INTEGER)(right > left) | (FLOAT_INTEGER)(right != right);
         maxima[i] = take ? right : left;
         second[i] = take;
     }
 }
 
-/* The maxima of LAYER_LANES windows of 2 x 2 whose rows lie `width` elements apart. */
-INLINE LAYER_VECTOR NAME(square_maxima)(const LAYER_TYPE *in, size_t width)
+/* The maxima of FLOAT_LANES windows of 2 x 2 whose rows lie `width` elements apart. */
+INLINE FLOAT_VECTOR NAME(square_maxima)(const FLOAT_TYPE *in, size_t width)
 {
-    LAYER_VECTOR maxima, even, odd;
-    LAYER_OP(load_alternating)(in, &maxima, &odd);
-    maxima = LAYER_OP(max_propagating_nan)(odd, maxima);
-    LAYER_OP(load_alternating)(in + width, &even, &odd);
-    maxima = LAYER_OP(max_propagating_nan)(even, maxima);
-    return LAYER_OP(max_propagating_nan)(odd, maxima);
+    FLOAT_VECTOR maxima, even, odd;
+    FLOAT_OP(load_alternating)(in, &maxima, &odd);
+    maxima = FLOAT_OP(max_propagating_nan)(odd, maxima);
+    FLOAT_OP(load_alternating)(in + width, &even, &odd);
+    maxima = FLOAT_OP(max_propagating_nan)(even, maxima);
+    return FLOAT_OP(max_propagating_nan)(odd, maxima);
 }
 
-/* max_pool2x2 without indices, for at least LAYER_LANES output columns. */
-static void NAME(max_pool2x2_values)(LAYER_TYPE *out, const LAYER_TYPE *in, size_t width,
+/* max_pool2x2 without indices, for at least FLOAT_LANES output columns. */
+static void NAME(max_pool2x2_values)(FLOAT_TYPE *out, const FLOAT_TYPE *in, size_t width,
                                      size_t out_rows, size_t out_columns)
 {
     for (size_t y = 0; y < out_rows; y++, in += 2 * width, out += out_columns) {
         size_t i = 0;
-        for (; i + LAYER_LANES <= out_columns; i += LAYER_LANES) {
-            LAYER_OP(store)(out + i, NAME(square_maxima)(in + 2 * i, width));
+        for (; i + FLOAT_LANES <= out_columns; i += FLOAT_LANES) {
+            FLOAT_OP(store)(out + i, NAME(square_maxima)(in + 2 * i, width));
         }
         if (i < out_columns) { /* the last vector overlaps the one before it */
-            i = out_columns - LAYER_LANES;
-            LAYER_OP(store)(out + i, NAME(square_maxima)(in + 2 * i, width));
+            i = out_columns - FLOAT_LANES;
+            FLOAT_OP(store)(out + i, NAME(square_maxima)(in + 2 * i, width));
         }
     }
 }
@@ -402,14 +398,14 @@ static void NAME(max_pool2x2_values)(LAYER_TYPE *out, const LAYER_TYPE *in, size
 static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_void, size_t width,
                               size_t out_rows, size_t out_columns)
 {
-    if (indices == NULL && out_columns >= LAYER_LANES) {
+    if (indices == NULL && out_columns >= FLOAT_LANES) {
         NAME(max_pool2x2_values)(out_void, in_void, width, out_rows, out_columns);
         return;
     }
     enum { BLOCK = 256 };
-    LAYER_TYPE maxima[2 * BLOCK], *restrict out = out_void;
-    LAYER_INTEGER second[2 * BLOCK];
-    const LAYER_TYPE *in = in_void;
+    FLOAT_TYPE maxima[2 * BLOCK], *restrict out = out_void;
+    FLOAT_INTEGER second[2 * BLOCK];
+    const FLOAT_TYPE *in = in_void;
     /* Windows of an output row that are pooled at a time. */
     const size_t n = out_columns < BLOCK ? out_columns : BLOCK;
     /* Dense rows follow one another in memory, so several rows are pooled together. */
@@ -419,7 +415,7 @@ static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_v
         rows = out_rows - row < max_rows ? out_rows - row : max_rows;
         for (size_t column = 0, count; column < out_columns; column += count) {
             count = out_columns - column < n ? out_columns - column : n;
-            const LAYER_TYPE *from = in + 2 * row * width + 2 * column;
+            const FLOAT_TYPE *from = in + 2 * row * width + 2 * column;
             if (dense) {
                 NAME(pair_maxima)(maxima, second, from, 2 * rows * count);
             } else {
@@ -427,20 +423,20 @@ static void NAME(max_pool2x2)(void *out_void, int64_t *indices, const void *in_v
                 NAME(pair_maxima)(maxima + count, second + count, from + width, count);
             }
             for (size_t r = 0; r < rows; r++) {
-                const LAYER_TYPE *restrict above = maxima + 2 * r * count;
-                const LAYER_TYPE *restrict below = above + count;
-                const LAYER_INTEGER *restrict second_above = second + 2 * r * count;
-                const LAYER_INTEGER *restrict second_below = second_above + count;
+                const FLOAT_TYPE *restrict above = maxima + 2 * r * count;
+                const FLOAT_TYPE *restrict below = above + count;
+                const FLOAT_INTEGER *restrict second_above = second + 2 * r * count;
+                const FLOAT_INTEGER *restrict second_below = second_above + count;
                 const size_t to = (row + r) * out_columns + column;
                 const int64_t first = (int64_t)(2 * ((row + r) * width + column));
                 for (size_t i = 0; i < count; i++) {
-                    const LAYER_INTEGER take = (LAYER_INTEGER)(below[i] > above[i]) |
-                                               (LAYER_INTEGER)(below[i] != below[i]);
+                    const FLOAT_INTEGER take = (FLOAT_INTEGER)(below[i] > above[i]) |
+                                               (FLOAT_INTEGER)(below[i] != below[i]);
                     out[to + i] = take ? below[i] : above[i];
                     if (indices != NULL) {
                         indices[to + i] =
                             first + (int64_t)(2 * i) +
-                            (take ? second_below[i] + (LAYER_INTEGER)width : second_above[i]);
+                            (take ? second_below[i] + (FLOAT_INTEGER)width : second_above[i]);
                     }
                 }
             }
@@ -453,31 +449,24 @@ static void NAME(max_pairs)(void *to_void, void *position_to_void, const void *a
                             const void *position_a_void, const void *b_void,
                             const void *position_b_void, size_t n)
 {
-    LAYER_TYPE *restrict to = to_void;
-    LAYER_INTEGER *restrict position_to = position_to_void;
-    const LAYER_TYPE *a = a_void, *b = b_void;
-    const LAYER_INTEGER *position_a = position_a_void, *position_b = position_b_void;
+    FLOAT_TYPE *restrict to = to_void;
+    FLOAT_INTEGER *restrict position_to = position_to_void;
+    const FLOAT_TYPE *a = a_void, *b = b_void;
+    const FLOAT_INTEGER *position_a = position_a_void, *position_b = position_b_void;
     if (position_to == NULL) {
         for (size_t i = 0; i < n; i++) {
-            const LAYER_TYPE first = a[i], second = b[i];
+            const FLOAT_TYPE first = a[i], second = b[i];
             to[i] = ((second > first) | (second != second)) ? second : first;
         }
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        const LAYER_TYPE first = a[i], second = b[i];
-        const LAYER_INTEGER take =
-            -((LAYER_INTEGER)(second > first) | (LAYER_INTEGER)(second != second));
+        const FLOAT_TYPE first = a[i], second = b[i];
+        const FLOAT_INTEGER take =
+            -((FLOAT_INTEGER)(second > first) | (FLOAT_INTEGER)(second != second));
         to[i] = take ? second : first;
         position_to[i] = (position_b[i] & take) | (position_a[i] & ~take);
     }
 }
 
-#undef NAME
-#undef LAYER
-#undef LAYER_TYPE
-#undef LAYER_INTEGER
-#undef LAYER_VECTOR
-#undef LAYER_LANES
-#undef LAYER_OP
 #undef DOTS_TOTALS

@@ -1,78 +1,72 @@
 /*
- * Products of pixels with a block of filters, for one type: pixels_kernel of kernels.h. Parameters,
- * undefined at the end:
- *
- *   PIXELS, PIXELS_TYPE           name of the type in identifiers; C type
- *   PIXELS_VECTOR, PIXELS_LANES   vector type; its number of lanes
- *   PIXELS_OP(op)                 operation `op` on PIXELS_VECTOR
+ * Products of pixels with a block of filters, for one type (simd/float32.h): pixels_kernel of
+ * kernels.h.
  *
  * A tile has up to PIXEL_SUMS / vectors pixels. Each pixel is broadcast once and multiplied with
  * all vectors of the block. More vectors mean fewer loads: for 24 multiply-adds, 6 pixels by 4
  * vectors take 10 loads (88 % of the peak on Ice Lake), and 12 pixels by 2 vectors take 14 loads
  * (65 %).
  */
-#define NAME(prefix) PASTE(PASTE(prefix, _), PIXELS)
 
 INLINE void NAME(pixels_tile)(const struct pixels *c, size_t first, const int pixels,
                               const int vectors)
 {
-    const PIXELS_TYPE *filters = c->filters, *x[PIXEL_SUMS];
+    const FLOAT_TYPE *filters = c->filters, *x[PIXEL_SUMS];
     const ptrdiff_t *at = c->depth_offsets, *end = at + c->depth;
-    const size_t width = (size_t)vectors * PIXELS_LANES;
-    PIXELS_VECTOR sums[PIXEL_SUMS][PIXEL_VECTORS];
+    const size_t width = (size_t)vectors * FLOAT_LANES;
+    FLOAT_VECTOR sums[PIXEL_SUMS][PIXEL_VECTORS];
     _Pragma("GCC unroll 24") for (int p = 0; p < pixels; p++)
     {
-        x[p] = (const PIXELS_TYPE *)c->input + c->pixel_offsets[first + (size_t)p];
+        x[p] = (const FLOAT_TYPE *)c->input + c->pixel_offsets[first + (size_t)p];
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
-            sums[p][v] = PIXELS_OP(set1)(0);
+            sums[p][v] = FLOAT_OP(set1)(0);
         }
     }
     for (; at < end; at++, filters += width) {
-        PIXELS_VECTOR f[PIXEL_VECTORS];
+        FLOAT_VECTOR f[PIXEL_VECTORS];
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
-            f[v] = PIXELS_OP(load)(filters + v * PIXELS_LANES);
+            f[v] = FLOAT_OP(load)(filters + v * FLOAT_LANES);
         }
         _Pragma("GCC unroll 24") for (int p = 0; p < pixels; p++)
         {
-            const PIXELS_VECTOR pixel = PIXELS_OP(set1)(x[p][*at]);
+            const FLOAT_VECTOR pixel = FLOAT_OP(set1)(x[p][*at]);
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                sums[p][v] = PIXELS_OP(fma)(pixel, f[v], sums[p][v]);
+                sums[p][v] = FLOAT_OP(fma)(pixel, f[v], sums[p][v]);
             }
         }
     }
-    PIXELS_TYPE *out = (PIXELS_TYPE *)c->sums + first * c->sums_step;
+    FLOAT_TYPE *out = (FLOAT_TYPE *)c->sums + first * c->sums_step;
     if (c->add) {
         _Pragma("GCC unroll 24") for (int p = 0; p < pixels; p++)
         {
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                const PIXELS_TYPE *sum = out + (size_t)p * c->sums_step + v * PIXELS_LANES;
-                sums[p][v] = PIXELS_OP(add)(PIXELS_OP(load)(sum), sums[p][v]);
+                const FLOAT_TYPE *sum = out + (size_t)p * c->sums_step + v * FLOAT_LANES;
+                sums[p][v] = FLOAT_OP(add)(FLOAT_OP(load)(sum), sums[p][v]);
             }
         }
     }
     if (c->bias != NULL) {
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
-            const PIXELS_VECTOR bias =
-                PIXELS_OP(load)((const PIXELS_TYPE *)c->bias + v * PIXELS_LANES);
+            const FLOAT_VECTOR bias = FLOAT_OP(load)((const FLOAT_TYPE *)c->bias + v * FLOAT_LANES);
             _Pragma("GCC unroll 24") for (int p = 0; p < pixels; p++)
             {
-                sums[p][v] = PIXELS_OP(add)(sums[p][v], bias);
+                sums[p][v] = FLOAT_OP(add)(sums[p][v], bias);
             }
         }
     }
     if (c->pixel_bias != NULL) {
         _Pragma("GCC unroll 24") for (int p = 0; p < pixels; p++)
         {
-            const PIXELS_VECTOR bias =
-                PIXELS_OP(set1)(((const PIXELS_TYPE *)c->pixel_bias)[first + (size_t)p]);
+            const FLOAT_VECTOR bias =
+                FLOAT_OP(set1)(((const FLOAT_TYPE *)c->pixel_bias)[first + (size_t)p]);
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                sums[p][v] = PIXELS_OP(add)(sums[p][v], bias);
+                sums[p][v] = FLOAT_OP(add)(sums[p][v], bias);
             }
         }
     }
@@ -81,7 +75,7 @@ INLINE void NAME(pixels_tile)(const struct pixels *c, size_t first, const int pi
         {
             _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
             {
-                sums[p][v] = PIXELS_OP(relu)(sums[p][v]);
+                sums[p][v] = FLOAT_OP(relu)(sums[p][v]);
             }
         }
     }
@@ -89,7 +83,7 @@ INLINE void NAME(pixels_tile)(const struct pixels *c, size_t first, const int pi
     {
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
-            PIXELS_OP(store)(out + (size_t)p * c->sums_step + v * PIXELS_LANES, sums[p][v]);
+            FLOAT_OP(store)(out + (size_t)p * c->sums_step + v * FLOAT_LANES, sums[p][v]);
         }
     }
 }
@@ -119,7 +113,7 @@ INLINE void NAME(prefetch_rows)(const struct pixels *c, size_t first, size_t end
 {
     enum { LINE = 64 };
     for (size_t r = first; r < end; r++) {
-        const char *row = (const char *)c->prefetch + r * c->prefetch_step * sizeof(PIXELS_TYPE);
+        const char *row = (const char *)c->prefetch + r * c->prefetch_step * sizeof(FLOAT_TYPE);
         for (size_t at = 0; at < c->prefetch_bytes; at += LINE) {
             __builtin_prefetch(row + at, 1, 2); /* to L2: L1 holds the weights */
         }
@@ -146,9 +140,3 @@ static void NAME(pixels)(const struct pixels *c)
 #undef PIXELS_EACH_SIZE
 #undef PIXELS_TILE
 #undef PIXELS_FITS
-#undef NAME
-#undef PIXELS
-#undef PIXELS_TYPE
-#undef PIXELS_VECTOR
-#undef PIXELS_LANES
-#undef PIXELS_OP

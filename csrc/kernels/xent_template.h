@@ -1,31 +1,24 @@
 /*
- * Kernels of the NT-Xent loss on tiles, for one type: exponentials of sums, their column sums, and
- * their weighting for the gradient. struct xent_kernels has the contracts. Parameters, undefined at
- * the end:
- *
- *   XENT, XENT_TYPE           name of the type in identifiers; C type
- *   XENT_VECTOR, XENT_LANES   vector type; its number of lanes
- *   XENT_OP(op)               operation `op` on XENT_VECTOR
- *   XENT_LOAD, XENT_STORE     load and store XENT_TYPE elements as a vector of doubles
+ * Kernels of the NT-Xent loss on tiles, for one type (simd/float32.h): exponentials of sums, their
+ * column sums, and their weighting for the gradient. struct xent_kernels has the contracts.
  *
  * A block is (rows, WIDTH) and contiguous. The sums of a tile and a packed panel have this layout.
  */
-#define NAME(prefix) PASTE(PASTE(prefix, _), XENT)
-#define WIDTH (TILE_VECTORS * XENT_LANES)
+#define WIDTH (TILE_VECTORS * FLOAT_LANES)
 
-/* Number of rows that are summed in XENT_TYPE. These sums are then added in double. */
+/* Number of rows that are summed in FLOAT_TYPE. These sums are then added in double. */
 enum { NAME(XENT_CHAIN) = 8 };
 
 static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, size_t n)
 {
-    const XENT_TYPE *x = x_void;
-    XENT_TYPE *out = out_void;
+    const FLOAT_TYPE *x = x_void;
+    FLOAT_TYPE *out = out_void;
     size_t i = 0;
     for (; n - i >= VD_LANES; i += VD_LANES) {
-        XENT_STORE(out + i, vd_mul(XENT_LOAD(x + i), vd_set1(factor)));
+        FLOAT_STORE(out + i, vd_mul(FLOAT_LOAD(x + i), vd_set1(factor)));
     }
     for (; i < n; i++) {
-        out[i] = (XENT_TYPE)(x[i] * factor);
+        out[i] = (FLOAT_TYPE)(x[i] * factor);
     }
 }
 
@@ -36,43 +29,43 @@ static void NAME(xent_scale)(void *out_void, const void *x_void, double factor, 
 static void NAME(xent_exponents)(void *out_void, const double *sums, size_t n, double factor,
                                  double shift, bool exponential)
 {
-    XENT_TYPE *out = out_void;
+    FLOAT_TYPE *out = out_void;
     for (size_t i = 0; i < n; i += VD_LANES) {
-        XENT_STORE(out + i, vd_fma(vd_load(sums + i), vd_set1(factor), vd_set1(shift)));
+        FLOAT_STORE(out + i, vd_fma(vd_load(sums + i), vd_set1(factor), vd_set1(shift)));
     }
     if (!exponential) {
         return;
     }
-    for (size_t i = 0; i < n; i += XENT_LANES) {
-        XENT_OP(store)(out + i, XENT_OP(exp)(XENT_OP(load)(out + i)));
+    for (size_t i = 0; i < n; i += FLOAT_LANES) {
+        FLOAT_OP(store)(out + i, FLOAT_OP(exp)(FLOAT_OP(load)(out + i)));
     }
 }
 
 /* Adds term c to sums[c], for WIDTH columns. */
-INLINE void NAME(xent_add)(double *sums, const XENT_VECTOR terms[TILE_VECTORS])
+INLINE void NAME(xent_add)(double *sums, const FLOAT_VECTOR terms[TILE_VECTORS])
 {
-    XENT_TYPE term[WIDTH];
+    FLOAT_TYPE term[WIDTH];
     for (int v = 0; v < TILE_VECTORS; v++) {
-        XENT_OP(store)(term + v * XENT_LANES, terms[v]);
+        FLOAT_OP(store)(term + v * FLOAT_LANES, terms[v]);
     }
     for (int c = 0; c < WIDTH; c += VD_LANES) {
-        vd_store(sums + c, vd_add(vd_load(sums + c), XENT_LOAD(term + c)));
+        vd_store(sums + c, vd_add(vd_load(sums + c), FLOAT_LOAD(term + c)));
     }
 }
 
 static void NAME(xent_sums)(double *sums, const void *block_void, size_t rows)
 {
-    const XENT_TYPE *block = block_void;
+    const FLOAT_TYPE *block = block_void;
     for (size_t j = 0, end; j < rows;) {
-        XENT_VECTOR chain[TILE_VECTORS];
+        FLOAT_VECTOR chain[TILE_VECTORS];
         for (int v = 0; v < TILE_VECTORS; v++) {
-            chain[v] = XENT_OP(load)(block + j * WIDTH + v * XENT_LANES);
+            chain[v] = FLOAT_OP(load)(block + j * WIDTH + v * FLOAT_LANES);
         }
         end = rows - j < NAME(XENT_CHAIN) ? rows : j + NAME(XENT_CHAIN);
         for (j++; j < end; j++) {
             for (int v = 0; v < TILE_VECTORS; v++) {
                 chain[v] =
-                    XENT_OP(add)(chain[v], XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
+                    FLOAT_OP(add)(chain[v], FLOAT_OP(load)(block + j * WIDTH + v * FLOAT_LANES));
             }
         }
         NAME(xent_add)(sums, chain);
@@ -82,27 +75,27 @@ static void NAME(xent_sums)(double *sums, const void *block_void, size_t rows)
 static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *block_void,
                                 size_t rows)
 {
-    const XENT_TYPE *block = block_void;
-    XENT_TYPE *maxima = maxima_void, change[WIDTH];
-    XENT_VECTOR minus[TILE_VECTORS];
+    const FLOAT_TYPE *block = block_void;
+    FLOAT_TYPE *maxima = maxima_void, change[WIDTH];
+    FLOAT_VECTOR minus[TILE_VECTORS];
     for (int v = 0; v < TILE_VECTORS; v++) {
-        const XENT_VECTOR old = XENT_OP(load)(maxima + v * XENT_LANES);
-        XENT_VECTOR maximum = old;
+        const FLOAT_VECTOR old = FLOAT_OP(load)(maxima + v * FLOAT_LANES);
+        FLOAT_VECTOR maximum = old;
         for (size_t j = 0; j < rows; j++) {
-            maximum = XENT_OP(max)(maximum, XENT_OP(load)(block + j * WIDTH + v * XENT_LANES));
+            maximum = FLOAT_OP(max)(maximum, FLOAT_OP(load)(block + j * WIDTH + v * FLOAT_LANES));
         }
-        minus[v] = XENT_OP(mul)(maximum, XENT_OP(set1)(-1));
-        XENT_OP(store)(maxima + v * XENT_LANES, maximum);
-        XENT_OP(store)(change + v * XENT_LANES, XENT_OP(exp)(XENT_OP(add)(old, minus[v])));
+        minus[v] = FLOAT_OP(mul)(maximum, FLOAT_OP(set1)(-1));
+        FLOAT_OP(store)(maxima + v * FLOAT_LANES, maximum);
+        FLOAT_OP(store)(change + v * FLOAT_LANES, FLOAT_OP(exp)(FLOAT_OP(add)(old, minus[v])));
     }
     for (int c = 0; c < WIDTH; c += VD_LANES) {
-        vd_store(sums + c, vd_mul(vd_load(sums + c), XENT_LOAD(change + c)));
+        vd_store(sums + c, vd_mul(vd_load(sums + c), FLOAT_LOAD(change + c)));
     }
     for (size_t j = 0; j < rows; j++) {
-        XENT_VECTOR terms[TILE_VECTORS];
+        FLOAT_VECTOR terms[TILE_VECTORS];
         for (int v = 0; v < TILE_VECTORS; v++) {
-            terms[v] = XENT_OP(exp)(
-                XENT_OP(add)(XENT_OP(load)(block + j * WIDTH + v * XENT_LANES), minus[v]));
+            terms[v] = FLOAT_OP(exp)(
+                FLOAT_OP(add)(FLOAT_OP(load)(block + j * WIDTH + v * FLOAT_LANES), minus[v]));
         }
         NAME(xent_add)(sums, terms);
     }
@@ -111,14 +104,14 @@ static void NAME(xent_log_sums)(double *sums, void *maxima_void, const void *blo
 static void NAME(xent_weigh)(void *out_void, const void *block_void, const void *row_weights,
                              const void *column_weights, size_t rows)
 {
-    const XENT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
-    XENT_TYPE *out = out_void;
+    const FLOAT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
+    FLOAT_TYPE *out = out_void;
     for (size_t j = 0; j < rows; j++) {
-        for (int c = 0; c < WIDTH; c += XENT_LANES) {
-            const XENT_VECTOR weight =
-                XENT_OP(add)(XENT_OP(set1)(row[j]), XENT_OP(load)(column + c));
-            XENT_OP(store)(out + j * WIDTH + c,
-                           XENT_OP(mul)(XENT_OP(load)(block + j * WIDTH + c), weight));
+        for (int c = 0; c < WIDTH; c += FLOAT_LANES) {
+            const FLOAT_VECTOR weight =
+                FLOAT_OP(add)(FLOAT_OP(set1)(row[j]), FLOAT_OP(load)(column + c));
+            FLOAT_OP(store)(out + j * WIDTH + c,
+                            FLOAT_OP(mul)(FLOAT_OP(load)(block + j * WIDTH + c), weight));
         }
     }
 }
@@ -126,15 +119,16 @@ static void NAME(xent_weigh)(void *out_void, const void *block_void, const void 
 static void NAME(xent_weigh_logs)(void *out_void, const void *block_void, const void *row_weights,
                                   const void *column_weights, size_t rows)
 {
-    const XENT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
-    XENT_TYPE *out = out_void;
+    const FLOAT_TYPE *block = block_void, *row = row_weights, *column = column_weights;
+    FLOAT_TYPE *out = out_void;
     for (size_t j = 0; j < rows; j++) {
-        for (int c = 0; c < WIDTH; c += XENT_LANES) {
-            const XENT_VECTOR exponent = XENT_OP(load)(block + j * WIDTH + c);
-            const XENT_VECTOR of_row = XENT_OP(exp)(XENT_OP(add)(exponent, XENT_OP(set1)(row[j])));
-            const XENT_VECTOR of_column =
-                XENT_OP(exp)(XENT_OP(add)(exponent, XENT_OP(load)(column + c)));
-            XENT_OP(store)(out + j * WIDTH + c, XENT_OP(add)(of_row, of_column));
+        for (int c = 0; c < WIDTH; c += FLOAT_LANES) {
+            const FLOAT_VECTOR exponent = FLOAT_OP(load)(block + j * WIDTH + c);
+            const FLOAT_VECTOR of_row =
+                FLOAT_OP(exp)(FLOAT_OP(add)(exponent, FLOAT_OP(set1)(row[j])));
+            const FLOAT_VECTOR of_column =
+                FLOAT_OP(exp)(FLOAT_OP(add)(exponent, FLOAT_OP(load)(column + c)));
+            FLOAT_OP(store)(out + j * WIDTH + c, FLOAT_OP(add)(of_row, of_column));
         }
     }
 }
@@ -142,29 +136,21 @@ static void NAME(xent_weigh_logs)(void *out_void, const void *block_void, const 
 static void NAME(xent_project)(void *out_void, const double *sums, const void *panel_void,
                                const double *factors, const double *projected, size_t depth)
 {
-    const XENT_TYPE *panel = panel_void;
-    XENT_TYPE *out = out_void;
+    const FLOAT_TYPE *panel = panel_void;
+    FLOAT_TYPE *out = out_void;
     for (int c = 0; c < WIDTH; c += VD_LANES) {
         vd along = vd_set1(0.0);
         for (size_t d = 0; d < depth; d++) {
-            along = vd_fma(vd_load(sums + d * WIDTH + c), XENT_LOAD(panel + d * WIDTH + c), along);
+            along = vd_fma(vd_load(sums + d * WIDTH + c), FLOAT_LOAD(panel + d * WIDTH + c), along);
         }
         along = vd_mul(along, vd_sub(vd_set1(0.0), vd_load(projected + c)));
         const vd factor = vd_load(factors + c);
         for (size_t d = 0; d < depth; d++) {
             const vd across =
-                vd_fma(along, XENT_LOAD(panel + d * WIDTH + c), vd_load(sums + d * WIDTH + c));
-            XENT_STORE(out + d * WIDTH + c, vd_mul(across, factor));
+                vd_fma(along, FLOAT_LOAD(panel + d * WIDTH + c), vd_load(sums + d * WIDTH + c));
+            FLOAT_STORE(out + d * WIDTH + c, vd_mul(across, factor));
         }
     }
 }
 
-#undef NAME
 #undef WIDTH
-#undef XENT
-#undef XENT_TYPE
-#undef XENT_VECTOR
-#undef XENT_LANES
-#undef XENT_OP
-#undef XENT_LOAD
-#undef XENT_STORE
