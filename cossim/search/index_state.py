@@ -126,8 +126,8 @@ def readable(state: State) -> State:
 
     The arrays of an unpickled index may not be. The codes of older files and pickles are split into halves.
     """
-    types = dict.fromkeys((*HALVES, "heads"), np.uint8) | dict.fromkeys(("scales", "head_scales"), np.float32)
-    types["numbers"] = np.int64
+    types: dict[str, Any] = dict.fromkeys((*HALVES, "heads"), np.uint8)
+    types |= dict.fromkeys(("scales", "head_scales"), np.float32) | {"numbers": np.int64}
     arrays = {
         name: np.require(array, types[name], ["C", "A"]) if name in types else array
         for name, array in (_with_halves(state.arrays) if "codes" in state.arrays else state.arrays).items()

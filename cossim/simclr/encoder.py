@@ -88,7 +88,8 @@ class Encoder(ArrayLayer):
         return self.conv1, relu, pool, self.conv2, relu, pool, self._flatten, self.fc, relu
 
     def _check_images(self, x):
-        channels, size, weight = self.in_channels, self.size, getattr(self.conv1, "weight", None)
+        channels, size = self.in_channels, self.size
+        weight: Any = getattr(self.conv1, "weight", None)
         try:
             dtype = weight.dtype
         except AttributeError:

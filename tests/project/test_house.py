@@ -256,7 +256,7 @@ def test_tests_import_torch_only_from_oracle():
 
 
 def skip_special_builds():
-    if any(os.environ.get(name) for name in ("COSSIM_DEBUG", "COSSIM_SANITIZE", "COSSIM_COVERAGE")):
+    if any(os.environ.get(name) for name in ("COSSIM_DEBUG", "COSSIM_SANITIZE", "COSSIM_COVERAGE", "COSSIM_SYMBOLS")):
         pytest.skip("not an ordinary build")
 
 
