@@ -45,8 +45,9 @@ def _numbers_argument(function, numbers, given):
         array = np.asarray(numbers)
     except ValueError:  # lists of different lengths
         array = np.empty((), object)
-    if array.dtype == np.uint64 or (array.dtype == object and all(type(n) is int for n in array.flat)):
-        beyond = array[(array < -(2**63)) | (array >= 2**63)]
+    exact = np.asarray(numbers, object) if array.dtype.kind == "f" else array  # NumPy reads [1, 2**63] as floats
+    if exact.dtype == np.uint64 or (exact.dtype == object and all(type(n) is int for n in exact.flat)):
+        beyond = exact[(exact < -(2**63)) | (exact >= 2**63)]
         if beyond.size:
             raise IndexError(_errors.NUMBER_UNKNOWN.format(function=function, number=beyond[0], given=given))
     if array.dtype.kind not in "iu" and (array.size or array.dtype.kind != "f"):

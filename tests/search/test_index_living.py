@@ -99,7 +99,7 @@ def test_a_wrong_change_leaves_an_index_as_it_is(rng):
 def test_a_number_beyond_int64_is_named_as_given(rng, number):
     x = rows_of(rng, 20)
     index = cossim.Index(x)
-    for given in (number, [number], np.array([number], object)):
+    for given in (number, [number], [1, number], [-1, number], np.array([number], object)):
         for call in (index.remove, index.__getitem__, lambda given: index.add(x[:2], remove=given)):
             with pytest.raises(IndexError, match=str(number)):
                 call(given)
