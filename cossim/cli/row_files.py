@@ -19,25 +19,31 @@ STDIN = "-"
 STDIN_NAME = "standard input"
 
 
-def open_input(path, column=None, ids=None, ids_required=True):
+def open_input(path, column=None, ids=None, ids_required=True, unnamed=None):
     """Opens the rows of a file or, for "-", of standard input. Errors name the file, in one line.
 
-    If ids are not required, rows without that column have ids None.
+    If ids are not required, rows without that column have ids None. With a list `unnamed`, the column is left out for
+    a format without names, and the list receives the error.
     """
     data = _unzipped(sys.stdin.buffer.read()) if path == STDIN else None
 
-    def open_with(ids):
+    def open_with(column, ids):
         if data is None:
             return open_argument(path, column, ids)
         return open_data(STDIN_NAME, _suffix_of(data), data, name=column, ids=ids, may_be_vector=True)
 
     with errors_as_text():
-        try:
-            return open_with(ids)
-        except ValueError:
-            if ids_required:
-                raise
-        rows = open_with(None)  # raises the error again, unless it was about the ids
+        for name in (column, None):
+            try:
+                return open_with(name, ids)
+            except ValueError as error:
+                if name is not None and unnamed is not None and _errors.ROWS_UNNAMED.format(name=name) in str(error):
+                    unnamed.append(error)
+                    continue
+                if ids_required:
+                    raise
+                break
+        rows = open_with(name, None)  # raises the error again, unless it was about the ids
         rows.drop_ids()
         return rows
 
@@ -67,18 +73,23 @@ def _suffix_of(data):
 def open_inputs(paths, column, ids):
     """Opens the rows of one or two files, of which the last is the corpus. Returns (rows, names) of each.
 
-    ids: a column, which the corpus must have, or a file that has a line with a name for each row of the corpus. With
-    None, names are None.
+    column: of the files whose format has names. ids: a column, which the corpus must have, or a file that has a line
+    with a name for each row of the corpus. With None, names are None.
     """
     *others, corpus = paths
+    unnamed = []
     if ids is None or os.path.isfile(ids):
-        found = [(open_input(path, column), None) for path in paths]
+        found = [(open_input(path, column, unnamed=unnamed), None) for path in paths]
         if ids is not None:
             rows = found[-1][0]
             found[-1] = rows, names_in_file(ids, corpus, len(rows))
     else:
-        opened = [*(open_input(path, column, ids, False) for path in others), open_input(corpus, column, ids)]
+        opened = [open_input(path, column, ids, False, unnamed) for path in others]
+        opened.append(open_input(corpus, column, ids, True, unnamed))
         found = [(rows, rows.ids) for rows in opened]
+    if len(unnamed) == len(paths):
+        with errors_as_text():
+            raise unnamed[0]
     size, other_size = found[0][0].shape[1], found[-1][0].shape[1]
     if size != other_size:
         sizes = {"size": size, "other_size": other_size}

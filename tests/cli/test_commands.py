@@ -332,6 +332,16 @@ def test_column_chooses_the_vectors(folder, capsys):
     assert "'x', 'y'" in capsys.readouterr().err
 
 
+def test_column_concerns_the_files_that_have_names(folder, capsys):
+    x, y = (np.load(f"{name}.npy") for name in ("corpus", "queries"))
+    np.savez("both.npz", x=x, y=y)
+    for files, expected in (("queries.npy both.npz", (y, x)), ("both.npz queries.npy", (x, y))):
+        assert main(["topk", *files.split(), "-k", "2", "--column", "x"]) == 0
+        equal(csv(capsys.readouterr().out), long_form(functions.topk(*expected, 2)))
+    assert main(["topk", "queries.npy", "corpus.npy", "-k", "2", "--column", "x"]) == 1
+    assert "queries.npy: rows in this format have no name" in capsys.readouterr().err
+
+
 # ---- what they refuse ----
 
 
