@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 import numpy as np
 
 from cossim import _errors
-from cossim._arguments import check_temperature, size_argument, temperature_argument
+from cossim._arguments import check_temperature, integer_text, size_argument, temperature_argument
 from cossim._arithmetic import contiguous, fixed_arithmetic
 from cossim._io import ending_signals
 from cossim._progress import reporting
@@ -182,6 +182,9 @@ def train(
     """
     with reporting(progress, "train", "steps") as report:
         epochs = size_argument("train", "epochs", epochs, 0)
+        if epochs >= 2**31:
+            names = {"function": "train", "name": "epochs", "limit": "2**31", "value": integer_text(epochs)}
+            raise ValueError(_errors.TOO_LARGE.format(**names))
         batch_size = size_argument("train", "batch_size", batch_size, 2)
         seed = size_argument("train", "seed", seed, 0)
         temperature = temperature_argument("train", temperature)

@@ -189,6 +189,8 @@ Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change 
     the index: pass rows.astype('float32') if that is acceptable, or begin with Index(np.empty((0, D), 'float64'))
 Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
     integer or an array of them, and np.flatnonzero(mask) in place of a mask
+Index(X).add(X, remove=2**64 - 1) -> IndexError: Index.add(): there is no row 18446744073709551615, because 6 numbers
+    have been given so far: index.numbers has those of all rows
 Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 numbers have been given so far:
     index.numbers has those of all rows
 (index := Index(X), index.remove(2), index.remove([1, 2])) -> IndexError: Index.remove(): row 2 was removed:
@@ -493,6 +495,7 @@ simclr.train(np.ones((4, 1, 28, 28), np.int8)) -> TypeError: train(): images mus
 simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): images of shape (4, 1, 28, 28) have 224 NaN or
     infinite numbers: replace them first
 simclr.train(P, epochs=-1) -> ValueError: train(): epochs must be at least 0, not -1
+simclr.train(P, epochs=2**70) -> ValueError: train(): epochs must be below 2**31, not 1180591620717411303424
 simclr.train(P, seed=None) -> TypeError: train(): seed must be an integer, not NoneType
 simclr.train(P.transpose(0, 2, 3, 1)) -> ValueError: train(): images have shape (N, C, H, W), and those of shape
     (4, 28, 28, 1) seem to have their channels last: pass images.transpose(0, 3, 1, 2)
