@@ -23,8 +23,8 @@ void scratch_give_back(void *block, size_t bytes);
 /* Asks the system for huge pages for a block that has not been written yet. */
 void scratch_use_huge_pages(void *block, size_t bytes);
 
-/* Lets the system take the pages of a block when it needs memory, until they are written again. The
- * block then holds zeros. */
+/* Lets the system take the pages of a block when it needs memory, until they are written again.
+ * Until then the block holds its old bytes, or zeros. */
 void scratch_let_go(void *block, size_t bytes);
 
 /* Number of blocks in use by all threads. Tests use it to find leaks. */
