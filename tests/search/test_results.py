@@ -117,3 +117,14 @@ def test_ids_that_cannot_be_looked_up_are_refused(ids):
     for found in (cossim.topk(np.eye(3), np.eye(3), 1), cossim.pairs_above(np.eye(3), 0)):
         with pytest.raises(TypeError, match=rf"to_list\(\): ids must be .* not {type(ids).__name__}: pass frame"):
             found.to_list(ids=ids)
+
+
+def test_ids_of_two_dimensions_are_refused():
+    pandas = pytest.importorskip("pandas", reason="makes a frame")
+    ids = np.array([["a", "b"]] * 3)
+    for found in (cossim.topk(np.eye(3), np.eye(3), 1), cossim.pairs_above(np.eye(3), 0)):
+        for convert in (found.to_list, found.to_pandas):
+            with pytest.raises(TypeError, match=r"not ndarray of shape \(3, 2\): pass frame"):
+                convert(ids=ids)
+            with pytest.raises(TypeError, match=r"not DataFrame of shape \(3, 2\): pass frame"):
+                convert(ids=pandas.DataFrame(ids))
