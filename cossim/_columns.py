@@ -132,8 +132,9 @@ def from_pandas(function: str, name: str, data: Any, as_array: AsArray) -> NDArr
     numbers = [
         column for column, dtype in zip(columns, dtypes, strict=True) if _is_number(dtype) or _is_nullable(dtype)
     ]
-    names = ", ".join(str(column.name) for column in vectors or numbers or columns)
-    raise ValueError(_errors.COLUMNS.format(function=function, name=name, count=len(vectors), names=names))
+    names = ", ".join(str(column.name) for column in vectors or numbers) or "it has none"
+    message = _errors.COLUMNS if vectors else _errors.NO_VECTORS
+    raise ValueError(message.format(function=function, name=name, count=len(vectors), names=names))
 
 
 def _is_number(dtype):

@@ -49,6 +49,10 @@ COLUMNS = (
     "{function}(): {name} is a table with {count} columns of vectors, where one is needed: pass one of its columns "
     "({names}), or its columns of numbers alone"
 )
+NO_VECTORS = (
+    "{function}(): {name} is a table without a column of vectors: pass its columns of numbers alone ({names}), or turn "
+    "text into vectors with a model"
+)
 # ---- arguments that are not arrays of real numbers. {name} may be an element, such as x[2]. ----
 
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"

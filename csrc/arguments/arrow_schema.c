@@ -255,20 +255,27 @@ static int refuse(const char *function, const char *name, enum status status,
     return -1;
 }
 
-/* Returns the names of the columns, separated by commas. New reference, or NULL with an error set.
- */
-static PyObject *column_names(const struct arrow_schema *schema)
+/* Returns the names of the columns of vectors, or of those of numbers, separated by commas. New
+ * reference, or NULL with an error set. */
+static PyObject *column_names(const struct arrow_schema *schema, bool of_vectors)
 {
     PyObject *names = PyList_New(0), *comma = PyUnicode_FromString(", "), *text = NULL;
     bool valid = names != NULL && comma != NULL;
     for (int64_t i = 0; i < schema->n_children && valid; i++) {
+        const struct arrow_schema *inner;
+        struct arrow_layout layout = {0};
+        if (layout_of(schema->children[i], &layout, &inner) != HOLDS_NUMBERS ||
+            (layout.levels > 0) != of_vectors) {
+            continue;
+        }
         const char *given = schema->children[i]->name, *name = given == NULL ? "" : given;
         PyObject *one = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
         valid = one != NULL && PyList_Append(names, one) == 0;
         Py_XDECREF(one);
     }
     if (valid) {
-        text = PyUnicode_Join(comma, names);
+        text = PyList_GET_SIZE(names) > 0 ? PyUnicode_Join(comma, names)
+                                          : PyUnicode_FromString("it has none");
     }
     Py_XDECREF(names);
     Py_XDECREF(comma);
@@ -306,10 +313,11 @@ static int columns_of(const char *function, const char *name, const struct arrow
     if (vectors == 0 && plain == schema->n_children && plain > 0) {
         return 0;
     }
-    PyObject *names = column_names(schema);
+    PyObject *names = column_names(schema, vectors > 0);
     if (names != NULL) {
-        raise_template(PyExc_ValueError, "COLUMNS", "{ss ss sL sN}", "function", function, "name",
-                       name, "count", (long long)vectors, "names", names);
+        raise_template(PyExc_ValueError, vectors > 0 ? "COLUMNS" : "NO_VECTORS", "{ss ss sL sN}",
+                       "function", function, "name", name, "count", (long long)vectors, "names",
+                       names);
     }
     return -1;
 }

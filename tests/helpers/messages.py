@@ -18,8 +18,8 @@ pairwise([[1, 2], [3, None]]) -> ValueError: pairwise(): row 1 of x has a null i
 pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it has no numbers
 pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
     x.detach()
-pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table with 0
-    columns of vectors, where one is needed: pass one of its columns (a), or its columns of numbers alone
+pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table without
+    a column of vectors: pass its columns of numbers alone (a), or turn text into vectors with a model
 
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int

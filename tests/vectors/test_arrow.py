@@ -315,10 +315,12 @@ def test_other_refusals():
     for _ in range(9):
         nested = Field("+w:1", nested)
     refused(nested, Data(0, [None]), match="8 deep", error=TypeError)
-    two = {"a": fixed_lists(X), "b": lists(X)}
+    text = Field("u"), Data(6, [None] * 3)
+    two = {"id": text, "a": fixed_lists(X), "b": lists(X), "c": numbers(X[:, 0].copy())}
     refused(*table(two, 6), match=r"2 columns of vectors.*\(a, b\)")
-    refused(*table({"a": (Field("u"), Data(6, [None] * 3)), "b": numbers(X[0])}, 4), match=r"0 columns.*\(a, b\)")
-    refused(Field("+s"), Data(4, [None]), match="0 columns")
+    refused(*table({"a": text, "b": numbers(X[0])}, 4), match=r"without a column of vectors.*alone \(b\)")
+    refused(*table({"a": text}, 6), match=r"alone \(it has none\)")
+    refused(Field("+s"), Data(4, [None]), match="it has none")
     sizes = np.full(4, 2**62).tobytes()
     huge = Data(4, [None, bytes(32), sizes], Data(2**62, [None, bytes(8)]))
     refused(Field("+vL", Field("c")), huge, match="more elements than fit an index")
