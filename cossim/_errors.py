@@ -140,7 +140,7 @@ M_SECOND = (
     "top_pairs(): m must be an integer, not {kind}: it is the second argument, top_pairs(x, m) or top_pairs(x, m, y)"
 )
 K_THIRD = (
-    "topk(): corpus must be rows, not {kind}: k is the third argument, topk(queries, corpus, k) or topk(x, None, k)"
+    "topk(): {name} must be rows, not {kind}: k is the third argument, topk(queries, corpus, k) or topk(x, None, k)"
 )
 NO_FILE = "{function}(): {name} names no file: pass an array, or the path of a file that exists"
 NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: load a file that Index.save wrote"

@@ -165,8 +165,9 @@ def topk(
         return _core.dask_function("topk")(queries, corpus, k, **filters, **options)
     if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
         return _core.sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
-    if isinstance(corpus, (int, np.integer)):
-        raise TypeError(_errors.K_THIRD.format(kind=type(corpus).__name__))
+    for name, rows in {"queries": queries, "corpus": corpus}.items():
+        if isinstance(rows, (int, np.integer)):
+            raise TypeError(_errors.K_THIRD.format(name=name, kind=type(rows).__name__))
     name = "topk"
     k, eps, memory = length_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_to_search(name, binary, queries=queries, corpus=corpus)

@@ -358,6 +358,13 @@ def test_k_out_of_range_is_refused(k):
         cossim.topk(x, None, k)
 
 
+def test_a_number_in_the_place_of_rows_is_refused():
+    x = np.ones((3, 4))
+    for queries, corpus, name in ((3, x, "queries"), (np.int64(3), None, "queries"), (x, 3, "corpus")):
+        with pytest.raises(TypeError, match=rf"^topk\(\): {name} must be rows, not int.*: k is the third argument"):
+            cossim.topk(queries, corpus, x)
+
+
 class NoIndex:
     def __index__(self):
         return "3"
