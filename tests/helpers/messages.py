@@ -16,11 +16,9 @@ pairwise([[1], [2, 3]]) -> ValueError: pairwise(): rows of x must be equally lon
 pairwise([[1, 2], None]) -> ValueError: pairwise(): row 1 of x is null: drop or fill nulls first
 pairwise([[1, 2], [3, None]]) -> ValueError: pairwise(): row 1 of x has a null in it: drop or fill nulls first
 pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it has no numbers
-pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
-    x.detach()
+pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass x.detach()
 pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table without
     a column of vectors: pass its columns of numbers alone (a), or turn text into vectors with a model
-
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
 pairwise(dlpack.Exporter(device_type=2)) -> TypeError: pairwise(): x is on the device DLPack type 2: copy it to the
@@ -49,7 +47,6 @@ pairwise(arrow.Chunks(*arrow.lists(X), arrow.lists(X[:, :3])[1])) -> ValueError:
 pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)}, 6))) -> ValueError: pairwise(): x is
     a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b),
     or its columns of numbers alone
-
 # ---- vectors, continued ----
 pairwise("some text") -> FileNotFoundError: [Errno 2] pairwise(): x names no file: pass an array, or the path of a
     file that exists: 'some text'
@@ -121,7 +118,6 @@ set_num_threads(2**100) -> ValueError: set_num_threads(): n must be at least 1 a
 set_num_threads(0) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647, not 0
 set_num_threads(1.5) -> TypeError: set_num_threads(): n must be an integer, not float
 show_config(mode="json") -> ValueError: show_config(): mode must be 'stdout' or 'dicts', not 'json'
-
 # ---- pictures ----
 (hide("matplotlib.figure"), monkeypatch.delitem(sys.modules, "cossim.plot", False), __import__("cossim.plot")) ->
     ModuleNotFoundError: cossim.plot draws with matplotlib: pip install 'cossim-c[plot]'
@@ -141,7 +137,6 @@ plot.neighbours(P, TopK(np.ones((4, 1)), np.full((4, 1), 7))) -> ValueError: nei
     there are 4 images: pass all images of the corpus
 plot.neighbours(P, topk(X[:2], Y, 1), P[:2, :, :14]) -> ValueError: neighbours(): queries are images of (14, 28)
     pixels, and the corpus has (28, 28): resize one of them
-
 # ---- search ----
 topk(X, "objects.npy", 1) -> ValueError: topk(): corpus: objects.npy: an array of Python objects, dtype object: save
     an array of numbers, such as np.stack(rows)
@@ -230,8 +225,7 @@ topk(X, Y, 1).to_list(ids="id") -> TypeError: TopK.to_list(): ids must be a list
     not str: pass frame['id'] or rows.ids
 pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does not fit into axis 1 of shape (9, 5): pass
     a larger shape
-(hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install
-    pandas
+(hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install pandas
 diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
 top_pairs(X, Y, 1) -> TypeError: top_pairs(): m must be an integer, not ndarray: it is the second argument, top_pairs(x,
     m) or top_pairs(x, m, y)
@@ -271,8 +265,7 @@ pairwise(csr(shape=(4,))) -> ValueError: pairwise(): x must have 2 dimensions: r
 pairwise(csr(), binary=True) -> TypeError: pairwise(): binary=True is for packed bits, and not for sparse rows: leave it
     out
 Index(csr()) -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray() if it fits into
-    memory, or use topk, pairs_above or
-    duplicate_groups, which take sparse rows
+    memory, or use topk, pairs_above or duplicate_groups, which take sparse rows
 cosine_similarity(csr(), csr(), 0) -> ValueError: cosine_similarity(): dim must be 1 for sparse rows, whose vectors are
     rows, not 0: pass dim=1, and for columns the transpose, .T
 normalize(csr(), dim=0, axis=1) -> TypeError: normalize() got both dim and axis, which are two names of one argument:
@@ -455,7 +448,6 @@ nn.SequentialLR(nn.SGD(W, 0.1), [], []) -> ValueError: SequentialLR(): scheduler
     schedule of this optimizer, not []
 nn.SequentialLR(s := nn.SGD(W, 0.1), [nn.LinearLR(s), nn.LinearLR(s)], []) -> ValueError: SequentialLR(): milestones
     must be 1 rising numbers of steps, one less than schedules, not []
-
 # ---- simclr ----
 simclr.nt_xent(X[0]) -> ValueError: nt_xent(): z0 must have shape (2 N, D) (z0: shape (4,), dtype float64)
 simclr.augment(P, -1) -> ValueError: augment(): rng must be a seed or a numpy.random.Generator, not -1: expected
@@ -479,8 +471,7 @@ simclr.nt_xent(X.astype(np.float16), X) -> TypeError: nt_xent(): z0 must be floa
     convert it with astype
 simclr.augment(np.zeros((2, 4, 4), np.int8)) -> TypeError: augment(): images must be float32, float64, or uint8 from
     0 to 255, not int8: convert them with astype
-simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4):
-    reshape them
+simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4): reshape them
 simclr.augment(P, shift=-1) -> ValueError: augment(): shift must be at least 0 and finite, not -1
 simclr.augment(P, rotate=361) -> ValueError: augment(): rotate must be between -360 and 360 degrees, not 361
 simclr.augment(P, rotate=(10, -10)) -> ValueError: augment(): rotate must be (low, high) with low <= high, not (10, -10)
@@ -624,9 +615,8 @@ open_rows("short_indptr.npz") -> ValueError: short_indptr.npz: the arrays of its
     the matrix again with save_npz
 open_rows(["X.npz", "sparse.npz"]) -> ValueError: X.npz: sparse.npz and X.npz are not of one kind, sparse or dense:
     open them one by one
-cossim.Index("sparse.npz") -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray()
-    if it fits into memory, or use topk, pairs_above or
-    duplicate_groups, which take sparse rows
+cossim.Index("sparse.npz") -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray() if
+    it fits into memory, or use topk, pairs_above or duplicate_groups, which take sparse rows
 open_rows("two.npz") -> ValueError: two.npz: it has 2 arrays or columns of vectors, so a name is needed, one of:
     'a', 'b'
 # ---- the command line ----
