@@ -112,7 +112,8 @@ class Module:
         >>> nn.Sequential(nn.ReLU(), nn.Flatten()).named_modules()
         [('0', ReLU()), ('1', Flatten(start_dim=1, end_dim=-1))]
         """
-        return [(name, getattr(self, name)) for name in self.module_names]
+        layers = [(name, getattr(self, name)) for name in self.module_names]
+        return [(name, layer) for name, layer in layers if isinstance(layer, Module)]  # others are callables
 
     def named_parameters(self) -> list[tuple[str, NDArray[Any]]]:
         """A list of (name, array): the arrays of state_dict() that an optimizer updates.
@@ -218,7 +219,7 @@ class Module:
         copy_into(own, arrays, problems, source, type(self).__name__)
 
     def _children_repr(self) -> list[tuple[str, str]]:
-        return [(name, repr(module)) for name, module in self.named_modules()]
+        return [(name, repr(getattr(self, name))) for name in self.module_names]
 
     def _arguments_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)}" for name in self._options)

@@ -86,3 +86,13 @@ def test_replaced_parts_are_refused_by_name():
         for call in (encoder, encoder.vjp):
             with pytest.raises(TypeError, match=rf"^Encoder\(\): conv1\.weight .*{type(value).__name__}"):
                 call(x)
+
+
+def test_an_encoder_with_a_callable_has_the_arrays_of_its_layers():
+    encoder, x = simclr.Encoder(rng=0), np.zeros((4, 28, 28), np.float32)
+    encoder.fc = lambda features: features
+    assert list(encoder.state_dict()) == ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"]
+    assert encoder.eval()(x).shape == (4, 320)
+    assert "(fc): <function" in repr(encoder)
+    with pytest.raises(TypeError, match="'fc'.*has no vjp"):
+        simclr.train(x, encoder=encoder, epochs=1)
