@@ -44,7 +44,18 @@ INDEX_EXAMPLES = {
 # The same command fails as long as the file has these contents. So the help is suggested, which says what it must hold.
 OTHER_CONTENTS = r"images must have shape"
 NO_SUCH_FILE = r"^(?P<path>.+): No such file or directory$"
-OTHER_NAMES = {"--k": "-k", "--n": "-k", "--top": "-k", "--top-k": "-k", "--name": "--column", "--output-file": "-o"}
+OTHER_NAMES = {
+    "--k": "-k",
+    "-n": "-k",
+    "--n": "-k",
+    "--top": "-k",
+    "--topk": "-k",
+    "--top-k": "-k",
+    "--top_k": "-k",
+    "--name": "--column",
+    "--output-file": "-o",
+}
+OPTIONS = ("--binary", "--column", "--exclude", "--groups", "--ids", "--kept", "--output", "--quiet", "--where")
 LOOKED_AT = 20  # files opened at most, to find one to suggest
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
@@ -247,9 +258,15 @@ def _number_for_option(words, found):
 
 
 def _known_options(words, _):
-    """Replaces options that other tools have by those of cossim."""
+    """Replaces options that other tools have, and options with a wrong letter, by those of cossim."""
     split = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    return [OTHER_NAMES.get(word, word) for word in split] if not OTHER_NAMES.keys().isdisjoint(split) else None
+    known = [OTHER_NAMES.get(word) or _similar_option(word) for word in split]
+    return known if known != split else None
+
+
+def _similar_option(word):
+    options = [*(name for name in VALUES if name.startswith("--")), *OPTIONS]
+    return next(iter(difflib.get_close_matches(word, options, 1, 0.8)), word) if word.startswith("--") else word
 
 
 def _files_first(words, found):
