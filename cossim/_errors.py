@@ -434,6 +434,7 @@ MILESTONES = "SequentialLR(): milestones must be {count} rising numbers of steps
 
 PIXELS = "{function}(): images must be float32, float64, or uint8 from 0 to 255, not {dtype}: convert them with astype"
 IMAGES_OR_CHANNELS = "(N, C, H, W) or (N, H, W)"
+IMAGES_PATH = "{function}(): images must be an array, not a path: load it, such as with numpy.load(path)"
 IMAGES_SHAPE = "{function}(): images must have shape {wanted}, not {shape}: {remedy}"
 TEMPERATURE = "{function}(): temperature must be above 0 and finite, not {temperature}"
 SMALL_TEMPERATURE = (
@@ -477,6 +478,7 @@ SCHEDULE = "train(): schedule must be 'cosine', a callable or None, not {schedul
 CALLBACK = "train(): callback must be a callable of (epoch, step, loss), not {kind}"
 OPTIMIZER = "train(): optimizer must be 'adam', 'sgd' or a callable, not {optimizer!r}"
 AUGMENT = "train(): augment must be a dict of augment's keywords or a callable, not {kind}"
+VIEW_NAME = "train(): augment has no keyword {name!r}: choose from {names}"
 WRONG_VIEWS = "train(): augment must return an array of {dtype} and shape {shape}, not {kind}"
 LOSS = (
     "train(): the loss of step {step} of {steps} in epoch {epoch} is {loss}: try a smaller lr or a larger temperature"

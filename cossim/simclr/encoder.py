@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -98,6 +99,8 @@ class Encoder(ArrayLayer):
         # One image takes 20 us, of which the checks below would be 2.
         if type(x) is np.ndarray and x.dtype is dtype and x.shape[1:] == (channels, *size):
             return x
+        if isinstance(x, (str, os.PathLike)):
+            raise TypeError(_errors.IMAGES_PATH.format(function="Encoder"))
         x = as_array("Encoder", "images", x)
         shape = x.shape
         if channels == 1 and x.ndim == 3:

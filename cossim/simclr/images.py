@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def images_argument(function: str, images: Array, least: int = 0) -> NDArray[Any]:
     """Returns images of float32, float64 or uint8, (N, C, H, W) or (N, H, W). C, H and W must be at least `least`."""
+    if isinstance(images, (str, os.PathLike)):
+        raise TypeError(_errors.IMAGES_PATH.format(function=function))
     images = _core.as_array(function, "images", images)
     if images.dtype != np.uint8 and images.dtype.newbyteorder("=") not in (np.float32, np.float64):
         message = _errors.PIXELS if images.dtype.kind in "iub" else _errors.NOT_FLOAT32_OR_64

@@ -349,7 +349,10 @@ def _views(augment, shape):
         raise TypeError(_errors.AUGMENT.format(kind=type(augment).__name__))
     with fixed_arithmetic():
         shift = min(shape[2:]) * SHIFT
-    options = {**(augment_images.__kwdefaults__ or {}), **VIEWS, "shift": shift, **augment}
+    defaults = augment_images.__kwdefaults__ or {}
+    if wrong := [name for name in augment if name not in defaults]:
+        raise TypeError(_errors.VIEW_NAME.format(name=wrong[0], names=", ".join(defaults)))
+    options = {**defaults, **VIEWS, "shift": shift, **augment}
     return lambda images, rng: augment_images(images, rng, **options), repr(sorted(options.items()))
 
 

@@ -512,6 +512,9 @@ simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'ad
 simclr.train(P, encoder=abs) -> TypeError: train(): encoder must be a Module, not builtin_function_or_method
 simclr.train(P, augment="strong") -> TypeError: train(): augment must be a dict of augment's keywords or a callable, not
     str
+simclr.train("P.npy") -> TypeError: train(): images must be an array, not a path: load it, such as with numpy.load(path)
+simclr.train(P, augment={"flips": 1}) -> TypeError: train(): augment has no keyword 'flips': choose from shift, rotate,
+    shear, scale, aspect, flip, brightness, contrast, saturation, hue, greyscale, blur, noise, clip
 simclr.train(P, augment=lambda x, rng: x[1:]) -> ValueError: train(): augment must return an array of float32 and shape
     (4, 1, 28, 28), not float32 of shape (3, 1, 28, 28)
 simclr.train(P, augment=lambda x, rng: None) -> ValueError: train(): augment must return an array of float32 and shape
