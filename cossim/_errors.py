@@ -271,6 +271,9 @@ PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of nu
 
 DAMAGED_ROWS = "{path}: damaged, or of another format than its suffix says: {error}"
 NEEDS_EXTRA = "{path}: this format needs {package}: pip install 'cossim-c[files]'"
+DATASET_CLOSED = (
+    "{function}(): {name} is a dataset of a file that is closed: open the file again, and search before closing it"
+)
 ROWS_CLOSED = "{path}: the rows are closed: open them again with cossim.open_rows"
 ROWS_COPY = "{path}: its rows are not in memory with this dtype: leave copy=False out"
 ROWS_PATHS = (

@@ -18,7 +18,7 @@ from cossim._arguments import integer_text, number_argument, size_argument
 from cossim._dtypes import is_bfloat16
 from cossim._errors import described
 from cossim._io import Pages
-from cossim.rows.slices import is_in_slices
+from cossim.rows.slices import is_closed_dataset, is_in_slices
 from cossim.search import rotation
 from cossim.search.results import Pairs, TopK
 
@@ -136,6 +136,8 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
             raise TypeError(_errors.LAZY.format(function=function, name=name))
         if isinstance(source, (str, os.PathLike)):
             source = open_path(function, name, source)
+        if is_closed_dataset(source):
+            raise ValueError(_errors.DATASET_CLOSED.format(function=function, name=name))
         if is_in_slices(source) and isinstance(getattr(source, "memmap", None), np.memmap):
             source = source.memmap  # rows of open_rows in a format that is mapped
         if is_in_slices(source):

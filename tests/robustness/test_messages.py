@@ -219,6 +219,7 @@ ELSEWHERE = {  # templates without a row, and why
         "pyarrow: test_open_rows.py",
     ),
     **dict.fromkeys(["ROWS_CHANGED", "ROWS_LONG_LINE"], "test_open_rows.py"),
+    "DATASET_CLOSED": "needs h5py: test_open_rows.py",
     "NO_MEMORY_FOR_CALL": "needs an allocation that fails: test_faults_memory.py",
     "NO_MEMORY": "needs an allocation that fails: test_faults_memory.py",
     "TOO_MANY_ELEMENTS": "NumPy refuses such a result first",

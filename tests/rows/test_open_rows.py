@@ -466,6 +466,8 @@ def test_datasets_of_other_packages(package, x):
     same([cossim.pairwise(dataset)], [cossim.pairwise(x)])
     if package == "h5py":
         file.close()
+        with pytest.raises(ValueError, match=r"^topk\(\): corpus is a dataset of a file that is closed: open the file"):
+            cossim.topk(x[:5], dataset, 3)
 
 
 def test_dask_arrays_of_files(x):
