@@ -375,8 +375,9 @@ def _taken(function: str, ids: Ids, numbers: NDArray[np.int64]) -> Any:
             raise ValueError(_errors.NO_ID.format(function=function, number=error.args[0])) from None
     if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__") or not hasattr(ids, "__getitem__"):
         raise TypeError(_errors.IDS_KIND.format(function=function, kind=type(ids).__name__))
-    if getattr(ids, "ndim", 1) != 1:  # a frame, or an array with a column for each kind of name
-        kind = f"{type(ids).__name__} of shape {ids.shape}"
+    shape: Any = getattr(ids, "shape", (len(ids),))
+    if len(shape) != 1:  # a frame, or an array with a column for each kind of name
+        kind = f"{type(ids).__name__} of shape {shape}"
         raise TypeError(_errors.IDS_KIND.format(function=function, kind=kind))
     last = _end(numbers)
     if len(ids) < last:
