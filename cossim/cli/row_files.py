@@ -77,7 +77,7 @@ def open_inputs(paths, column, ids):
     with a name for each row of the corpus. With None, names are None.
     """
     *others, corpus = paths
-    unnamed: list[str] = []
+    unnamed: list[ValueError] = []
     if ids is None or os.path.isfile(ids):
         found = [(open_input(path, column, unnamed=unnamed), None) for path in paths]
         if ids is not None:
