@@ -185,6 +185,7 @@ OFFSETS = (
     "document has a row {arrays}"
 )
 
+NO_INDEX_OF_SPARSE = "{function} was fitted with sparse rows, of which there is no Index: call its methods"
 RADIUS = "{function}(): radius must be in [0, 2], as cosine distances are, not {radius}"
 MODE = "{function}(): mode must be one of {modes}, not {mode!r}"
 

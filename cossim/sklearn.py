@@ -28,17 +28,23 @@ if TYPE_CHECKING:
 
 __all__ = ["CosineNeighbors", "CosineNeighborsTransformer"]
 
+FLOATS = np.float64, np.float32, np.float16
 MODES = ("distance", "similarity", "connectivity")
 
 
 class _Fitted:
     """The rows of fit, and their Index, which is made when it is first used: fit_transform does not need it.
 
+    Sparse rows, and dense rows for sparse queries, are searched without an Index.
+
     An estimator's own attributes may not change after fit, so it has these two in an object of their own.
     """
 
-    def __init__(self, rows: NDArray[Any], eps: float) -> None:
+    def __init__(self, rows: Any, eps: float) -> None:
         self.rows, self.eps = rows, eps
+
+    def without_index(self, queries: Any) -> bool:
+        return sparse.issparse(self.rows) or sparse.issparse(queries)
 
     @cached_property
     def index(self) -> Index:
@@ -53,8 +59,9 @@ class _Neighbors(BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Floats keep their type, float64, float32 or float16. Other numbers become float64.
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Floats keep their type, float64, float32 or float16. Other numbers become float64. Other sparse formats
+            than CSR are converted to CSR.
         y : None
             Ignored; pipelines pass it.
 
@@ -68,32 +75,44 @@ class _Neighbors(BaseEstimator):
             X is not a matrix of finite real numbers with at least one row, or a parameter of the estimator is invalid.
         """
         self._check_parameters()
-        X = validate_data(self, X, dtype=(np.float64, np.float32, np.float16))
+        X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS)
         self._fitted = _Fitted(X, eps_argument("Index", self.eps))
-        self.n_samples_fit_ = len(X)
+        self.n_samples_fit_ = X.shape[0]
         return self
 
     @property
     def index_(self) -> Index:
         check_is_fitted(self)
+        if sparse.issparse(self._fitted.rows):
+            raise AttributeError(_errors.NO_INDEX_OF_SPARSE.format(function=type(self).__name__))
         return self._fitted.index
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def _check_parameters(self):
         pass
 
     def _rows(self, X):
-        """Checks X and returns it as an array. None stays None: it means the rows of fit, each without itself."""
+        """Checks X. Returns an array, CSR, or None, which means the rows of fit, each without itself."""
         check_is_fitted(self)
-        return None if X is None else validate_data(self, X, reset=False, dtype=(np.float64, np.float32, np.float16))
+        return None if X is None else validate_data(self, X, reset=False, accept_sparse="csr", dtype=FLOATS)
 
     def _topk(self, X, k):
         check_k(type(self).__name__, k, self.n_samples_fit_ - (X is None))
-        return topk(self._fitted.rows, None, k, eps=self.eps) if X is None else self.index_.topk(X, k)
+        corpus = self._fitted.rows
+        if X is None:
+            return topk(corpus, None, k, eps=self.eps)
+        return topk(X, corpus, k, eps=self.eps) if self._fitted.without_index(X) else self.index_.topk(X, k)
 
     def _topk_of_fit(self, k):
         """Returns _topk for the rows of fit as queries, which may find themselves. Scores each pair of rows once."""
         check_k(type(self).__name__, k, self.n_samples_fit_)
         corpus = self._fitted.rows
+        if sparse.issparse(corpus):
+            return topk(corpus, corpus, k, eps=self.eps)
         values, indices = topk(corpus, None, k, eps=self.eps)
         own, rows = own_scores(corpus, self.eps, values.dtype)[:, None], np.arange(len(corpus))[:, None]
         # Scores are not NaN. A neighbour precedes the row itself if it scores higher, or the same with a lower number.
@@ -117,12 +136,14 @@ class _Neighbors(BaseEstimator):
         if X is None:
             i, j, values = pairs_above(corpus, 1 - radius, eps=self.eps)
             i, j, values = np.concatenate((i, j)), np.concatenate((j, i)), np.concatenate((values, values))
+        elif self._fitted.without_index(X):
+            i, j, values = pairs_above(X, 1 - radius, corpus, eps=self.eps)
         else:
             i, j, values = self.index_.pairs_above(X, 1 - radius)
-        rows = len(corpus if X is None else X)
+        rows = (corpus if X is None else X).shape[0]
         order = np.lexsort((j, i))
         starts = np.concatenate(([0], np.cumsum(np.bincount(i, minlength=rows))))
-        return sparse.csr_matrix((_weights(values[order], mode), j[order], starts), (rows, len(corpus)))
+        return sparse.csr_matrix((_weights(values[order], mode), j[order], starts), (rows, corpus.shape[0]))
 
 
 class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Neighbors):
@@ -146,7 +167,7 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
     Attributes
     ----------
     index_ : cossim.Index
-        Made when it is first used.
+        Made when it is first used. Sparse rows have none.
     n_samples_fit_, n_features_in_ : int
 
     Examples
@@ -183,7 +204,7 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
         Parameters
         ----------
-        X : array-like of shape (n_queries, n_features)
+        X : array-like or sparse matrix of shape (n_queries, n_features)
 
         Returns
         -------
@@ -215,7 +236,7 @@ class CosineNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMix
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
         y : None
             Ignored; pipelines pass it.
 
@@ -250,7 +271,7 @@ class CosineNeighbors(_Neighbors):
     Attributes
     ----------
     index_ : cossim.Index
-        Made when it is first used.
+        Made when it is first used. Sparse rows have none.
     n_samples_fit_, n_features_in_ : int
 
     Examples
@@ -273,7 +294,7 @@ class CosineNeighbors(_Neighbors):
 
         Parameters
         ----------
-        X : array-like of shape (n_queries, n_features), optional
+        X : array-like or sparse matrix of shape (n_queries, n_features), optional
             None stands for the rows of fit, and leaves each row out of its own neighbours.
         n_neighbors : int, optional
             Defaults to the parameter of the estimator.
@@ -342,7 +363,7 @@ class CosineNeighbors(_Neighbors):
 
         Parameters
         ----------
-        X : array-like of shape (n_queries, n_features), optional
+        X : array-like or sparse matrix of shape (n_queries, n_features), optional
             None stands for the rows of fit, and leaves each row out of its own neighbours.
         radius : float, optional
             In [0, 2]. Defaults to the parameter of the estimator.

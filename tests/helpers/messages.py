@@ -236,6 +236,8 @@ maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (token
 maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
     documents, so that each document has a row (documents: shape (5, 4), dtype float64; offsets: shape (2,), dtype
     int64)
+pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(pytest.importorskip("scipy.sparse").csr_array(X)).index_ ->
+    AttributeError: CosineNeighbors was fitted with sparse rows, of which there is no Index: call its methods
 pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).radius_neighbors(X, 3) -> ValueError: CosineNeighbors():
     radius must be in [0, 2], as cosine distances are, not 3
 pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError:

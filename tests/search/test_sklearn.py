@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+import scipy.sparse
 from sklearn.cluster import DBSCAN
 from sklearn.manifold import Isomap
 from sklearn.neighbors import KNeighborsTransformer, NearestNeighbors
@@ -111,3 +112,25 @@ def test_fit_transform_is_transform_of_the_rows_of_fit(dtype):
             for name in ("data", "indices", "indptr"):
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert CosineNeighborsTransformer(0, mode="similarity").fit_transform(x[:1]).toarray().tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("sparse_rows", [True, False])
+@pytest.mark.parametrize("sparse_queries", [True, False, None])
+def test_sparse_rows_have_the_neighbours_of_dense_ones(sparse_rows, sparse_queries):
+    dense = X * (RNG.random(X.shape) < 0.6)
+    rows = scipy.sparse.csc_matrix(dense) if sparse_rows else dense
+    other = None if sparse_queries is None else QUERIES * (RNG.random(QUERIES.shape) < 0.6)
+    given = scipy.sparse.coo_array(other) if sparse_queries else other
+    ours, theirs = CosineNeighbors(7, radius=0.5).fit(rows), CosineNeighbors(7, radius=0.5).fit(dense)
+    for mode in ("distance", "connectivity"):
+        a, b = (n.kneighbors_graph(q, mode=mode).toarray() for n, q in ((ours, given), (theirs, other)))
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    a, b = (n.radius_neighbors(q, sort_results=True) for n, q in ((ours, given), (theirs, other)))
+    for row, same in zip(np.concatenate(a[0]), np.concatenate(b[0]), strict=True):
+        np.testing.assert_allclose(row, same, atol=1e-12)
+    if sparse_queries is None:
+        graphs = (CosineNeighborsTransformer(9).fit_transform(r).toarray() for r in (rows, dense))
+        np.testing.assert_allclose(*graphs, atol=1e-12)
+    if sparse_rows:
+        with pytest.raises(AttributeError, match="sparse rows"):
+            ours.index_  # noqa: B018
