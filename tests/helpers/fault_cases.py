@@ -111,7 +111,7 @@ def search_cases(dtype, scale=1):
 
 
 def index_parts(index):
-    return index.corpus, *index._state.codes, index._state.scales
+    return index.corpus, *(index._state.codes or ()), index._state.scales
 
 
 def saved_and_loaded(index):
