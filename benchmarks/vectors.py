@@ -124,6 +124,32 @@ def halves():
         )
 
 
+def normalize():
+    """Rows divided by their norms."""
+    import sklearn.preprocessing
+    import torch
+
+    for shape, dtype in (
+        ((1000, 64), "float32"),
+        ((200, 768), "float32"),
+        ((5000, 768), "float32"),
+        ((200, 768), "float64"),
+    ):
+        x = _random(*shape, dtype=dtype)
+        tx = torch.from_numpy(x)
+        yield Case(
+            f"normalize {shape} {dtype}",
+            {
+                "cossim": lambda: cossim.normalize(x),
+                "NumPy by hand": lambda: x / np.linalg.norm(x, axis=1, keepdims=True),
+                "scikit-learn": lambda: sklearn.preprocessing.normalize(x),
+                "torch": lambda: torch.nn.functional.normalize(tx),
+            },
+            goals=[(["torch"], 1.0)],
+            bytes_read=2 * x.nbytes,
+        )
+
+
 def columns():
     """dim=1 of a feature map."""
     import torch
@@ -355,5 +381,6 @@ def startup():
 
 
 BENCHES = {
-    bench.__name__: bench for bench in (pair, rows, halves, columns, broadcast, pairs, cross, threads, memory, startup)
+    bench.__name__: bench
+    for bench in (pair, rows, halves, normalize, columns, broadcast, pairs, cross, threads, memory, startup)
 }

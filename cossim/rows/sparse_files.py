@@ -143,8 +143,8 @@ class SparseFileRows(FileRows):
         (N, D): N rows of D elements.
     data, indices : numpy.ndarray
         The values of all entries, and their columns.
-    indptr : numpy.ndarray of shape (N + 1,)
-        Row i has the entries [indptr[i], indptr[i + 1]).
+    indptr : numpy.ndarray
+        N + 1 numbers. Row i has the entries [indptr[i], indptr[i + 1]).
     """
 
     format = "csr"

@@ -35,8 +35,8 @@ class TopK(NamedTuple):
     ----------
     values : numpy.ndarray of shape (Q, k), or (k,) for one query
         Scores, float32 or float64.
-    indices : numpy.ndarray of int64, the same shape
-        Row numbers of the corpus.
+    indices : numpy.ndarray of int64
+        Row numbers of the corpus. Their shape is that of values.
 
     Examples
     --------

@@ -396,9 +396,10 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
 };
 
 #define ELEMENTWISE_KERNELS(type) \
-    {leaky_relu_##type,     gelu_##type,          gelu_tanh_##type,     channel_sums_##type, \
-     channel_affine_##type, plane_sums_##type,    first_maximum_##type, max_alternate_##type, \
-     mean_alternate_##type, column_maxima_##type, column_totals_##type, mean_pool2x2_##type}
+    {leaky_relu_##type,     gelu_##type,           gelu_tanh_##type,     channel_sums_##type, \
+     channel_affine_##type, plane_sums_##type,     divide_##type,        first_maximum_##type, \
+     max_alternate_##type,  mean_alternate_##type, column_maxima_##type, column_totals_##type, \
+     mean_pool2x2_##type}
 
 const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_NAME)[] = {
     [COMPUTE_F32] = ELEMENTWISE_KERNELS(f32),

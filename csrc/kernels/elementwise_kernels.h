@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 /*
- * Kernels of layers over contiguous elements of one compute type. Sums and affine maps are
- * calculated in double. elementwise_template.h defines the kernels and states the errors of
- * activations.
+ * Kernels over contiguous elements of one compute type, for layers and normalization. Sums and
+ * affine maps are calculated in double. elementwise_template.h defines the kernels and states the
+ * errors of activations.
  */
 
 /*
@@ -35,6 +35,11 @@ typedef void channel_affine_kernel(size_t n, const void *x, const void *y, doubl
 
 /* sums[i] is the sum of plane i of x, which is (planes, n). Its order depends on n alone. */
 typedef void plane_sums_kernel(size_t planes, size_t n, const void *x, double *sums);
+
+/* output[i] = x[i] / divisors[i * step], divided in double and then rounded to the type. step is 0
+ * or 1. If step is 0 and x holds an infinity, divisors[0] is infinite or NaN. output may be x. */
+typedef void divide_kernel(size_t n, const void *x, const double *divisors, size_t step,
+                           void *output);
 
 /* Returns the position of the maximum of n > 0 elements: the first of several equal ones, or the
  * last NaN. */
@@ -126,6 +131,7 @@ struct elementwise_kernels {
     channel_sums_kernel *channel_sums;
     channel_affine_kernel *channel_affine;
     plane_sums_kernel *plane_sums;
+    divide_kernel *divide;
     first_maximum_kernel *first_maximum;
     max_alternate_kernel *max_alternate;
     mean_alternate_kernel *mean_alternate;

@@ -193,27 +193,41 @@ static void finish_plain(enum op op, double eps, size_t n, const double *sums, d
     }
 }
 
-/* Normalizes n elements along an axis: out = x * 2^-exponent / divisor. If divisor_step is 1, each
- * element has its own divisor and exponent. If it is 0, all elements share the first ones. */
+/*
+ * Normalizes n elements along an axis: out = x * 2^-exponent / divisor. If step is 1, each element
+ * has its own divisor and exponent. If it is 0, all elements share the first ones. exponents is
+ * NULL if all are 0.
+ */
 static void normalize_elements(const struct reduce_state *s, const struct axis *along,
                                const char *x, char *out, size_t n, const double *divisors,
-                               const int *exponents, size_t divisor_step)
+                               const int *exponents, size_t step)
 {
+    const struct operand *from = &s->call->x;
+    const enum dtype to = s->call->out_dtype;
+    const struct elementwise_kernels *kernels = kernels_current()->elementwise;
+    const ptrdiff_t size = (ptrdiff_t)dtype_size(to);
+    const bool in_place = (to == DTYPE_F32 || to == DTYPE_F64) && from->dtype == to &&
+                          operand_in_place(from) && exponents == NULL && along->x == size &&
+                          along->out == size;
     double block[BLOCK_OUTPUTS];
     for (size_t i = 0, count; i < n; i += count) {
         if (i > 0 && i % (POLL_STEPS * BLOCK_OUTPUTS) == 0 && cancel_poll_here()) {
             return;
         }
         count = smaller(n - i, BLOCK_OUTPUTS);
-        operand_load(&s->call->x, x + (ptrdiff_t)i * along->x, along->x, count, COMPUTE_F64, block);
-        for (size_t j = 0; j < count; j++) {
-            const size_t which = (i + j) * divisor_step;
-            if (exponents[which] != 0) {
-                block[j] = ldexp(block[j], -exponents[which]);
-            }
-            block[j] /= divisors[which];
+        const double *block_divisors = divisors + i * step;
+        const char *block_x = x + (ptrdiff_t)i * along->x;
+        char *block_out = out + (ptrdiff_t)i * along->out;
+        if (in_place) {
+            kernels[dtype_compute_type(to)].divide(count, block_x, block_divisors, step, block_out);
+            continue;
         }
-        dtype_store(s->call->out_dtype, out + (ptrdiff_t)i * along->out, along->out, block, count);
+        operand_load(from, block_x, along->x, count, COMPUTE_F64, block);
+        for (size_t j = 0; exponents != NULL && j < count; j++) {
+            block[j] = ldexp(block[j], -exponents[(i + j) * step]);
+        }
+        kernels[COMPUTE_F64].divide(count, block, block_divisors, step, block);
+        dtype_store(to, block_out, along->out, block, count);
     }
 }
 
@@ -256,6 +270,7 @@ static void normalize_range(const struct reduce_state *s, const struct output_ra
     const struct axis single = {1, 0, 0, 0};
     const struct axis *inner = reduced->count > 0 ? &reduced->at[reduced->count - 1] : &single;
     const size_t step = columns ? 1 : inner->size, rows = columns ? 0 : range->n;
+    bool scaled = false;
     for (size_t i = 0; i < range->n; i++) {
         struct row_sums sums = {0.0, xx[i], 0.0, 0, 0};
         if (!sums_are_safe(s->compute, s->kind, 0.0, xx[i], 0.0)) {
@@ -267,16 +282,19 @@ static void normalize_range(const struct reduce_state *s, const struct output_ra
         const bool eps_overflows = isinf(eps) && isfinite(s->call->eps);
         divisors[i] = eps_overflows ? s->call->eps : formula_clamped_norm(sums.xx, eps);
         exponents[i] = eps_overflows ? 0 : sums.x_exponent;
+        scaled |= exponents[i] != 0;
     }
     for (size_t k = 0, count = 1; k < s->plan->depth; k += step, count++) {
         const struct offsets at = axes_offsets(reduced, k);
         const char *x = range->x + at.x;
         char *out = range->out + at.out;
         if (columns) {
-            normalize_elements(s, &s->inner, x, out, range->n, divisors, exponents, 1);
+            normalize_elements(s, &s->inner, x, out, range->n, divisors, scaled ? exponents : NULL,
+                               1);
         }
         for (size_t i = 0; i < rows; i++, x += s->inner.x, out += s->inner.out) {
-            normalize_elements(s, inner, x, out, step, divisors + i, exponents + i, 0);
+            normalize_elements(s, inner, x, out, step, divisors + i,
+                               exponents[i] != 0 ? exponents + i : NULL, 0);
         }
         if (count % POLL_STEPS == 0 && cancel_poll_here()) {
             return;

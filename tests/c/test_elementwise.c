@@ -1,6 +1,6 @@
-/* Checks activations, batch normalization, average pooling and the position of a maximum (csrc/nn,
- * kernels/elementwise_template.h) against naive references in long double, for every instruction
- * set that this machine supports. All arrays are guarded blocks. */
+/* Checks activations, batch normalization, average pooling, division and the position of a maximum
+ * (csrc/nn, kernels/elementwise_template.h) against naive references in long double, for every
+ * instruction set that this machine supports. All arrays are guarded blocks. */
 #include <math.h>
 #include <string.h>
 
@@ -316,6 +316,40 @@ static void check_first_maximum(int f64, size_t n, size_t kinds)
     guarded_release("first_maximum");
 }
 
+/* ---- division ---- */
+
+/* Divisors and elements include ones beyond the range in which reciprocals are used. A third of the
+ * elements are midpoints between floats times the divisor, whose quotients are hardest to round. */
+static void check_divide(int f64, size_t n, size_t step)
+{
+    static const double values[] = {0, -0.0, INFINITY, -INFINITY, NAN, 0x1p-149, -0x1.8p-140, 3e38};
+    double *divisors = guarded_alloc((step == 0 ? 1 : n) * sizeof *divisors);
+    void *x = guarded_alloc(n * size_of(f64)), *out = guarded_alloc(n * size_of(f64));
+    for (size_t i = 0; i < (step == 0 ? 1 : n); i++) {
+        const double divisor = ldexp(2 + random_number(), (int)below(20) - 10);
+        divisors[i] = below(8) > 0   ? divisor
+                      : below(2) > 0 ? values[below(8)]
+                                     : ldexp(divisor, 310);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double middle = (1 + (double)below(1 << 24) * 0x1p-24) * divisors[i * step],
+                     value = ldexp(random_number(), (int)below(60) - 40);
+        const double special = values[below(8)];
+        const bool allowed = step == 1 || !isinf(special) || !isfinite(divisors[0]);
+        put(f64, x, i, below(9) == 0 && allowed ? special : below(3) == 0 ? middle : value);
+    }
+    kernels_current()->elementwise[f64].divide(n, x, divisors, step, out);
+    for (size_t i = 0; i < n; i++) {
+        const double got = get(f64, out, i), quotient = get(f64, x, i) / divisors[i * step],
+                     expected = f64 ? quotient : (double)(float)quotient;
+        CHECK((isnan(got) && isnan(expected)) ||
+                  (got == expected && !signbit(got) == !signbit(expected)),
+              "%s divide f%d, step %zu: %a / %a is %a, not %a", isa, f64 ? 64 : 32, step,
+              get(f64, x, i), divisors[i * step], got, expected);
+    }
+    guarded_release("divide");
+}
+
 static void check_table(void)
 {
     for (int f64 = 0; f64 < 2; f64++) {
@@ -336,6 +370,7 @@ static void check_table(void)
             check_channels(f64, below(4), 1 + below(7), pixels, round % 3 == 0);
             check_avg_pool2d(f64, (enum windows)(round % 3));
             check_first_maximum(f64, 1 + below(round % 3 == 0 ? 400 : 40), 1 + below(8));
+            check_divide(f64, 1 + below(round % 3 == 0 ? 400 : 40), (size_t)(round % 2));
         }
     }
 }
