@@ -33,10 +33,10 @@ class TopK(NamedTuple):
 
     Attributes
     ----------
-    values : numpy.ndarray of shape (Q, k), or (k,) for one query
-        Scores, float32 or float64.
+    values : numpy.ndarray
+        Scores, float32 or float64. The shape is (Q, k), or (k,) for one query.
     indices : numpy.ndarray of int64
-        Row numbers of the corpus. Their shape is that of values.
+        Row numbers of the corpus, in the same shape.
 
     Examples
     --------
