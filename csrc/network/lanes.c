@@ -17,7 +17,7 @@ struct lanes_call {
     /* Bytes of a buffer for the maps of a vector between two stages, and of a buffer for the flat
      * data of a block. Each worker has two buffers of each kind. */
     size_t between, flat;
-    size_t worker_scratch; /* bytes: the buffers, and what a stage needs */
+    size_t worker_scratch; /* bytes of the buffers and of a stage's own memory */
     char *scratch;
 };
 

@@ -27,10 +27,11 @@ struct backward_call {
     /* Winograd's algorithm spreads infinity and NaN. If it gives a gradient that is not finite, the
      * call runs again with this, and calculates the images of such gradients by the definition. */
     bool by_definition;
-    _Atomic bool not_finite; /* a gradient of an input */
-    /* For each convolution: where its sums begin in a worker's memory, in bytes, first those of the
-     * bias and then those of the filters; where its gradients begin in the results of a group, in
-     * elements, first those of the filters (by patches: their sums) and then that of the bias. */
+    _Atomic bool not_finite; /* the gradient of some input is not finite */
+    /* For each convolution. sums_at: the byte in a worker's memory where its sums begin, those
+     * of the bias before those of the filters. results_at: the element in the results of a group
+     * where its gradients begin, those of the filters (by patches: their sums) before that of
+     * the bias. */
     size_t sums_at[MOST_LAYERS], results_at[MOST_LAYERS];
     ptrdiff_t *feature_taps; /* of flat stages */
     char *flat[MOST_LAYERS]; /* of flat stages: the gradients of the outputs of all vectors */
@@ -41,8 +42,9 @@ struct backward_call {
     char *results;           /* [groups][parameters] */
     char *scratch;
     size_t worker_scratch, sums, map, between, features, stage; /* bytes */
-    /* Of the second job: a linear layer; its inputs and output gradients as rows of images, the
-     * inputs linear_step elements apart; the offsets of LINEAR_STEPS such rows. */
+    /* For the gradients of a linear layer, in a second job: the layer; its inputs, linear_step
+     * elements apart, and its output gradients, both as rows of images; the offsets of LINEAR_STEPS
+     * such rows. */
     const struct lanes_stage *linear;
     size_t linear_number, linear_step, linear_worker;
     char *linear_inputs, *linear_gradients, *linear_scratch;
@@ -56,7 +58,7 @@ static void add_elements(enum compute_type compute, void *to, const void *from, 
 
 /* ---- the plan ---- */
 
-/* Elements of the gradients of the filters of a convolution, as they are summed. */
+/* Returns the number of elements of the sums of a convolution's filters. */
 static size_t filter_elements(const struct backward_call *r, size_t i)
 {
     const struct lanes_stage *s = &r->tape->plan.stages[i];
@@ -64,7 +66,8 @@ static size_t filter_elements(const struct backward_call *r, size_t i)
     return patches->padded > 0 ? lanes_patches_elements(s, patches) : s->layer.out * s->depth;
 }
 
-/* Bytes of the sums of a convolution. Those by patches are the results. */
+/* Returns the bytes of the sums of a convolution. Sums by patches need none here: they are stored
+ * in the results. */
 static size_t sums_bytes(const struct backward_call *r, size_t i)
 {
     const struct lanes_plan *p = &r->tape->plan;
@@ -378,7 +381,7 @@ static void linear_bias(const struct backward_call *r, size_t filter, size_t fil
     const struct lanes_plan *p = &r->tape->plan;
     const size_t vector = vector_bytes(p), out = r->linear->out.total;
     char *partial = sums + filters * vector;
-    for (size_t part = 0; part < 2; part++) { /* full vectors, then the incomplete one */
+    for (size_t part = 0; part < 2; part++) { /* first the full vectors, then the incomplete one */
         const size_t first = part == 0 ? 0 : r->full, end = part == 0 ? r->full : p->vectors;
         if (first == end) {
             continue;
@@ -550,7 +553,7 @@ static size_t take_arrays(struct backward_call *r, struct tap_lists *lists, size
     return arena.bytes;
 }
 
-/* Sets *finite to false if a gradient that Winograd's algorithm gives is not. */
+/* Sets *finite to false if a gradient that Winograd's algorithm computes is not finite. */
 static int run_backward(const struct lanes_tape *tape, const struct lanes_gradients *gradients,
                         bool by_definition, bool *finite, struct cancel_token *token)
 {

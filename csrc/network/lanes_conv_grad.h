@@ -14,10 +14,10 @@ struct phase {
     size_t weights_at;    /* first element of its packed weights */
 };
 
-/* What the gradients of a convolution need. */
+/* The plan and the tables for the gradients of a convolution. */
 struct conv_grad {
     bool input;           /* is the gradient of its input wanted? */
-    bool winograd_input;  /* does Winograd's algorithm give it? */
+    bool winograd_input;  /* does Winograd's algorithm compute it? */
     struct lanes_map map; /* of the gradients of its output, before pooling */
     /* The offset of each output pixel in that map and in the input. */
     ptrdiff_t *gradients, *inputs;
@@ -72,7 +72,8 @@ const char *conv_grad_spread(const struct lanes_plan *p, const struct lanes_stag
                              const struct conv_grad *g, const char *choices, const char *gradient,
                              char *map);
 
-/* The same for Winograd's algorithm: an array (filters, rows, columns) of g->winograd. */
+/* conv_grad_spread for Winograd's algorithm: writes an array (filters, rows, columns), whose sizes
+ * g->winograd has. */
 void conv_grad_spread_tiles(const struct lanes_plan *p, const struct lanes_stage *s,
                             const struct conv_grad *g, const char *choices, const char *gradient,
                             char *tiles);
@@ -82,8 +83,8 @@ void conv_grad_weight(const struct lanes_plan *p, const struct lanes_stage *s,
                       const struct conv_grad *g, const char *input, const char *map, bool add,
                       char *sums);
 
-/* The same, with the same bits, for a stage that pools. The gradients of a block of windows are
- * spread at a time, so that they stay in L1. windows has as many bytes as a map. */
+/* conv_grad_weight, with the same bits, for a stage that pools. The gradients of a block of windows
+ * are spread at a time, so that they stay in L1. windows has as many bytes as a map. */
 void conv_grad_weight_of_pooled(const struct lanes_plan *p, const struct lanes_stage *s,
                                 const struct conv_grad *g, const char *input,
                                 const struct pooled_gradient *pooled, bool add, char *windows,

@@ -6,8 +6,8 @@
 #include "base/cancel.h"
 #include "network/lanes_winograd.h"
 
-/* The costs are multiply-adds of vectors, by all pixels and by patches. A window's patch also costs
- * the loads of its gradient and its place; a pixel's channels are transposed once. */
+/* Compares two costs, in multiply-adds of vectors: by all pixels, and by patches. A window's patch
+ * also costs the loads of its gradient and its place; a pixel's channels are transposed once. */
 void lanes_patches_plan(const struct lanes_plan *p, const struct lanes_stage *s,
                         struct lanes_patch_gradients *g)
 {

@@ -45,7 +45,7 @@ static void run_direct(const struct lanes_plan *p, const struct lanes_stage *s, 
     }
 }
 
-/* The bytes of the elements of a stage's output, and so of its choices, without a border. */
+/* Returns the bytes of a stage's output without its border. Its choices take as many. */
 static size_t chosen_bytes(const struct lanes_plan *p, const struct lanes_stage *s)
 {
     return s->out.channels * s->out.size.h * s->out.size.w * p->lanes * p->size;
@@ -118,7 +118,8 @@ static void run_linear(const struct lanes_plan *p, const struct lanes_stage *s, 
     }
 }
 
-/* The pixels of window `at` along one axis: from the first one inside the image. */
+/* The taps of window `at` along one axis whose pixels are inside the image are [first_inside,
+ * last_inside). */
 static size_t first_inside(size_t at, size_t stride, size_t padding, size_t dilation)
 {
     const size_t begin = at * stride;

@@ -9,9 +9,9 @@ size_t lanes_pool_window(const struct lanes_plan *plan, const struct lanes_stage
 
 /*
  * Runs a stage on the calling thread. input and output hold `vectors` maps one after another;
- * vectors is 1 for stages that read images. Writes the border of the output. choices may be NULL;
- * otherwise the stage pools, and for each element of the output (without its border) the number of
- * the chosen pixel in its window is written, as an integer of the size of an element.
+ * vectors is 1 for stages that read images. Writes the border of the output. choices may be NULL.
+ * Otherwise the stage pools, and choices gets the number of the chosen pixel in its window for each
+ * element of the output (without its border), as an integer of the size of an element.
  */
 void lanes_run_stage(const struct lanes_plan *plan, const struct lanes_stage *stage, size_t vectors,
                      const void *input, void *output, void *choices, void *scratch);

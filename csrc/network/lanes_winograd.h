@@ -5,9 +5,10 @@
 
 /*
  * Winograd's algorithm for the stages with winograd.tiles above 0 (the gradients are in
- * network/lanes_winograd_grad.h). Infinity and NaN spread to all results of a tile, so results that
- * are not finite are to be calculated again by the definition. `check` is a vector. Each function
- * that takes it adds 0 times its results, so a lane with a result that is not finite becomes NaN.
+ * network/lanes_winograd_grad.h). Infinity and NaN spread to all results of a tile, so the caller
+ * calculates results that are not finite again, by the definition. `check` is a vector. Each
+ * function that takes it adds 0 times its results, so a lane with a result that is not finite
+ * becomes NaN.
  */
 enum { LANES_VECTOR_BYTES = 64 }; /* the largest vector */
 

@@ -159,7 +159,7 @@ void candidates_select(struct candidates *c, enum compute_type compute, size_t k
 
 /* ---- sorting ---- */
 
-/* What words are sorted by, from the least to the most significant. */
+/* The digits of the sort, from the least to the most significant. */
 enum digit { NUMBER_LOW, NUMBER_HIGH, KEY_LOW, KEY_HIGH, DIGITS };
 
 static inline uint32_t digit_of(const struct candidates *c, enum compute_type compute,
@@ -183,8 +183,8 @@ static unsigned bits_of(uint64_t n)
 
 /*
  * Radix sort: sorts n words by their upper halves; words with equal upper halves keep their order.
- * Counts from the smallest of them on, so that digits are few. The words move between both arrays.
- * Returns the one that has them at the end.
+ * The smallest upper half is subtracted first, so fewer digits have to be sorted. The words move
+ * between both arrays. Returns the array that holds the sorted words.
  */
 static uint64_t *sort_words(uint64_t *from, uint64_t *to, size_t n)
 {

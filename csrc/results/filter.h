@@ -64,9 +64,9 @@ size_t bitmap_of_numbers(const int64_t *numbers, size_t count, size_t n, uint64_
  * Bitmaps as bytes: bit i is bit i % 8 of byte i / 8. They have (n + 63) / 64 * 8 bytes for n bits.
  *
  * byte_bitmap_with copies a bitmap and sets the bits [first, n), which it does not have yet; from
- * may be NULL if first is 0. byte_bitmap_without clears bits of a bitmap of n bits: those of the
- * places of numbers, which are the places themselves, or with a column (n) of ascending numbers
- * their places in it. Returns false if a number has no place or its bit is not set.
+ * may be NULL if first is 0. byte_bitmap_without clears the bits of `numbers` in a bitmap of n
+ * bits. Number i has bit i or, if column (n numbers, ascending) is not NULL, bit j with column[j] =
+ * i. Returns false if a number has no bit or its bit is not set.
  */
 void byte_bitmap_with(const uint8_t *from, size_t first, size_t n, uint8_t *bits);
 bool byte_bitmap_without(uint8_t *bits, size_t n, const int64_t *column, const int64_t *numbers,

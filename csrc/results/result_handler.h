@@ -53,8 +53,8 @@ struct result_handler {
 
     /*
      * May be NULL. Writes the thresholds of a worker and `count` queries from `query` on, for
-     * candidates from `candidate` on. They may be above those of the array: an equal score of a
-     * later candidate is no result.
+     * candidates from `candidate` on. They may be above those of the array, because an equal score
+     * of a later candidate is not a result.
      */
     void (*thresholds_from)(const struct result_handler *handler, size_t worker, size_t query,
                             size_t count, size_t candidate, void *to);

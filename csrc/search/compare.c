@@ -378,7 +378,7 @@ static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilte
                              .thresholds = w->row_thresholds};
 }
 
-/* What the codes of a comparison are. Pairs that pass HEADS or HALVES are compared by CODES. */
+/* The kind of codes that are compared. Pairs that pass HEADS or HALVES are compared by CODES. */
 enum comparison_kind { CODES, HEADS, HALVES };
 
 /* The operands of a comparison: the codes of rows and queries, or their heads. */
@@ -592,15 +592,16 @@ static struct comparison comparison_of_chunk(const struct prefilter *p, struct p
     for (size_t r = 0; r < rows && p->search->mirrored; r++) {
         w->row_thresholds[r] = row_threshold(p, worker, first + r);
     }
-    /* What is known of a query and the row before says nothing of the row as a query. */
+    /* A mirrored search needs the scores of the row as a query too, so a repeated row saves
+     * nothing. */
     if (p->block.queries > SQ8_QUERIES && !p->search->mirrored) {
         find_repeats(p, w, first, &c.rows);
     }
     return c;
 }
 
-/* Pauses the comparison of heads or halves if more than one of `pairs` pairs in `gain` passed it.
- */
+/* Pauses the comparison of heads or halves if more than pairs / gain of the `pairs` pairs passed
+ * it. */
 static void judge_first(const struct prefilter_worker *w, size_t pairs, size_t gain, size_t first,
                         size_t *pause, size_t *backoff)
 {

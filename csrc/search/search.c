@@ -17,7 +17,8 @@ enum {
     /* The same in a mirrored search. Their vectors are read for each pair that passes the codes, so
      * they stay in the cache. */
     MIRRORED_BLOCK = 1024,
-    /* With fewer times the rows that are scored first, thresholds stay low for most of the time. */
+    /* The prefilter runs only on at least this many times the warm-up rows. On fewer rows,
+     * thresholds stay low for most of the search. */
     MIN_MIRRORED_ROWS = 16,
     /*
      * With fewer queries, no rows are scored first: a tile would cost more than the higher

@@ -29,8 +29,8 @@ enum {
      * each query, or for each of MANY_QUERIES queries if there are more. */
     MIN_ROWS_PER_RESULT = 8,
     MANY_QUERIES = 16,
-    /* A search for the neighbours of all rows has one center in this many rows, but at most
-     * MAX_CENTERS and at least as many as the first rows of another search. */
+    /* A search for the neighbours of all rows has one center for this many rows: at most
+     * MAX_CENTERS centers, and at least as many as another search has warm-up rows. */
     ROWS_PER_CENTER = 64,
     MAX_CENTERS = 1024,
     MAX_GROUP = 256 /* rows of a group, so that groups have few of all pairs */
@@ -50,7 +50,7 @@ static void set_threshold(struct topk *t, size_t worker, size_t query, double th
                   threshold);
 }
 
-/* The number after a threshold, or infinity if no score is above it. Loops vectorize it. */
+/* The number after a threshold, or infinity if no score is above it. Branch-free. */
 static inline float after_float(float threshold)
 {
     int32_t bits;
@@ -114,8 +114,8 @@ static void thresholds_from(const struct result_handler *handler, size_t worker,
     }
 }
 
-/* Lets a search that is not rising rule out ties by the candidates of the thresholds. Returns -1
- * when memory runs out. */
+/* Allocates t->last, with which a search that is not rising can rule out ties. Returns -1 when
+ * memory runs out. */
 static int keep_last(struct topk *t)
 {
     const size_t count =
@@ -446,8 +446,8 @@ static size_t pairs_with_groups(size_t rows, size_t centers)
         size_sum_or_max(size_product_or_max(rows - centers, centers), pairs_of_rows(centers)));
 }
 
-/* Scores pairs of a search's rows as one worker, or as all: pairs of `rows` with `queries`, or with
- * one another if these are the same. */
+/* Scores the pairs of two lists of row numbers, or the pairs within one list if both are the same.
+ * Worker `owner` does it alone; with ANY_WORKER all workers share it. */
 static int score_numbered(const struct search *search, const size_t *rows, size_t row_count,
                           const size_t *queries, size_t query_count, size_t owner)
 {
@@ -495,7 +495,7 @@ static size_t nearest_center(const struct groups *g, const struct topk *t, size_
     return center_before(g, (size_t)t->indices[query * t->k] - g->search->first_candidate);
 }
 
-/* Sorts the rows that are no centers by their nearest centers, and cuts the rows of a center into
+/* Sorts the rows that are not centers by their nearest centers, and cuts each center's rows into
  * groups. Numbers groups from 1 on. ends has g->centers elements. */
 static void cut_groups(struct groups *g, const struct topk *t, size_t *ends, uint32_t *of_row)
 {
@@ -562,7 +562,7 @@ static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_
     for (size_t row = 0; status == 0 && row < rows; row++) {
         g.numbers[is_center(&g, row) ? center++ : other++] = row;
     }
-    /* First a few centers, which are all results where all rows are equal, then the others. */
+    /* The first few centers come first: if all rows are equal, these are all results. */
     for (size_t from = 0, to = smaller(g.first, 2 * t->k);
          status == 0 && from < centers && !cancel_requested(s->token); from = to, to = centers) {
         const size_t *numbers = g.numbers + from;
