@@ -69,7 +69,10 @@ print(status("VmHWM") - before - sum(part.nbytes for part in parts))
 
 
 def peak_program(imports, data, warm_up, call):
-    """Returns a program for Linux that prints the peak memory of `call` in bytes, without its result. z is the data."""
+    """Returns a program for Linux that prints the peak memory of `call` in bytes, without counting the result.
+
+    In `call`, z is the data.
+    """
     return _PEAK.format(imports=imports, data=data, warm_up=warm_up, call=call)
 
 

@@ -12,7 +12,7 @@ N, DIM, K = 200_000, 384, 10
 
 
 def _like_embeddings(n, rows_of_a_topic=20, seed=0):
-    """Rows in topics, most of whose energy is in a quarter of the directions."""
+    """Rows that form topics, as embeddings do. Most of their energy is in a quarter of the directions."""
     rng = np.random.default_rng(seed)
     directions = _random(DIM, DIM, seed=seed + 1) * 0.97 ** np.arange(DIM, dtype=np.float32)[:, None]
     topics = _random(max(1, n // rows_of_a_topic), DIM, seed=seed + 2)

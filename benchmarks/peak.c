@@ -10,8 +10,7 @@
 
 #include SIMD_HEADER
 
-/* 12 independent sums hide the latency of a multiply-add on every core so far, and fit 16
- * registers. */
+/* 12 independent sums hide the latency of a multiply-add on current cores, and fit 16 registers. */
 #define EACH_SUM(do) \
     do (0) do(1) do(2) do(3) do(4) do(5) do(6) do(7) do(8) do(9) do(10) do(11)
 enum { SUMS = 12, TRIES = 7, FMA_STEPS = 1 << 20, READ_BYTES = 256 << 20 };

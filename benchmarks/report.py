@@ -142,7 +142,10 @@ def _library(name):
 
 
 def _columns(results, merged):
-    """Returns column -> names of candidates: those of `merged`, and one for each other name, cossim's own first."""
+    """Returns column -> names of candidates: those of `merged`, and a column for each other name.
+
+    cossim's own columns come first.
+    """
     names = {row["name"] for result in results for row in result["candidates"]} - {"cossim"}
     present = {name for name in names if _library(name) or name.startswith("cossim")}
     if merged is None:

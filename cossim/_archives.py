@@ -1,5 +1,6 @@
-"""Writes arrays by name as .npz and .safetensors files. Not a part of _io, because searches import that module, and
-zipfile is slow to import.
+"""Writes arrays by name as .npz and .safetensors files.
+
+Searches import _io but not this module, because zipfile is slow to import.
 """
 
 import json

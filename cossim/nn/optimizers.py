@@ -137,7 +137,7 @@ class _Optimizer:
             self._begin(self._steps + 1)
             for key, parameter in self._parameters.items():
                 arrays = parameter, gradients[key], *(arrays[key] for arrays in self._buffers.values())
-                if parameter.ndim == 0:  # views: arithmetic on 0-d arrays returns scalars
+                if parameter.ndim == 0:  # updates views of shape (1,): arithmetic on 0-d arrays returns scalars
                     arrays = tuple(map(np.atleast_1d, arrays))
                 self._update(*arrays)
         self._steps += 1

@@ -190,7 +190,7 @@ class SequentialLR(_Schedule):
     optimizer : SGD, Adam, AdamW, or any object with an attribute lr
     schedulers : list of schedules of this optimizer
     milestones : list of int
-        The numbers of steps at which the next schedule begins, one less than there are schedules.
+        The numbers of the steps at which the second and the later schedules begin.
 
     Raises
     ------

@@ -26,7 +26,7 @@ class Hdf5Reader(Reader):
         self.file = h5py.File(source.path, "r")
         try:
             self._choose(source, h5py.Dataset)
-        except BaseException:  # else HDF5 would take the open file for later files of its name
+        except BaseException:  # if it stayed open, HDF5 would use it for later files of the same name
             self.file.close()
             raise
 

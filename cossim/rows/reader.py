@@ -1,4 +1,4 @@
-"""What all formats share: the file to read, the readers of rows, and the errors of damaged files."""
+"""The parts that all formats share: the file to read, the readers of rows, and the errors of damaged files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Source(NamedTuple):
         return _Unzipped(file) if self.zipped else file
 
     def check(self, *, plain: bool = False, unnamed: bool = False, own_dtype: bool = False) -> None:
-        """Raises an error for what a format cannot have.
+        """Raises an error for arguments that a format cannot have.
 
         plain: it needs random access, so no gzip file. unnamed: its rows have no name. own_dtype: it stores its dtype.
         """
@@ -155,7 +155,7 @@ class Reader:
     shape: tuple[int, int]
     dtype: np.dtype[Any]
     array: Any = None  # all rows, if they are mapped or in memory
-    stream: Any = None  # what close() closes
+    stream: Any = None  # close() closes it
     id_name: str | None = None  # the name of the column of ids
     is_vector = False  # the only row comes from an array of one dimension
 

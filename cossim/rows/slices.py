@@ -1,4 +1,4 @@
-"""is_in_slices: which objects hold rows that are read by slices; is_closed_dataset: which of them no longer do."""
+"""Recognizes objects whose rows are read by slices (is_in_slices), and closed datasets (is_closed_dataset)."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def choose(columns: list[Column], name: str | None, ids: str | None) -> Choice:
 def _choose_ids(kinds: dict[str, str], ids: str | None) -> str | None:
     """Returns the column of ids: the one that the caller names, one of ID_NAMES, or else the only column of text."""
     if ids is not None:
-        others = [name for name, kind in kinds.items() if kind != "vector"]  # vectors are no ids
+        others = [name for name, kind in kinds.items() if kind != "vector"]  # vectors cannot be ids
         return chosen(others or list(kinds), ids)
     by_name = {name.lower(): name for name in reversed(kinds) if kinds[name] in ("number", "text")}
     for name in ID_NAMES:

@@ -42,7 +42,7 @@ def filter_argument(
 ) -> Filter | None:
     """Checks the arguments where= and exclude=. Returns None if all pairs may be results.
 
-    both: the queries are the candidates, and a pair of rows is a result only if both rows may be.
+    both: the queries are the candidates, so a pair is a result only if the filter allows both of its rows.
     """
     if exclude is None:
         if where is None:

@@ -294,7 +294,7 @@ def _split(start, stop, crcs):
     return [(at, min(at + BLOCK, stop), crc) for at, crc in zip(starts, crcs, strict=True)]
 
 
-# A header is checked by writing it again from what was read: if the bytes differ, cossim did not write the file. These
+# A header is read, written again and compared: if the bytes differ, cossim did not write the file. These
 # are the exceptions that reading and writing a damaged header can raise.
 _NOT_WRITTEN = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 

@@ -143,10 +143,10 @@ def readable(state: State) -> State:
 
 
 def _with_halves(arrays):
-    """Replaces codes (P, D), of which there was one byte for each element, by their halves.
+    """Replaces codes (P, D), one byte for each element, by their upper and lower halves.
 
-    The scales get a bound of the residual of the upper halves: that of the codes, and the norm of what the lower halves
-    add to the center of the upper ones.
+    The scales get an upper bound of the residual of the upper halves: the residual of the codes, plus the norm of the
+    difference between the codes and the centers of their upper halves.
     """
     codes, old, size = arrays["codes"], arrays["scales"], -(-arrays["codes"].shape[1] // 2)
     new = {name: array for name, array in arrays.items() if name != "codes"}

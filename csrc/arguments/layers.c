@@ -229,12 +229,13 @@ int conv2d_options_read(struct conv2d_options *options, const char *function, Py
     return read_padding(options, function, padding);
 }
 
-/* Are the channels and filters those that the groups need? Is the bias that of the filters? */
+/* Checks that the channels and filters fit the groups, and that the bias has one element for each
+ * filter. */
 static int check_channels(const struct layer_arrays *a, size_t channels, size_t groups)
 {
     const PyArrayObject *weight = a->arrays[1];
     const size_t filters = dim(weight, 0);
-    /* At most the number of elements of weight, or 0. */
+    /* Cannot overflow: it is at most the number of elements of weight, or 0. */
     const size_t wanted = dim(weight, 1) * groups;
     if (filters == 0 || filters % groups != 0) {
         return layer_error(PyExc_ValueError, a, "CONV_GROUPS", "{sn sn}", "groups",

@@ -55,7 +55,7 @@ static inline PyObject *size_tuple(struct extent2 size)
 int pair_argument(const char *function, const char *name, PyObject *object, Py_ssize_t least,
                   struct extent2 *pair);
 
-/* The arguments of a convolution that are no arrays. */
+/* The arguments of a convolution that are not arrays. */
 struct conv2d_options {
     struct extent2 stride, padding, dilation;
     bool same; /* padding="same", which conv2d_arguments_open replaces by numbers of zeros */

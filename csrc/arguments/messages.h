@@ -98,7 +98,7 @@
 #define ARROW_STREAM "%s(): the Arrow stream of %s failed: %s"
 #define ARROW_MALFORMED "%s(): the Arrow data of %s are malformed: %s"
 #define ARROW_TYPE \
-    "%s(): %s has Arrow elements of type %s, which are no numbers: pass numbers, or lists of " \
+    "%s(): %s has Arrow elements of type %s, which are not numbers: pass numbers, or lists of " \
     "numbers"
 #define ARROW_NESTED "%s(): %s has lists in lists in lists, %d deep: pass lists of numbers"
 #define ARROW_TOO_LARGE "%s(): %s has more elements than fit an index: pass fewer rows"

@@ -12,8 +12,8 @@
  * kept_alloc is scratch_alloc in all other ways. A kept block does not count as in use.
  */
 enum kept_slot {
-    KEPT_TAPE,      /* what a forward pass keeps for gradients */
-    KEPT_GRADIENTS, /* what the gradients need */
+    KEPT_TAPE,      /* the maps that a forward pass keeps for gradients */
+    KEPT_GRADIENTS, /* the memory of a backward pass */
     KEPT_RESULT,    /* a large array that a function returns: arguments/result_memory.c */
     KEPT_FILTERS,   /* conv2d/conv2d_winograd.c */
     KEPT_SLOTS
@@ -25,7 +25,7 @@ void kept_free(enum kept_slot slot, void *block);
 /* Returns the block that the slot keeps, with its contents, or NULL. */
 void *kept_take(enum kept_slot slot);
 
-/* Frees a block for good. */
+/* Frees a block and does not keep it. */
 void kept_drop(void *block);
 
 /* Returns the number of bytes that a block of kept_alloc has room for. */

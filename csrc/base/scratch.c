@@ -24,8 +24,8 @@ void *scratch_alloc(size_t bytes)
         atomic_fetch_sub(&to_fail, 1) == 1) {
         return NULL;
     }
-    /* glibc's aligned_alloc cannot use a block of the same size again that was freed before: in a
-     * loop of such calls the process grows by several blocks. */
+    /* glibc's aligned_alloc does not reuse a freed block of the same size: in a loop of such calls
+     * the process grows by several blocks. */
     char *memory = malloc(scratch_round(bytes) + SCRATCH_ALIGN);
     if (memory == NULL) {
         return NULL;
@@ -40,7 +40,7 @@ void *scratch_alloc(size_t bytes)
 static void free_uncounted(void *block)
 {
     if (block != NULL) {
-        void *memory; /* what malloc returned is in front of the block */
+        void *memory; /* the address from malloc, stored in front of the block */
         memcpy(&memory, (char *)block - sizeof memory, sizeof memory);
         free(memory);
     }

@@ -14,7 +14,7 @@
  * the products need few loads.
  */
 #ifndef WINOGRAD_SQUARES
-/* The squares of the points, and what follows from two or three of them. */
+/* The squares of the points, and numbers computed from two or three of them. */
 #define WINOGRAD_POINTS {0.5, 1.0, 2.0}
 #define WINOGRAD_SQUARES {0.25, 1.0, 4.0}
 #define WINOGRAD_SUMS {5.0, 4.25, 1.25}    /* of the other two */

@@ -241,7 +241,7 @@ enum state_field {
 /* Changes with more bytes of rows release the GIL, in Python's code. */
 enum { MAX_ROW_BYTES = 1 << 20 };
 
-/* What a change reads of a State. The references are borrowed. */
+/* The members of a State that a change reads. The references are borrowed. */
 struct index_state {
     PyObject *state, *arrays;
     PyArrayObject *corpus, *living, *numbers; /* living and numbers are None or NULL if all live */

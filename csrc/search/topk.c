@@ -50,7 +50,7 @@ static void set_threshold(struct topk *t, size_t worker, size_t query, double th
                   threshold);
 }
 
-/* The number after a threshold, or infinity if no score is above it. Branch-free. */
+/* The number after a threshold, or infinity if no score is above it. Compilers vectorize it. */
 static inline float after_float(float threshold)
 {
     int32_t bits;

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* Marks are below all scores, which are at least -2. A float holds COARSE_BLOCK_ROWS of them. */
+/* Row number n of a list has the mark FIRST_MARK - n. Marks are below all scores, which are at
+ * least -2. A float holds COARSE_BLOCK_ROWS different marks exactly. */
 #define FIRST_MARK -4.0f
 
 enum {

@@ -22,8 +22,8 @@ enum {
     CHUNK_ROWS = 1024, /* whose coarse scores are compared at once; they stay in the L1 cache */
     GROUPS = 64,
     MAX_COARSE_K = 64, /* the largest k for the index of short floats */
-    /* That index pays if a query has this many products for each place of its result, and if each
-     * entry is multiplied this often: it takes longer to build. */
+    /* That index takes longer to build. It pays if a query has PRODUCTS_PER_PLACE products for each
+     * place of its result, and if each entry is multiplied PRODUCTS_PER_ENTRY times. */
     PRODUCTS_PER_PLACE = 4,
     PRODUCTS_PER_ENTRY = 2,
     TILE_COLUMNS = 256, /* the select kernel numbers columns with 8 bits */

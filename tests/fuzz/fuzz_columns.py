@@ -213,7 +213,7 @@ def run_dlpack(source):
             fields[name] = source.pick(values)
     version = source.pick((None, (1, 0), (1, 3), (2, 0)))
     exporter = dlpack.Exporter(version=version, flags=source.below(8), **fields)
-    # More dimensions than there are sizes cannot be noticed.
+    # No reader can notice an ndim above the number of sizes, so it is at most that.
     exporter.tensor.ndim = exporter.managed.tensor.ndim = min(exporter.tensor.ndim, max(len(fields["shape"]), 0)) or (
         source.pick((0, -1, 65))
     )

@@ -261,7 +261,7 @@ def table(columns, length, **more):
 
 
 def nulls(x, row, column=None):
-    """The rows of x as (type, array) of lists, of which one row, or one of its numbers, is null."""
+    """The rows of x as (type, array) of lists. One row is null or, with `column`, one number of it."""
     field, data = lists(x)
     target = data if column is None else data.children[0]
     target.buffers[0] = bits(np.arange(target.length) != (row if column is None else row * x.shape[1] + column))

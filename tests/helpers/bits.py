@@ -248,7 +248,7 @@ def vjps():
 
 
 def pulled(y, pullback):
-    """A result, and what its pullback returns for two gradients: a random one, and the same with most elements 0."""
+    """A result, and its pullback's results for two gradients: a random one, and the same with most elements 0."""
     dy = numbers(99, np.shape(y), "float32").astype(np.asarray(y).dtype)
     return y, pullback(dy), pullback(np.where(dy > 1.5, dy, dy.dtype.type(0)))
 

@@ -39,7 +39,7 @@ pairwise(arrow.OneArray(*arrow.nulls(X, 3))) -> ValueError: pairwise(): row 3 of
 pairwise(arrow.OneArray(*arrow.nulls(X, 3, 1))) -> ValueError: pairwise(): row 3 of x has a null in it: drop or fill
     nulls first
 pairwise(arrow.OneArray(arrow.Field("u"), arrow.Data(0, []))) -> TypeError: pairwise(): x has Arrow elements of type
-    string, which are no numbers: pass numbers, or lists of numbers
+    string, which are not numbers: pass numbers, or lists of numbers
 pairwise(arrow.OneArray(*arrow.nested(9))) -> TypeError: pairwise(): x has lists in lists in lists, 8 deep: pass lists
     of numbers
 pairwise(arrow.Chunks(*arrow.lists(X), arrow.lists(X[:, :3])[1])) -> ValueError: pairwise(): rows of x must be equally

@@ -87,7 +87,7 @@ LAYOUTS = {
     "misaligned": misaligned,
 }
 
-# ---- objects that are no arrays, but convert to one ----
+# ---- objects that are not arrays, but convert to one ----
 
 
 def new_path(suffix):

@@ -20,7 +20,7 @@ from cossim import _core
 
 PAGE = ROOT / "docs/semantics.md"
 MODULES = {name: differential.family(name) for name in differential.FAMILIES}
-# Rows about other properties than results, calls without dim, or networks -> the test that covers them.
+# Rows that are not about results, or are about calls without dim or about networks -> the test that covers them.
 NOT_OF_RESULTS = {
     "z[None] with z[:, None]": "test_similarity_gradients.py: test_memory",
     "one pair of vectors, dim not passed": "test_one_vector.py: test_is_the_call_with_dim_0",

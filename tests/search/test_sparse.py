@@ -306,7 +306,7 @@ def test_one_dense_vector_has_no_axis_in_the_result(rng):
 
 
 def plain(x, **changes):
-    """An object with the arrays of CSR, which is no matrix of SciPy."""
+    """An object with the arrays of CSR, which is not a matrix of SciPy."""
     parts = {"indptr": x.indptr, "indices": x.indices, "data": x.data, "shape": x.shape}
     return types.SimpleNamespace(**{**parts, **changes})
 

@@ -11,7 +11,7 @@ from cossim import nn, simclr
 x: NDArray[np.float32] = np.ones((2, 3), np.float32)
 images: NDArray[np.float32] = np.ones((4, 1, 28, 28), np.float32)
 
-# objects that are no arrays
+# objects that are not arrays
 cossim.cosine_similarity(None, x)  # type: ignore[call-overload]
 cossim.cosine_similarity({1.0, 2.0}, x)  # type: ignore[call-overload]
 cossim.pairwise({"a": x})  # type: ignore[call-overload]

@@ -306,7 +306,7 @@ def test_types_that_are_no_numbers(kind):
     field, data = OTHERS[kind]
     if kind == "dictionary":
         field.instead["dictionary"] = ctypes.pointer(arrow_structures.Schema())
-    refused(field, data, match=f"of type {kind}, which are no numbers", error=TypeError)
+    refused(field, data, match=f"of type {kind}, which are not numbers", error=TypeError)
 
 
 def test_other_refusals():
