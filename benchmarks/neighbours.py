@@ -88,7 +88,7 @@ print((time.perf_counter() - start) / {steps})
 
 
 def _series(imports, prepare, step, steps=2000):
-    """Returns a program that prints the mean time of a series of steps, those that move all rows among them."""
+    """Returns a program that prints the mean time of a series of steps, including the steps that move all rows."""
     fields = {"imports": imports, "prepare": prepare, "step": step, "steps": steps}
     return _SERIES.format(n=N, dim=DIM, **fields)
 
