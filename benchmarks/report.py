@@ -307,8 +307,8 @@ def front(machines):
     rows = [found[title] for titles in FRONT_ROWS.values() for title in titles if title in found]
     processors = ", ".join(sorted({measured["machine"]["processor"] for measured in tables.values()}))
     return (
-        "Time of the other libraries as a multiple of cossim's, one thread each, each library's fastest way "
-        f"({processors}):\n\n{table(rows, FRONT, limits=False)}"
+        "The columns of other libraries show their time as a multiple of cossim's, with one thread and each library's "
+        f"fastest call ({processors}):\n\n{table(rows, FRONT, limits=False)}"
     )
 
 
