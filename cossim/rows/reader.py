@@ -79,7 +79,8 @@ class Source(NamedTuple):
     def check(self, *, plain: bool = False, unnamed: bool = False, own_dtype: bool = False) -> None:
         """Raises an error for arguments that a format cannot have.
 
-        plain: it needs random access, so no gzip file. unnamed: its rows have no name. own_dtype: it stores its dtype.
+        plain: the format needs random access, so a gzip file is refused. unnamed: its rows have no name. own_dtype: its
+        files store their dtype.
         """
         if plain and (self.zipped or self.data is not None):
             raise RowsError(_errors.ROWS_PLAIN_FILE.format(suffix=self.suffix))

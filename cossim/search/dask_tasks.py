@@ -171,7 +171,7 @@ def finish_topk(k, parts, **reduction):
 def block_pairs(threshold, eps, memory, binary, max_pairs, kinds, *blocks):
     """Returns the pairs of two blocks, or only their number if that is above max_pairs.
 
-    blocks: of x, of y unless it is x, and of filters. Row numbers count from the first rows of the blocks.
+    blocks: of x, of y unless y is x, then of filters. Row numbers count from the first rows of the blocks.
     """
     (x, *y), filters = _split(kinds, blocks)
     chosen = None

@@ -96,7 +96,7 @@ class Encoder(ArrayLayer):
         except AttributeError:
             names = {"name": "conv1.weight", "kind": type(weight).__name__}
             raise TypeError(_errors.NOT_A_PARAMETER.format(function="Encoder", **names)) from None
-        # One image takes 20 us, of which the checks below would be 2.
+        # The fast path. Encoding one image takes 20 us, and the checks below would take 2 us of them.
         if type(x) is np.ndarray and x.dtype is dtype and x.shape[1:] == (channels, *size):
             return x
         if isinstance(x, (str, os.PathLike)):

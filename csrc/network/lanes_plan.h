@@ -29,7 +29,7 @@ struct lanes_map {
 /* Winograd's algorithm for a convolution by kernels of five rows (kernels/lanes_kernels.h). Steps
  * and offsets count elements. */
 struct lanes_winograd {
-    size_t tiles;       /* of rows; 0: the convolution is computed by its definition */
+    size_t tiles;       /* tiles of rows; 0: the convolution is computed by its definition */
     size_t width;       /* columns that are computed */
     ptrdiff_t *columns; /* the offset of each of them */
     ptrdiff_t *taps;    /* the offset of each column of each channel's kernel in a transform */

@@ -1,8 +1,8 @@
 /* The shapes between the layers of a network, and which layers are fused. */
 #include "network/shapes.h"
 
-/* True if memory can hold an image of this shape. Between layers there is no array that would prove
- * it. */
+/* True if memory can hold an image of this shape. No array exists between layers, so the sizes are
+ * checked here. */
 static bool may_fit(const struct shape *s)
 {
     return (double)s->channels * (double)s->size.h * (double)s->size.w < 0x1p48;

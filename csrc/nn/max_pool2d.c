@@ -199,7 +199,7 @@ static void pool_separable(const struct separable *s, const char *in, char *out,
 /* Sets the sizes and takes the memory. Returns the block of memory, or NULL when there is none. */
 static void *separable_begin(struct separable *s, const struct max_pool2d *p)
 {
-    /* BLOCK_BYTES: of the values of the maps. ALTERNATE_WIDTH: of the widest windows of
+    /* BLOCK_BYTES: limit of the values of the maps. ALTERNATE_WIDTH: the widest windows of
      * max_alternate; for wider ones maxima of pairs take fewer steps. */
     enum { BLOCK_BYTES = 48 << 10, ALTERNATE_WIDTH = 8 };
     struct arena arena = {.block = NULL};

@@ -27,7 +27,7 @@ struct search_call {
     PyObject *report;
     struct array_argument corpus, queries;
     npy_intp corpus_end, queries_end; /* the global indices are below these */
-    PyObject *rotated;                /* None, or what read_heads() reads */
+    PyObject *rotated;                /* None, or the tuple that read_heads() reads */
     struct sq8_codes codes;
     struct row_heads heads;
     struct filter filter;

@@ -77,8 +77,8 @@ static size_t sort_candidates(const struct neighbourhoods *n, const struct pairs
     return above;
 }
 
-/* Writes the members of a neighbourhood that are free from position `at` on: first the centre.
- * Returns the position behind the last one. */
+/* Writes the free rows of a neighbourhood as members, from position `at` on, the centre first.
+ * Returns the position after the last member. */
 static size_t put_members(const struct neighbourhoods *n, const struct pairs_of_rows *p,
                           size_t centre, const struct community_arrays *to, size_t at)
 {

@@ -369,7 +369,7 @@ BAD_INPUTS = {  # the other messages are in test_messages.py
 
 
 @pytest.mark.parametrize("kind", BAD_INPUTS)
-def test_files_that_are_no_matrix_of_numbers_are_refused(folder, kind, capsys):
+def test_files_that_are_not_a_matrix_of_numbers_are_refused(folder, kind, capsys):
     data, message = BAD_INPUTS[kind]
     (folder / "bad.npy").write_bytes(data)
     assert main(["topk", "queries.npy", "bad.npy", "-k", "1", "-o", "hits.npz"]) == 1

@@ -178,7 +178,7 @@ def test_a_file_that_is_missing_or_holds_other_arrays_ends_with_the_help(folder,
     assert error_of("index search none.index queries.npy -k 1", capsys).endswith("; try: cossim index search --help")
 
 
-def test_a_word_that_is_no_command(folder, capsys):
+def test_a_word_that_is_not_a_command(folder, capsys):
     assert error_of("pears corpus.npy", capsys).endswith(f"; try: {EXAMPLES['pairs']}")
     assert error_of("7", capsys).endswith("; try: cossim --help")
 

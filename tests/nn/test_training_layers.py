@@ -254,7 +254,7 @@ def test_train_and_eval_reach_all_layers():
         net.vjp(np.ones((2, 1, 2, 2), np.float32))
 
 
-def test_buffers_are_state_but_no_parameters():
+def test_buffers_are_state_but_not_parameters():
     net = nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1))
     assert [name for name, _ in net.named_parameters()] == ["0.weight", "0.bias", "1.weight", "1.bias"]
     running = {"0.running_mean", "0.running_var", "0.num_batches_tracked"}

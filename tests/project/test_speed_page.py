@@ -40,7 +40,7 @@ def test_a_run_renews_only_its_own_table_and_processor(tmp_path):
     assert "Another library is faster in 1 of 1 rows." in page and "Another library is faster in 0 of 1 rows." in page
 
 
-def test_columns_name_every_library_and_cossims_own_are_no_rivals():
+def test_columns_name_every_library_and_cossims_own_are_not_rivals():
     (result,) = measured(
         "New", "2026-02-01", **{"cossim Index": 0.3, "torch": 2, "NumPy by hand": 3, "NumPy vecdot": 2.5}
     )["results"]

@@ -120,7 +120,7 @@ def test_malformed_tensors_are_refused(kind):
     assert x.ran == ["deleter"]
 
 
-def test_exports_that_are_no_capsules():
+def test_exports_that_are_not_capsules():
     for value in (None, 3, (1, 2), Exporter(X.tobytes()).deleter):
         only = type("Only", (), {"__dlpack__": lambda self, value=value, **options: value})()
         with pytest.raises(TypeError, match=r"^pairwise\(\): __dlpack__ of x"):

@@ -235,7 +235,7 @@ def test_bfloat16(x, installed, monkeypatch):
 
 
 def test_words_of_any_kind():
-    """Words may contain spaces, be numbers or be missing; D is what most rows have."""
+    """Words may contain spaces, be numbers or be missing; D is the length of most rows."""
     lines = ["the 1 2 3", ". . . 4 5 6", "1990 7 8 9", "at 3 1 1 1", " 2 2 2", "naïve -1 0 1e-2"]
     Path("x.txt").write_text("\n".join(lines))
     rows = cossim.open_rows("x.txt")
@@ -532,14 +532,14 @@ def test_faiss(x):
 
 
 @pytest.mark.parametrize("given", [np.eye(2), [np.eye(2)], [[1, 2]]], ids=["array", "list of arrays", "lists"])
-def test_arrays_are_no_paths(given):
+def test_arrays_are_not_paths(given):
     with pytest.raises(
         TypeError, match=r"open_rows\(\): path_or_paths must be .* pass arrays to the functions themselves"
     ):
         cossim.open_rows(given)
 
 
-def test_the_column_of_vectors_is_no_column_of_ids(tmp_path):
+def test_the_column_of_vectors_is_not_a_column_of_ids(tmp_path):
     pytest.importorskip("pyarrow", reason="reads tables")
     (tmp_path / "x.csv").write_text('id,emb\na,"[1, 2]"\nb,"[2, 1]"\n')
     (tmp_path / "x.jsonl").write_text('{"id": "a", "emb": [1, 2]}\n{"id": "b", "emb": [2, 1]}\n')

@@ -73,7 +73,7 @@ def test_every_function_of_sparse_rows_takes_their_files(x):
             cossim.maxsim(file, dense)
 
 
-def test_dense_archives_are_searched_as_before(rng):
+def test_dense_archives_are_searched_as_dense_rows(rng):
     """A path of an .npz file can hold dense or sparse rows; only the open file tells."""
     x = rng.standard_normal((30, 8)).astype(np.float32)
     np.savez("x.npz", x)

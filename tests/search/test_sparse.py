@@ -411,7 +411,7 @@ def broken(rng):
     yield plain(x, data=x.data.astype(object)), "objects"
 
 
-def test_arrays_that_are_no_matrix(rng):
+def test_arrays_that_are_not_a_matrix(rng):
     good = csr(rng, 30, 50, 0.2)
     for bad, words in broken(rng):
         for call in (

@@ -298,7 +298,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_types_that_are_no_numbers(kind):
+def test_types_that_are_not_numbers(kind):
     import ctypes
 
     import arrow_structures
@@ -343,7 +343,7 @@ def test_errors_of_streams_are_raised(fails_at, text):
     assert_released(exporter)
 
 
-def test_exports_that_are_no_capsules_are_refused():
+def test_exports_that_are_not_capsules_are_refused():
     class Returns:
         def __init__(self, value):
             self.value = value

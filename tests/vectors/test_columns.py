@@ -282,7 +282,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_columns_that_are_no_rows_are_refused(kind):
+def test_columns_that_are_not_rows_are_refused(kind):
     make, words = REFUSED[kind]
     for call in (cossim.pairwise, lambda x: cossim.topk(FLOAT32, x, 1), lambda x: cossim.normalize(x)):
         with pytest.raises(ValueError, match=r"\(\): .*" + words.replace("of x", r"of (x|corpus)")):
