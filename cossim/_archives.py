@@ -18,7 +18,7 @@ def write_npz(file, arrays):
                 np.lib.format.write_array(member, array, allow_pickle=False)
         archive.close()
     except BaseException:
-        archive.fp = None  # or its destructor would complete the file, and raise ValueError after an interrupt
+        archive.fp = None  # otherwise its destructor would complete the file, and raise ValueError after an interrupt
         raise
 
 

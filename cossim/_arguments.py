@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UnpassedInt(int):
-    """A default value. Its class tells it from the same number passed by the caller, also after pickling."""
+    """A default value. Its class distinguishes it from the same number passed by the caller, even after pickling."""
 
     __slots__ = ()
 
@@ -78,7 +78,7 @@ def number_argument(function: str, name: str, value: Any) -> float:
         if not is_number or isinstance(value, (str, bytes)) or getattr(value, "ndim", 0):
             raise TypeError
         return float(value)
-    except OverflowError:  # of a huge integer or fraction, whose many digits the message leaves out
+    except OverflowError:  # a huge integer or fraction: the message leaves out its many digits
         raise ValueError(_errors.BEYOND_FLOAT64.format(function=function, name=name)) from None
     except TypeError:
         kind = type(value).__name__

@@ -185,7 +185,7 @@ OFFSETS = (
     "document has a row {arrays}"
 )
 
-NO_INDEX_OF_SPARSE = "{function} was fitted with sparse rows, of which there is no Index: call its methods"
+NO_INDEX_OF_SPARSE = "{function} was fitted with sparse rows, so it has no Index: call its own methods"
 RADIUS = "{function}(): radius must be in [0, 2], as cosine distances are, not {radius}"
 MODE = "{function}(): mode must be one of {modes}, not {mode!r}"
 
@@ -499,7 +499,7 @@ OTHER_IMAGES = "it was made from different images"
 OTHER_ENCODER = "its encoder began with different parameters"
 OTHER_HEAD = "its head began with different parameters"
 OTHER_SETTING = "{name} was {saved}, and is {value}"
-MORE_STEPS = "it has {saved} steps, and all epochs have {steps}"
+MORE_STEPS = "it has {saved} steps, but all epochs together have {steps}"
 
 # ---- command line: files of images. The path precedes these. ----
 

@@ -37,7 +37,7 @@ class _Fitted:
 
     Sparse rows, and dense rows for sparse queries, are searched without an Index.
 
-    An estimator's own attributes may not change after fit, so it has these two in an object of their own.
+    An estimator's own attributes may not change after fit, so these two are in a separate object.
     """
 
     def __init__(self, rows: Any, eps: float) -> None:

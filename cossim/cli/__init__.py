@@ -16,7 +16,7 @@ EXAMPLES = {
 WHAT_FOR = {
     "topk": "the 10 nearest rows of each query",
     "pairs": "near-duplicates, with their ids",
-    "dedupe": "the rows to keep of near-duplicates",
+    "dedupe": "the rows to keep, without near-duplicates",
     "index": "a file that is prepared for many searches",
     "train": "an encoder of images, without labels",
     "embed": "its embeddings of images",

@@ -221,7 +221,8 @@ def _pulled(call, dy, input_gradient):
     """Returns (dx, dweight, dbias).
 
     With v = x - mean, dx is linear in dy and v:
-    dx = inverse * weight * (dy - mean of dy - v * inverse**2 * mean of v * dy), without the means in evaluation.
+    dx = inverse * weight * (dy - mean of dy - v * inverse**2 * mean of v * dy).
+    In evaluation, the terms with a mean are left out.
     """
     sums, products = _sums(call.x, dy, call.mean)
     count = call.x.shape[0] * call.x.shape[2]

@@ -237,7 +237,7 @@ maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that asce
     documents, so that each document has a row (documents: shape (5, 4), dtype float64; offsets: shape (2,), dtype
     int64)
 pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(pytest.importorskip("scipy.sparse").csr_array(X)).index_ ->
-    AttributeError: CosineNeighbors was fitted with sparse rows, of which there is no Index: call its methods
+    AttributeError: CosineNeighbors was fitted with sparse rows, so it has no Index: call its own methods
 pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).radius_neighbors(X, 3) -> ValueError: CosineNeighbors():
     radius must be in [0, 2], as cosine distances are, not 3
 pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError:
@@ -529,7 +529,7 @@ simclr.train(P + 1, 2, 2, checkpoint="trained.npz") -> ValueError: trained.npz: 
     made from different images: pass the same arguments, or another path
 simclr.train(P, 1, 2, seed=2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training:
     its encoder began with different parameters; its head began with different parameters; seed was 0, and is 2; it has
-    4 steps, and all epochs have 2: pass the same arguments, or another path
+    4 steps, but all epochs together have 2: pass the same arguments, or another path
 (monkeypatch.setattr(simclr.training, "VERSION", 3), simclr.train(P, checkpoint="trained.npz")) -> ValueError:
     trained.npz: a checkpoint of version 2, and this cossim reads version 3: choose another path
 # ---- files of images ----
