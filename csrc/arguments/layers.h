@@ -6,7 +6,7 @@
 
 /*
  * Arguments of layers: arrays of one float type, sizes of windows, and the geometry of convolutions
- * and pools. All checks of the layers' arguments stand here. Functions that return an int return 0,
+ * and pools. All checks of the layers' arguments are here. Functions that return an int return 0,
  * or -1 with an error set, which names the public function.
  *
  * Convert numbers before arrays: their conversion can run code of the user that changes arrays.

@@ -518,7 +518,7 @@ PyObject *view_for_numpy(const struct array_argument *argument)
              *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
              *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen), *floats = NULL;
     if (shifted != NULL) {
-        PyObject *array = PyArray_FROM_O(shifted); /* a scalar, of an array without dimensions */
+        PyObject *array = PyArray_FROM_O(shifted); /* shifted is a scalar if the view is 0-d */
         floats = array == NULL
                      ? NULL
                      : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);

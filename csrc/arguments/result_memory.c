@@ -11,7 +11,7 @@
 #include "base/kept.h"
 #include "base/scratch.h"
 
-/* Results of at least this many bytes are large. glibc uses the memory of smaller ones again. */
+/* Results of at least this many bytes are large. glibc itself reuses the memory of smaller ones. */
 enum { LARGE_BYTES = 32 << 20 };
 
 /* The functions of a PyDataMem_Handler. An array keeps its handler, and calls it when it is freed
@@ -66,8 +66,8 @@ int result_memory_init(void)
     return handler_capsule == NULL ? -1 : 0;
 }
 
-/* True if NumPy's own functions would give this thread's arrays their memory. A user may have set
- * others, for example to count or to pin memory: these give all results theirs. */
+/* True if NumPy's own functions allocate this thread's arrays. A user may have set other functions,
+ * for example to count or to pin memory. Those then allocate all results. */
 static bool has_default_handler(void)
 {
     PyObject *handler = PyDataMem_GetHandler();

@@ -14,7 +14,7 @@
 enum {
     BLOCK_PIXELS = 192,     /* output pixels of a block: the weights are read once for each block */
     COPY_BYTES = 384 << 10, /* limit of a block's copied images */
-    LATE_BYTES = 512 << 10, /* packed weights that are too large for the cache */
+    LATE_BYTES = 512 << 10, /* bytes of packed weights that do not fit the cache */
     MANY_IMAGES = 32,       /* with fewer images, twice as large blocks would leave threads idle */
     PREFETCH_BYTES = 256    /* results of shorter runs of pixels are not prefetched */
 };

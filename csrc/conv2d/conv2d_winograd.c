@@ -124,7 +124,7 @@ static void fill_tables(const struct conv2d_plan *p, struct winograd *s)
 /* Sets *key to the members of a plan that its state depends on, apart from the weights. */
 static void key_of(const struct conv2d_plan *p, struct conv2d_plan *key)
 {
-    memcpy(key, p, sizeof *key); /* with the padding of its members, which are compared as bytes */
+    memcpy(key, p, sizeof *key); /* copies the padding of members too: keys are compared as bytes */
     key->conv.input = key->conv.weight = key->conv.bias = NULL;
     key->conv.output = NULL;
     key->conv.token = NULL;

@@ -213,7 +213,7 @@ enum { SELECT_PADDING = 16 };
 
 /*
  * Copies the scores that are not below `least`, NaN included, and their numbers, in order. Returns
- * how many these are. The targets have room for n + SELECT_PADDING elements. They may be the
+ * how many it copied. The targets have room for n + SELECT_PADDING elements. They may be the
  * sources. Scores and numbers are read up to the next multiple of SELECT_PADDING.
  */
 typedef size_t keep_kernel(void *to, int64_t *to_numbers, const void *scores,
@@ -277,10 +277,10 @@ struct code_scale {
 };
 
 /*
- * The residual of the upper halves of codes in halves (HALF_BYTES below). For such rows the upper
- * 16 bits of residual_norm and its lower 16 bits are the upper 16 bits of two floats, rounded up.
- * The first bounds the residual of the codes, and so does residual_norm itself. The second bounds
- * that of the upper halves. It is 0 if the first is infinity.
+ * A bound of the residual of the upper halves, for codes in halves (HALF_BYTES below). The upper
+ * and the lower 16 bits of residual_norm are then the upper 16 bits of two floats, rounded up. The
+ * first float bounds the residual of the codes, and so does residual_norm itself. The second bounds
+ * the residual of the upper halves, and is 0 if the first is infinity.
  */
 static inline float half_residual(const struct code_scale *scale)
 {
@@ -478,8 +478,8 @@ struct pixels {
     const void *bias, *pixel_bias;
     void *sums;
     size_t sums_step;
-    /* Memory that the caller writes soon, which is fetched meanwhile: prefetch_rows rows (or 0) of
-     * prefetch_bytes bytes. Results that do not fit the cache would otherwise wait for it. */
+    /* Memory that the caller will write soon and the kernel prefetches: prefetch_rows rows (or 0)
+     * of prefetch_bytes bytes. Results that do not fit the cache would otherwise wait for it. */
     const void *prefetch;
     size_t prefetch_rows, prefetch_step, prefetch_bytes;
 };

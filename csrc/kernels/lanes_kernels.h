@@ -29,7 +29,7 @@ struct lanes_conv {
     const ptrdiff_t *pixel_offsets, *tap_offsets;
     size_t depth, chain;  /* chain is at least 1 */
     const void *bias;     /* or NULL */
-    bool add, relu, pool; /* add and pool do not go together */
+    bool add, relu, pool; /* add and pool are never both set */
     void *output;
     size_t map_step;
     const ptrdiff_t *output_offsets;

@@ -256,8 +256,8 @@ static bool sort_lower_halves(const struct candidates *c, uint64_t *words, size_
 }
 
 /* Sorts words, whose lower halves are the positions 0 to n - 1, by the digits from `first` on. If
- * without_low is set, leaves out KEY_LOW. The words move between both arrays; returns the one that
- * has them at the end. */
+ * without_low is set, leaves out KEY_LOW. The words move between both arrays; returns the array
+ * that holds the sorted words. */
 static inline __attribute__((always_inline)) uint64_t *
 sort_digits(const struct candidates *c, enum compute_type compute, uint64_t *words, uint64_t *other,
             enum digit first, bool without_low)

@@ -396,7 +396,7 @@ static inline unsigned vd_below(vd a, vd b)
 
 /*
  * *_compress(to, to_numbers, from, numbers, lanes) copies the elements of `from` and of `numbers`
- * whose bits are set in `lanes`, in order. It returns how many these are. It reads a whole vector,
+ * whose bits are set in `lanes`, in order. It returns how many it copied. It reads a whole vector,
  * and writes at most a whole vector. The targets may be the sources, or begin before them.
  */
 #include "simd/compress.h"

@@ -45,8 +45,9 @@ struct coarse_scores {
     float *scores; /* (COARSE_BLOCK_ROWS): all 0, except while the scores of a query are read */
     bool keeps_products; /* the query has at most COARSE_PRODUCTS products: they are kept */
 
-    /* (count): the products, their rows, and the factors: which entries of the query they are from,
-     * counted from its first. There is room for COARSE_PRODUCTS + COARSE_PIECE. */
+    /* (count) each: the products, their rows, and the factors, which are the numbers of the query's
+     * entries that they come from, counted from 0. There is room for COARSE_PRODUCTS +
+     * COARSE_PIECE. */
     size_t count;
     uint32_t *rows;
     float *products;

@@ -219,7 +219,7 @@ static int run(struct pairwise_job *job)
     struct arena arena = {.block = NULL};
     /* Most scores are 0: rows of the result are cleared, then the others stored. */
     const bool lists_rows = scores_in_place(call) && products < scores / LISTED_SHARE;
-    /* To mirror a score takes as long as to add about one product. */
+    /* Mirroring a score takes about as long as adding one product. */
     job->symmetric = call->x == call->y && products >= scores;
     const size_t bytes = result_bytes(call);
     job->streams = scores_in_place(call) && !lists_rows && !job->symmetric && bytes >= STREAMED &&

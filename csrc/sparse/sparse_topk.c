@@ -19,7 +19,7 @@
 
 enum {
     TASK_QUERIES = 16,
-    CHUNK_ROWS = 1024, /* whose coarse scores are compared at once; they stay in the L1 cache */
+    CHUNK_ROWS = 1024, /* coarse scores that are compared at once; they stay in the L1 cache */
     GROUPS = 64,
     MAX_COARSE_K = 64, /* the largest k for the index of short floats */
     /* That index takes longer to build. It pays if a query has PRODUCTS_PER_PLACE products for each
@@ -69,7 +69,7 @@ struct coarse_worker {
     uint32_t *survivors; /* (COARSE_BLOCK_ROWS + 1): rows whose coarse scores reach a level */
     float *selected;     /* (COARSE_BLOCK_ROWS + 1) */
     double *sums;        /* (COARSE_BLOCK_ROWS): of the survivors */
-    float *level;        /* (TILE_COLUMNS): one number */
+    float *level;        /* (TILE_COLUMNS): copies of one level */
     float *maxima;       /* (TILE_COLUMNS): of groups of scores */
     float expected; /* a little less than the k-th best scores of the queries so far; 0: none */
 };
