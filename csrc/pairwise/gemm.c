@@ -190,7 +190,7 @@ static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t
     /* If the depth is one block, each tile is complete before the next one begins. Only the tiles
      * of one epilogue block then need a buffer. */
     const bool one_block = g->call->depth <= g->tile_depth;
-    /* The first panel reads the rows of the next chunk ahead, because the others find them. */
+    /* Only the first panel prefetches the rows of the next chunk: once is enough. */
     const size_t ahead = column == 0 ? bytes_to_next_chunk(g, t, count) : 0;
     if (g->call->symmetric) {
         /* sums below the diagonal are not needed */

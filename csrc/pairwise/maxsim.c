@@ -110,8 +110,8 @@ static void add_to_score(const struct maxsim_state *s, size_t document, const vo
     s->call->scores[document] = sum;
 }
 
-/* Computes the maxima of the rows [first, end), which documents from `document` on have. Returns 0,
- * or -1 when memory runs out. */
+/* Computes the maxima of rows [first, end), which belong to documents from `document` on. Returns
+ * 0, or -1 when memory runs out. */
 static int multiply(const struct maxsim_state *s, size_t document, size_t documents, size_t first,
                     size_t end, char *maxima)
 {
@@ -139,14 +139,14 @@ static int multiply(const struct maxsim_state *s, size_t document, size_t docume
 }
 
 /* Returns the maxima that a task leaves at an edge: 0 of the document that began in an earlier
- * task, 1 of that which ends in a later task. */
+ * task, 1 of the one that ends in a later task. */
 static char *edge_at(const struct maxsim_state *s, size_t task, size_t edge)
 {
     return s->edges + (task * 2 + edge) * s->step * s->size;
 }
 
-/* Handles the part [first, end) of a task that consecutive chosen documents have. Returns 0, or -1
- * when memory runs out. */
+/* Handles rows [first, end) of a task, which belong to consecutive chosen documents. Returns 0, or
+ * -1 when memory runs out. */
 static int run_documents(const struct maxsim_state *s, size_t task, size_t document, size_t first,
                          size_t end, char *maxima)
 {

@@ -273,8 +273,8 @@ static bool read_state(PyObject *object, struct index_state *s)
     return true;
 }
 
-/* Returns a State with other arrays, whose references it takes, and numbers; arrays may be NULL for
- * the same. Returns NULL with an error set. */
+/* Returns a State with other arrays, whose references it takes, and other numbers. If `arrays`
+ * is NULL, they stay the same. Returns NULL with an error set. */
 static PyObject *state_with(const struct index_state *s, PyObject *arrays, PyObject *living,
                             Py_ssize_t size, Py_ssize_t given)
 {
