@@ -10,6 +10,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._errors import described
+from cossim.rows.slices import is_closed_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -69,6 +70,13 @@ def integer_text(value: object) -> str:
         return repr(value)
     except ValueError:
         return "(thousands of digits)"
+
+
+def beyond_int64(numbers: Any) -> list[int]:
+    """Returns the integers of an array or of nested lists that int64 cannot hold, if all elements are integers."""
+    elements = np.asarray(numbers, object).ravel().tolist()
+    integers = all(type(number) is int for number in elements)
+    return [number for number in elements if not -(2**63) <= number < 2**63] if integers else []
 
 
 def number_argument(function: str, name: str, value: Any) -> float:
@@ -148,6 +156,8 @@ def unreadable(function: str, name: str, value: Any) -> Exception | None:
 
 def _mistake(function, name, value):
     """Returns the same as unreadable. value is an argument, or an element of one with a name such as x[2]."""
+    if is_closed_dataset(value):
+        return ValueError(_errors.DATASET_CLOSED.format(function=function, name=name))
     device = getattr(value, "device", "cpu")
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))

@@ -273,7 +273,7 @@ PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of nu
 DAMAGED_ROWS = "{path}: damaged, or of another format than its suffix says: {error}"
 NEEDS_EXTRA = "{path}: this format needs {package}: pip install 'cossim-c[files]'"
 DATASET_CLOSED = (
-    "{function}(): {name} is a dataset of a file that is closed: open the file again, and search before closing it"
+    "{function}(): {name} is a dataset of a file that is closed: open the file again, and close it after the call"
 )
 ROWS_CLOSED = "{path}: the rows are closed: open them again with cossim.open_rows"
 ROWS_COPY = "{path}: its rows are not in memory with this dtype: leave copy=False out"
@@ -452,7 +452,8 @@ PAIRS = "{function}(): pairs must be 'halves' or 'interleaved', not {pairs!r}"
 INTERLEAVED = "{function}(): pairs='interleaved' takes one array with both views: leave z1 out {arrays}"
 ODD_ROWS = "{function}(): z0 holds both views, so its number of rows must be even {arrays}"
 LABELS_DTYPE = (
-    "{function}(): labels must be integers or bool, not {dtype}: pass np.unique(labels, return_inverse=True)[1]"
+    "{function}(): labels must be integers of at most 64 bits, or bool, not {dtype}: pass "
+    "np.unique(labels, return_inverse=True)[1]"
 )
 LABELS_SHAPE = "{function}(): labels must have shape {wanted}, one for each image, not {shape}"
 NO_PAIRS = "{function}(): the views have no rows: pass at least one pair of rows {arrays}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,13 @@ def dtype_argument(dtype):
     if dtype not in (np.float32, np.float64):
         raise TypeError(_errors.LAYER_DTYPE.format(dtype=dtype))
     return dtype
+
+
+def check_size(function: str, name: str, *sizes: int) -> None:
+    """Raises ValueError if float64 of these sizes is more than an array can be. NumPy, too, counts 0 as 1."""
+    if math.prod(max(size, 1) for size in sizes) >= 2**60:
+        value = " * ".join(map(str, sizes))
+        raise ValueError(_errors.TOO_LARGE.format(function=function, name=name, limit="2**60", value=value))
 
 
 def real_argument(function: str, name: str, value: Any) -> float:

@@ -12,7 +12,7 @@ from cossim._arguments import integer_argument, integer_text, length_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim.nn import functional, gradients
-from cossim.nn.arguments import dtype_argument
+from cossim.nn.arguments import check_size, dtype_argument
 from cossim.nn.module import ArrayLayer, FunctionLayer, with_names, without_parameters
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Conv2d(ArrayLayer):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = _core.pair_argument("Conv2d", "kernel_size", kernel_size, 1)
+        sizes = in_channels // groups, out_channels, *self.kernel_size
+        check_size("Conv2d", "in_channels / groups * out_channels * kernel_size", *sizes)
         options = _core.conv2d_options("Conv2d", stride, padding, dilation, groups)
         self.stride, self.padding, self.dilation, self.groups = options
         self.padding_mode = padding_mode
@@ -345,6 +347,7 @@ class Linear(ArrayLayer):
     ) -> None:
         self.in_features = in_features = length_argument("Linear", "in_features", in_features, 0)
         self.out_features = out_features = length_argument("Linear", "out_features", out_features, 0)
+        check_size("Linear", "in_features * out_features", in_features, out_features)
         rng = np.random.default_rng(rng)
         self.weight = _uniform(rng, (out_features, in_features), in_features, dtype_argument(dtype))
         self.bias = _uniform(rng, out_features, in_features, dtype_argument(dtype)) if bias else None

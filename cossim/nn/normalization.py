@@ -11,7 +11,7 @@ from cossim import _core, _errors
 from cossim._arguments import length_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
-from cossim.nn.arguments import dtype_argument, layer_gradient, real_argument
+from cossim.nn.arguments import check_size, dtype_argument, layer_gradient, real_argument
 from cossim.nn.module import ArrayLayer, with_names
 
 if TYPE_CHECKING:
@@ -301,6 +301,7 @@ class BatchNorm2d(ArrayLayer):
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.num_features = length_argument("BatchNorm2d", "num_features", num_features, 0)
+        check_size("BatchNorm2d", "num_features", self.num_features)
         self.eps = real_argument("BatchNorm2d", "eps", eps)
         self.momentum = None if momentum is None else real_argument("BatchNorm2d", "momentum", momentum)
         self.affine = bool(affine)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cossim import _core, _errors
+from cossim._arguments import beyond_int64, integer_text
 from cossim._errors import described
 
 if TYPE_CHECKING:
@@ -103,14 +104,22 @@ def chosen_rows(function: str, where: Any, exclude: Any, rows: int) -> NDArray[n
     return chosen
 
 
-def _array(function, name, value):
+def filter_array(function: str, name: str, value: Any, rows: int) -> NDArray[Any]:
+    """Returns an argument that has row numbers or a mask as an array. Refuses text, and numbers beyond int64."""
     try:
         return _core.as_array(function, name, value)
     except TypeError:
-        if not _is_text(value):
-            raise
-        arrays = described(**{name: np.asarray(value)})
-        raise TypeError(_errors.FILTER_TEXT.format(function=function, name=name, arrays=arrays)) from None
+        if _is_text(value):
+            arrays = described(**{name: np.asarray(value)})
+            raise TypeError(_errors.FILTER_TEXT.format(function=function, name=name, arrays=arrays)) from None
+        for number in beyond_int64(value):
+            raise _no_such_row(function, name, number, rows) from None
+        raise
+
+
+def _no_such_row(function, name, number, rows):
+    message = _errors.NEGATIVE_ROW if number < 0 else _errors.NO_SUCH_ROW
+    return IndexError(message.format(function=function, name=name, number=integer_text(number), rows=rows))
 
 
 def _is_text(value):
@@ -122,7 +131,7 @@ def _is_text(value):
 
 def _mask(function, where, queries, candidates):
     """Returns where= as a mask (N,) or (Q, N)."""
-    given = _array(function, "where", where)
+    given = filter_array(function, "where", where, candidates)
     if given.dtype == bool:
         if given.shape not in ((candidates,), (queries, candidates)):
             shapes = f"({candidates},) or ({queries}, {candidates})"
@@ -139,7 +148,7 @@ def _mask(function, where, queries, candidates):
 
 def _excluded(function, exclude, queries, candidates):
     """Returns exclude= as row numbers (m,) or (Q, m), with -1 for none."""
-    given = _array(function, "exclude", exclude)
+    given = filter_array(function, "exclude", exclude, candidates)
     numbers = _numbers(function, "exclude", given, candidates, least=-1)
     if numbers.ndim not in (1, 2) or (numbers.ndim == 2 and len(numbers) != queries):
         shapes = f"(m,) or ({queries}, m)"
@@ -153,9 +162,7 @@ def _numbers(function, name, given, candidates, least):
     if given.dtype.kind not in "iu" and given.size:
         message = _errors.WHERE_DTYPE if name == "where" else _errors.EXCLUDE_DTYPE
         raise TypeError(message.format(function=function, arrays=described(**{name: given})))
-    if given.size and given.min() < least:
-        raise IndexError(_errors.NEGATIVE_ROW.format(function=function, name=name, number=given.min()))
-    if given.size and given.max() >= candidates:
-        number = given.max()
-        raise IndexError(_errors.NO_SUCH_ROW.format(function=function, name=name, number=number, rows=candidates))
+    for number in (int(given.min()), int(given.max())) if given.size else ():
+        if not least <= number < candidates:
+            raise _no_such_row(function, name, number, candidates)
     return np.atleast_1d(given.astype(np.int64))

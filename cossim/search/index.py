@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument, integer_text, length_argument, size_argument
+from cossim._arguments import beyond_int64, eps_argument, integer_argument, integer_text, length_argument, size_argument
 from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search import blocks, index_file, index_filters, index_state
@@ -45,11 +45,10 @@ def _numbers_argument(function, numbers, given):
         array = np.asarray(numbers)
     except ValueError:  # lists of different lengths
         array = np.empty((), object)
-    exact = np.asarray(numbers, object) if array.dtype.kind == "f" else array  # NumPy reads [1, 2**63] as floats
-    if exact.dtype == np.uint64 or (exact.dtype == object and all(type(n) is int for n in exact.flat)):
-        beyond = exact[(exact < -(2**63)) | (exact >= 2**63)]
-        if beyond.size:
-            raise IndexError(_errors.NUMBER_UNKNOWN.format(function=function, number=beyond[0], given=given))
+    if array.dtype == np.uint64 or array.dtype.kind in "fO":
+        for number in beyond_int64(numbers if array.dtype.kind == "f" else array):  # NumPy reads [1, 2**63] as floats
+            number = integer_text(number)
+            raise IndexError(_errors.NUMBER_UNKNOWN.format(function=function, number=number, given=given))
     if array.dtype.kind not in "iu" and (array.size or array.dtype.kind != "f"):
         kind = type(numbers).__name__ if array.dtype == object else array.dtype.name
         kind = "text" if array.dtype.kind in "US" else kind
@@ -403,16 +402,17 @@ class Index:
     def _as_rows(self, name, state, queries):
         # np.asarray makes the corpus one block, because row numbers must match the codes. A memmap would be read in
         # blocks, and joblib passes large arrays to its workers as memmaps.
-        corpus = np.asarray(state.corpus)
+        corpus = blocks.Rows(np.asarray(state.corpus), None)
         if queries is None:
-            return blocks.Rows(corpus, None), None
+            return corpus, None
+        living = corpus.array[: state.size]  # for messages, in which removed rows do not count
         if type(queries) is np.ndarray:
-            x, y = (blocks.Rows(rows, None) for rows in _core.as_rows(name, ("queries", "corpus"), (queries, corpus)))
+            x = blocks.Rows(_core.as_rows(name, ("queries", "corpus"), (queries, living))[0], None)
         else:
-            x, y = rows_of(name, queries=queries, corpus=corpus)
+            x = rows_of(name, queries=queries, corpus=living)[0]
         if self.binary:
             check_bits(name, queries=x.array)
-        return x, y
+        return x, corpus
 
     def _search(self, name, state, queries, options, both=False):
         """Returns the search of queries, or of all rows with each other, among the live rows that filters allow.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cossim import _core
 from cossim.search import filters
 from cossim.search.filters import Filter
 
@@ -48,7 +47,7 @@ def _where(function, state, where, rows, itself):
 
     itself: the queries are the rows of the index, so a mask (live rows, numbers) also gets rows for the removed ones.
     """
-    given = _core.as_array(function, "where", where)
+    given = filters.filter_array(function, "where", where, state.given)
     if given.dtype != bool:
         numbers = filters._numbers(function, "where", given, state.given, least=0)
         places, lives = state.find(numbers)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import check_temperature, plain_text, temperature_argument
+from cossim._arguments import beyond_int64, check_temperature, plain_text, temperature_argument
 from cossim._arithmetic import contiguous, fixed_arithmetic
 from cossim._errors import described
 
@@ -37,7 +37,12 @@ def _classes(function, labels, count, pairs):
     """Returns the class of each row of both views, and the number of the other rows of its class."""
     if isinstance(labels, (list, tuple)) and any(isinstance(label, str) for label in labels):
         raise TypeError(_errors.LABELS_DTYPE.format(function=function, dtype="text"))
-    labels = _core.as_array(function, "labels", labels)
+    try:
+        labels = _core.as_array(function, "labels", labels)
+    except TypeError:
+        if beyond_int64(labels):
+            raise TypeError(_errors.LABELS_DTYPE.format(function=function, dtype="wider ones")) from None
+        raise
     if labels.dtype.kind not in "iub":
         raise TypeError(_errors.LABELS_DTYPE.format(function=function, dtype=labels.dtype))
     if labels.shape != (count,):

@@ -505,10 +505,10 @@ simclr.augment(P, hue=1) -> ValueError: augment(): hue must be between -0.5 and 
 simclr.augment(P, blur=30) -> ValueError: augment(): blur must be from 0 to 20 pixels, not 30
 simclr.augment(P[:, [0, 0]], hue=0.1) -> ValueError: augment(): colours need images with 1 or 3 channels, not of shape
     (4, 2, 28, 28): leave their options out
-simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers or bool, not float64: pass
-    np.unique(labels, return_inverse=True)[1]
-simclr.nt_xent(X, labels=["cat", "dog", "cat"]) -> TypeError: nt_xent(): labels must be integers or bool, not text: pass
-    np.unique(labels, return_inverse=True)[1]
+simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers of at most 64 bits,
+    or bool, not float64: pass np.unique(labels, return_inverse=True)[1]
+simclr.nt_xent(X, labels=["cat", "dog", "cat"]) -> TypeError: nt_xent(): labels must be integers of at most
+    64 bits, or bool, not text: pass np.unique(labels, return_inverse=True)[1]
 simclr.nt_xent(X, labels=[1, 2]) -> ValueError: nt_xent(): labels must have shape (3,), one for each image, not (2,)
 simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'
 simclr.train(P, encoder=abs) -> TypeError: train(): encoder must be a Module, not builtin_function_or_method

@@ -468,6 +468,8 @@ def test_datasets_of_other_packages(package, x):
         file.close()
         with pytest.raises(ValueError, match=r"^topk\(\): corpus is a dataset of a file that is closed: open the file"):
             cossim.topk(x[:5], dataset, 3)
+        with pytest.raises(ValueError, match=r"^pairwise\(\): y is a dataset of a file that is closed: open the file"):
+            cossim.pairwise(x[:5], dataset)
 
 
 def test_dask_arrays_of_files(x):

@@ -314,6 +314,9 @@ def test_where_is_not_changed(rng):
         ({"exclude": [-2]}, IndexError, "-2"),
         ({"exclude": 70}, IndexError, r"\b70\b"),
         ({"exclude": [2**63]}, IndexError, str(2**63)),
+        ({"where": [2**70]}, IndexError, rf"{2**70}, but there are 70 rows"),
+        ({"exclude": [1, -(2**70)]}, IndexError, str(-(2**70))),
+        ({"where": ["a"]}, TypeError, "text"),
     ],
 )
 def test_filters_that_do_not_fit(given, error, words):

@@ -182,6 +182,9 @@ def test_a_mistake_changes_nothing(rng):
     for rows in (x[:, :3], x[None], [["text"]], 5):
         with pytest.raises((ValueError, TypeError), match=r"Index\.add\(\)"):
             index.add(rows)
+    for queries in (x[:, :3], x[:, :3].tolist()):
+        with pytest.raises(ValueError, match=r"corpus: shape \(19, "):
+            index.topk(queries, 2)
     with pytest.raises(TypeError, match="not iterable"):
         iter(index)
     assert index.numbers.tolist() == [*range(3), *range(4, 20)]

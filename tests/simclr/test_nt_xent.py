@@ -424,7 +424,13 @@ def test_labels_on_any_number_of_threads(rng):
 
 @pytest.mark.parametrize(
     ("labels", "error"),
-    [(np.ones(4), TypeError), (["a"] * 4, TypeError), (np.ones(8, int), ValueError), (3, ValueError)],
+    [
+        (np.ones(4), TypeError),
+        ([2**70] * 4, TypeError),
+        (["a"] * 4, TypeError),
+        (np.ones(8, int), ValueError),
+        (3, ValueError),
+    ],
 )
 def test_labels_are_refused(rng, labels, error):
     with pytest.raises(error, match="labels"):
