@@ -143,6 +143,17 @@ static inline size_t below(size_t n)
     return (size_t)((random_number() + 1) / 2 * (double)n) % n;
 }
 
+/* Returns a random number in [least, most]. */
+static inline size_t from_to(size_t least, size_t most)
+{
+    return least + below(most - least + 1);
+}
+
+static inline double relu_of(double x)
+{
+    return 0 > x ? 0 : x;
+}
+
 /* Returns a guarded array of n random numbers. If most > 0, they are integers in [-most, most],
  * whose sums are exact. Otherwise they lie in [-1, 1). */
 static inline void *numbers(int f64, size_t n, int most)

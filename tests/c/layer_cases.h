@@ -11,16 +11,6 @@
  * NOT_FINITE: some are NaN or infinite. HUGE_ONES: their sums may overflow. */
 enum kind { ANY, WHOLE, NOT_FINITE, HUGE_ONES, KINDS };
 
-static inline double relu_of(double x)
-{
-    return 0 > x ? 0 : x;
-}
-
-static inline size_t from_to(size_t least, size_t most)
-{
-    return least + below(most - least + 1);
-}
-
 static inline enum kind any_kind(void)
 {
     return below(2) == 0 ? WHOLE : (enum kind)below(KINDS);

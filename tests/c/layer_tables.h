@@ -4,8 +4,11 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "base/pool.h"
 #include "conv2d/convolutions.h"
 #include "kernels/kernels.h"
+
+static const char *isa; /* the instruction set that is checked */
 
 /* True if the processor supports table t and no supported table before it has the same layers. */
 static inline bool has_own_layers(const struct kernels *const *tables, size_t t)
@@ -15,6 +18,21 @@ static inline bool has_own_layers(const struct kernels *const *tables, size_t t)
         own &= !kernels_supported(tables[other]) || tables[other]->layers != tables[t]->layers;
     }
     return own;
+}
+
+/* Selects each table with layers of its own in turn, and runs the check on one thread. */
+static inline void check_each_table(void (*check)(const struct kernels *table))
+{
+    size_t count;
+    const struct kernels *const *tables = kernels_all(&count);
+    for (size_t t = 0; t < count; t++) {
+        if (has_own_layers(tables, t)) {
+            isa = tables[t]->name;
+            kernels_select(isa);
+            pool_set_threads(1);
+            check(tables[t]);
+        }
+    }
 }
 
 /* True if a convolution of this shape fuses 2 x 2 pooling. */

@@ -30,183 +30,67 @@ static double pick(int i)
                       : random_number() * pow(10.0, i % 11 - 5);
 }
 
+/* Stores a vector to out, and checks each lane i. a and b are the operands, for the message. */
+#define CHECK_LANES(store, lanes, vector, condition) \
+    do { \
+        store(out, vector); \
+        for (int i = 0; i < lanes; i++) \
+            CHECK(condition, "lane %d: %g with %g: %g", i, (double)a[i], (double)b[i], \
+                  (double)out[i]); \
+    } while (0)
+
+#define PASTE_TOKENS(a, b) a##b
+#define PASTE(a, b) PASTE_TOKENS(a, b)
+#include "simd/float32.h"
+#include "simd_check_template.h"
+#include "simd/end_float.h"
+#include "simd/float64.h"
+#include "simd_check_template.h"
+#include "simd/end_float.h"
+
+/* Checks the operations that only floats have. */
 static void check_floats(void)
 {
-    float a[VF_LANES], b[VF_LANES], c[VF_LANES], out[VF_LANES];
+    float a[VF_LANES];
+    uint16_t halves[VF_LANES];
     for (int round = 0; round < 500; round++) {
-        for (int i = 0; i < VF_LANES; i++) {
-            a[i] = (float)pick(round + 3 * i);
-            b[i] = (float)pick(2 * round + 5 * i + 1);
-            c[i] = (float)pick(round + 7 * i + 2);
-        }
-        vf va = vf_load(a), vb = vf_load(b), vc = vf_load(c);
-        vf_store(out, vf_add(va, vb));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] + b[i]), "lane %d", i);
-        vf_store(out, vf_fma(va, vb, vc));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(fma_fits(out[i], a[i], b[i], c[i], 1), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
-        CHECK(fma_fits(fma_f32(a[0], b[0], c[0]), a[0], b[0], c[0], 1), "scalar: %g %g %g", a[0],
-              b[0], c[0]);
-        vf_store(out, vf_mul(va, vb));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
-        vf_store(out, vf_sub(va, vb));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] - b[i]), "lane %d", i);
-        vf_store(out, vf_div(va, vb));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
-        float products[VF_LANES];
-        for (int i = 0; i < VF_LANES; i++) { /* products that neither overflow nor underflow */
-            a[i] = (float)(random_number() * pow(10.0, round % 20 - 10));
-            products[i] = a[i] * (b[i] = (float)random_number());
-        }
-        vf_store(out, vf_product_error(vf_load(a), vf_load(b), vf_load(products)));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK((double)out[i] == (double)a[i] * (double)b[i] - (double)products[i],
-                  "lane %d: %a %a", i, (double)a[i], (double)b[i]);
-        vf_store(a, va);
-        vf_store(b, vb);
-        vf_store(out, vf_abs(va));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(same_double(out[i], fabsf(a[i])) && (isnan(a[i]) || !signbit(out[i])),
-                  "lane %d: %g", i, a[i]);
-        vf_store(out, vf_min(va, vb));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fminf(a[i], b[i]), "lane %d", i);
-        vf_store(out, vf_max(va, vb));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmaxf(a[i], b[i]), "lane %d", i);
-        const vf nan = vf_set1(NAN);
-        vf_store(out, vf_add(vf_max(va, nan), vf_min(va, nan)));
-        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
-        vf_store(out, vf_relu(va));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
-        vf_store(out, vf_max_propagating_nan(va, vb));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(same_double(out[i], max_propagating_nan(a[i], b[i])), "lane %d: %g %g", i, a[i],
-                  b[i]);
-        vf_store(out, vf_add(vf_max_propagating_nan(va, nan), vf_max_propagating_nan(nan, va)));
-        for (int i = 0; i < VF_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
-        vf_store(out, vf_set1(7.0f));
-        vf_store_pair_maxima(out, va);
-        for (int i = 0; i < VF_LANES; i++) {
-            const double expected =
-                i < VF_LANES / 2 ? max_propagating_nan(a[2 * i], a[2 * i + 1]) : 7;
-            CHECK(same_double(out[i], expected), "pair %d: %g", i, out[i]);
-        }
-        vf_store(out, vf_round(va));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], rintf(a[i])), "lane %d", i);
-        unsigned below = 0;
-        for (int i = 0; i < VF_LANES; i++) below |= (unsigned)(a[i] < b[i]) << i;
-        CHECK(vf_below(va, vb) == below, "below");
-        uint16_t halves[VF_LANES];
-        vf_store_f16(halves, va);
+        for (int i = 0; i < VF_LANES; i++) a[i] = (float)pick(round + 3 * i);
+        vf_store_f16(halves, vf_load(a));
         for (int i = 0; i < VF_LANES; i++)
             CHECK(isnan(a[i]) ? isnan(f16_to_f32(halves[i])) : halves[i] == f16_from_double(a[i]),
                   "f16 of %g", a[i]);
-        vf_store_bf16(halves, va);
+        vf_store_bf16(halves, vf_load(a));
         for (int i = 0; i < VF_LANES; i++)
             CHECK(isnan(a[i]) ? isnan(bf16_to_f32(halves[i])) : halves[i] == bf16_from_double(a[i]),
                   "bf16 of %g", a[i]);
-        vf_store(out, vf_set1(a[0]));
-        for (int i = 0; i < VF_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
     }
 }
 
+/* Checks the operations that only doubles have. */
 static void check_doubles(void)
 {
-    double a[VD_LANES], b[VD_LANES], c[VD_LANES], out[VD_LANES];
+    double a[VD_LANES], b[VD_LANES], out[VD_LANES];
+    float narrow[VD_LANES];
     for (int round = 0; round < 500; round++) {
+        unsigned beyond = 0;
+        int all = 1;
         for (int i = 0; i < VD_LANES; i++) {
             a[i] = pick(round + 3 * i);
             b[i] = pick(2 * round + 5 * i + 1);
-            c[i] = pick(round + 7 * i + 2);
+            all &= a[i] >= b[i];
+            beyond |= (unsigned)(fabs(a[i]) > 0.5) << i;
         }
-        vd va = vd_load(a), vb = vd_load(b), vc = vd_load(c);
-        vd_store(out, vd_add(va, vb));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] + b[i]), "lane %d", i);
-        vd_store(out, vd_sub(va, vb));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] - b[i]), "lane %d", i);
-        vd_store(out, vd_mul(va, vb));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] * b[i]), "lane %d", i);
-        vd_store(out, vd_fma(va, vb, vc));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(fma_fits(out[i], a[i], b[i], c[i], 0), "lane %d: %g %g %g", i, a[i], b[i], c[i]);
-        double products[VD_LANES];
-        for (int i = 0; i < VD_LANES; i++) { /* factors in the range of vd_product_error */
-            a[i] = random_number() * pow(10.0, round % 60 - 30);
-            products[i] = a[i] * (b[i] = random_number());
-            products[i] += (round % 5 - 2) * 0x1p-52 * products[i];
-        }
-        vd_store(out, vd_product_error(vd_load(a), vd_load(b), vd_load(products)));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(out[i] == fma(a[i], b[i], -products[i]), "lane %d: %a %a", i, a[i], b[i]);
-        vd_store(a, va);
-        vd_store(b, vb);
-        vd_store(out, vd_abs(va));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(out[i], fabs(a[i])) && (isnan(a[i]) || !signbit(out[i])),
-                  "lane %d: %g", i, a[i]);
-        vd_store(out, vd_div(va, vb));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[i] / b[i]), "lane %d", i);
-        vd_store(out, vd_clip(va));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(out[i], a[i] > 1 ? 1 : a[i] < -1 ? -1 : a[i]), "lane %d", i);
-        vd_store(out, vd_sqrt(va));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], sqrt(a[i])), "lane %d", i);
-        vd_store(out, vd_max(va, vb));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmax(a[i], b[i]), "lane %d", i);
-        const vd nan = vd_set1(NAN);
-        vd_store(out, vd_add(vd_max(va, nan), vd_min(va, nan)));
-        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
-        vd_store(out, vd_relu(va));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(out[i], a[i] < 0 ? 0 : a[i]), "lane %d: %g", i, a[i]);
-        vd_store(out, vd_max_propagating_nan(va, vb));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(out[i], max_propagating_nan(a[i], b[i])), "lane %d: %g %g", i, a[i],
-                  b[i]);
-        vd_store(out, vd_add(vd_max_propagating_nan(va, nan), vd_max_propagating_nan(nan, va)));
-        for (int i = 0; i < VD_LANES; i++) CHECK(isnan(out[i]), "lane %d: %g with NaN", i, a[i]);
-        vd_store(out, vd_set1(7.0));
-        vd_store_pair_maxima(out, va);
-        for (int i = 0; i < VD_LANES; i++) {
-            const double expected =
-                i < VD_LANES / 2 ? max_propagating_nan(a[2 * i], a[2 * i + 1]) : 7;
-            CHECK(same_double(out[i], expected), "pair %d: %g", i, out[i]);
-        }
-        vd even, odd;
-        double both[2 * VD_LANES];
-        vd_store(both, va);
-        vd_store(both + VD_LANES, vb);
-        vd_load_alternating(both, &even, &odd);
-        for (int i = 0; i < 2; i++) {
-            vd_store(out, i == 0 ? even : odd);
-            for (int k = 0; k < VD_LANES; k++)
-                CHECK(same_double(out[k], both[2 * k + i]), "alternating: lane %d", k);
-        }
-        vd_store(out, vd_round(va));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], rint(a[i])), "lane %d", i);
-        vd_store(out, vd_min(va, vb));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(isnan(a[i]) || isnan(b[i]) || out[i] == fmin(a[i], b[i]), "lane %d", i);
-        unsigned below = 0;
-        for (int i = 0; i < VD_LANES; i++) below |= (unsigned)(a[i] < b[i]) << i;
-        CHECK(vd_below(va, vb) == below, "below");
-        CHECK(fma_fits(fma_f64(a[0], b[0], c[0]), a[0], b[0], c[0], 0), "scalar: %g %g %g", a[0],
-              b[0], c[0]);
-        int all = 1;
-        for (int i = 0; i < VD_LANES; i++) all &= a[i] >= b[i];
+        const vd va = vd_load(a), vb = vd_load(b);
+        CHECK_LANES(vd_store, VD_LANES, vd_clip(va),
+                    same_double(out[i], a[i] > 1    ? 1
+                                        : a[i] < -1 ? -1
+                                                    : a[i]));
+        CHECK_LANES(vd_store, VD_LANES, vd_sqrt(va), same_double(out[i], sqrt(a[i])));
         CHECK((vd_all_at_least(va, vb) != 0) == all && vd_all_at_least(vd_set1(1.0), vd_set1(1.0)),
               "all at least");
-        float narrow[VD_LANES];
+        CHECK(vd_beyond(va, vd_set1(0.5)) == beyond, "beyond");
         vd_store_f32(narrow, va);
         for (int i = 0; i < VD_LANES; i++) CHECK(same_double(narrow[i], (float)a[i]), "lane %d", i);
-        unsigned beyond = 0;
-        for (int i = 0; i < VD_LANES; i++) beyond |= (unsigned)(fabs(a[i]) > 0.5) << i;
-        CHECK(vd_beyond(va, vd_set1(0.5)) == beyond, "beyond");
-        vd_store(out, vd_set1(a[0]));
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(out[i], a[0]), "lane %d", i);
     }
 }
 
@@ -516,6 +400,8 @@ static void check_loads(void)
 
 static void check_vector_abstraction(void)
 {
+    check_arithmetic_f32();
+    check_arithmetic_f64();
     check_floats();
     check_doubles();
     check_scaling();

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/pool.h"
 #include "check.h"
 #include "guarded.h"
 #include "layer_tables.h"
@@ -12,8 +11,6 @@
 #include "nn/activations.h"
 #include "nn/avg_pool2d.h"
 #include "nn/batch_norm.h"
-
-static const char *isa;
 
 /* One unit in the last place of x, at least the smallest subnormal number. */
 static long double unit_of(int f64, long double x)
@@ -350,8 +347,10 @@ static void check_divide(int f64, size_t n, size_t step)
     guarded_release("divide");
 }
 
-static void check_table(void)
+static void check_table(const struct kernels *table)
 {
+    kernels_use_wide_layers(true);
+    kernels_select(table->name);
     for (int f64 = 0; f64 < 2; f64++) {
         for (int a = 0; a < ACTIVATIONS; a++) {
             for (int derivative = 0; derivative < 2; derivative++) {
@@ -377,18 +376,7 @@ static void check_table(void)
 
 int main(void)
 {
-    size_t count;
-    const struct kernels *const *tables = kernels_all(&count);
-    pool_set_threads(1);
-    for (size_t t = 0; t < count; t++) {
-        if (!has_own_layers(tables, t)) {
-            continue;
-        }
-        isa = tables[t]->name;
-        kernels_use_wide_layers(true);
-        kernels_select(isa);
-        check_table();
-    }
+    check_each_table(check_table);
     if (getenv("SHOW_ERRORS") != NULL) {
         for (int i = 0; i < 4 * ACTIVATIONS; i++) {
             printf("f%d activation %d %s: %.3f units\n", i % 2 ? 64 : 32, i / 4,

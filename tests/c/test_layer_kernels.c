@@ -10,14 +10,8 @@
 
 enum { ROUNDS = 400, MAX_OFFSETS = 64, SMALL = 8 };
 
-static const char *isa;
 static const struct layer_kernels *kernels;
 static const struct winograd_kernels *winograd;
-
-static double relu_of(double x)
-{
-    return 0 > x ? 0 : x;
-}
 
 static double max_propagating_nan(double a, double b)
 {
@@ -482,8 +476,10 @@ static void check_output_transform(size_t rows, size_t vectors, bool pool, bool 
     guarded_release("winograd_output_transform");
 }
 
-static void check_table(void)
+static void check_table(const struct kernels *table)
 {
+    kernels = table->layers;
+    winograd = table->winograd;
     static const size_t steps[] = {0, 1, 2, 3, 25, 300};
     for (int f64 = 0; f64 < 2; f64++) {
         for (size_t rows = 1; rows <= kernels->rows; rows++) {
@@ -531,15 +527,6 @@ static void check_table(void)
 
 int main(void)
 {
-    size_t count;
-    const struct kernels *const *tables = kernels_all(&count);
-    for (size_t t = 0; t < count; t++) {
-        if (has_own_layers(tables, t)) {
-            isa = tables[t]->name;
-            kernels = tables[t]->layers;
-            winograd = tables[t]->winograd;
-            check_table();
-        }
-    }
+    check_each_table(check_table);
     return finish("layer_kernels");
 }

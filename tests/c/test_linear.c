@@ -3,14 +3,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/pool.h"
 #include "check.h"
 #include "guarded.h"
 #include "layer_tables.h"
 #include "layer_cases.h"
 #include "nn/layers.h"
-
-static const char *isa;
 
 /* ---- linear layers and matmul ---- */
 
@@ -113,8 +110,9 @@ static void check_matmul(int f64, size_t rows, size_t columns, size_t depth, enu
     guarded_release("matmul");
 }
 
-static void check_linear_and_matmul(void)
+static void check_linear_and_matmul(const struct kernels *table)
 {
+    (void)table;
     static const size_t edges[] = {0, 1, 2, 15, 16, 17, 255, 256, 257},
                         depths[] = {0, 1, 2, 255, 256, 257, 600};
     for (int f64 = 0; f64 < 2; f64++) {
@@ -141,16 +139,6 @@ static void check_linear_and_matmul(void)
 
 int main(void)
 {
-    size_t count;
-    const struct kernels *const *tables = kernels_all(&count);
-    pool_set_threads(1);
-    for (size_t t = 0; t < count; t++) {
-        if (!has_own_layers(tables, t)) {
-            continue;
-        }
-        isa = tables[t]->name;
-        kernels_select(isa);
-        check_linear_and_matmul();
-    }
+    check_each_table(check_linear_and_matmul);
     return finish("linear");
 }

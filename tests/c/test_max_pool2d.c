@@ -3,23 +3,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/pool.h"
 #include "check.h"
 #include "nn/layers.h"
 #include "guarded.h"
 #include "layer_tables.h"
-
-static const char *isa;
-
-static double relu_of(double x)
-{
-    return 0 > x ? 0 : x;
-}
-
-static size_t from_to(size_t least, size_t most)
-{
-    return least + below(most - least + 1);
-}
 
 /* Returns the number of outputs along an axis. */
 static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
@@ -145,23 +132,19 @@ static void check_relu(size_t n)
     }
 }
 
+static void check_table(const struct kernels *table)
+{
+    (void)table;
+    for (int round = 0; round < 1500; round++) {
+        check_max_pool2d();
+    }
+    for (size_t n = 0; n < 70; n++) {
+        check_relu(n);
+    }
+}
+
 int main(void)
 {
-    size_t count;
-    const struct kernels *const *tables = kernels_all(&count);
-    pool_set_threads(1);
-    for (size_t t = 0; t < count; t++) {
-        if (!has_own_layers(tables, t)) {
-            continue;
-        }
-        isa = tables[t]->name;
-        kernels_select(isa);
-        for (int round = 0; round < 1500; round++) {
-            check_max_pool2d();
-        }
-        for (size_t n = 0; n < 70; n++) {
-            check_relu(n);
-        }
-    }
+    check_each_table(check_table);
     return finish("max_pool2d");
 }

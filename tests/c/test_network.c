@@ -12,13 +12,6 @@
 #include "guarded.h"
 #include "layer_tables.h"
 
-static const char *isa;
-
-static size_t from_to(size_t least, size_t most)
-{
-    return least + below(most - least + 1);
-}
-
 static size_t elements(const struct shape *s)
 {
     return shape_elements(s);
@@ -466,22 +459,19 @@ static void check_threads(void)
     pool_set_threads(1);
 }
 
+static void check_table(const struct kernels *table)
+{
+    (void)table;
+    check_networks();
+    for (int round = 0; round < 200; round++) {
+        check_with_pooling();
+    }
+    check_threads();
+}
+
 int main(void)
 {
-    size_t count;
-    const struct kernels *const *tables = kernels_all(&count);
-    for (size_t t = 0; t < count; t++) {
-        if (has_own_layers(tables, t)) {
-            isa = tables[t]->name;
-            kernels_select(isa);
-            pool_set_threads(1);
-            check_networks();
-            for (int round = 0; round < 200; round++) {
-                check_with_pooling();
-            }
-            check_threads();
-        }
-    }
+    check_each_table(check_table);
     pool_stop();
     return finish("network");
 }

@@ -11,14 +11,8 @@
 
 enum { ROUNDS = 100, MAX_OFFSETS = 64 };
 
-static const char *isa;
 static const struct layer_kernels *kernels;
 static const struct winograd_kernels *winograd;
-
-static double relu_of(double x)
-{
-    return 0 > x ? 0 : x;
-}
 
 /* Draws `count` offsets in [0, room - length]. One offset is room - length; usually another one is
  * 0. */
@@ -202,8 +196,10 @@ static void check_output_transform3(size_t rows, size_t columns, bool bad)
     guarded_release("winograd3_output_transform");
 }
 
-static void check_table(void)
+static void check_table(const struct kernels *table)
 {
+    kernels = table->layers;
+    winograd = table->winograd;
     for (int f64 = 0; f64 < 2; f64++) {
         for (size_t vectors = 1; vectors <= kernels->vectors; vectors++) {
             for (size_t pixels = 0; pixels < 30; pixels++) {
@@ -225,15 +221,6 @@ static void check_table(void)
 
 int main(void)
 {
-    size_t count;
-    const struct kernels *const *tables = kernels_all(&count);
-    for (size_t t = 0; t < count; t++) {
-        if (has_own_layers(tables, t)) {
-            isa = tables[t]->name;
-            kernels = tables[t]->layers;
-            winograd = tables[t]->winograd;
-            check_table();
-        }
-    }
+    check_each_table(check_table);
     return finish("pixel_kernels");
 }

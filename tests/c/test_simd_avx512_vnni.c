@@ -2,25 +2,12 @@
 #include "base/cpu.h"
 #include "check.h"
 
+#define SIMD_NAME "avx512_vnni"
 #if defined(__x86_64__)
+#define SIMD_FEATURES CPU_AVX512 | CPU_VNNI
 #define SIMD_VNNI
 #include "simd/avx512.h"
 #include "simd_check.h"
 #include "simd/end.h"
-
-int main(void)
-{
-    if ((cpu_features() & (CPU_AVX512 | CPU_VNNI)) != (CPU_AVX512 | CPU_VNNI)) {
-        printf("skip simd_avx512_vnni: this processor does not have it\n");
-        return 0;
-    }
-    check_vector_abstraction();
-    return finish("simd_avx512_vnni");
-}
-#else
-int main(void)
-{
-    printf("skip simd_avx512_vnni: compiled for another architecture\n");
-    return 0;
-}
 #endif
+#include "simd_main.h"
