@@ -38,6 +38,10 @@ typedef __m256i vh, vi;
 
 #define X86(op) _mm256_##op
 #define X86_BITS(op) _mm256_##op##_si256
+#define X86_FLOATS _mm256_castsi256_ps
+#define X86_LOAD_HALF(p) _mm_loadu_si128((const __m128i *)(p))
+#define X86_STORE_HALF(p, bits) _mm_storeu_si128((__m128i *)(p), bits)
+#define X86_REPEAT _mm256_broadcastsi128_si256
 #include "simd/x86_vectors.h"
 
 static inline vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
@@ -92,15 +96,6 @@ static inline unsigned vf_below(vf a, vf b)
 {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ));
 }
-static inline vf vf_load_f16(const uint16_t *p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-}
-static inline vf vf_load_bf16(const uint16_t *p)
-{
-    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
-}
 static inline vf vf_load_i64(const int64_t *p)
 {
     const __m256 a = _mm256_loadu_ps((const float *)p), b = _mm256_loadu_ps((const float *)(p + 4));
@@ -122,31 +117,6 @@ static inline vf vf_load_f64(const double *p)
                  high = _mm256_cvtpd_ps(_mm256_loadu_pd(p + 4));
     return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
-static inline vf vf_load_i32(const int32_t *p)
-{
-    return _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-static inline vf vf_load_i16(const int16_t *p)
-{
-    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
-static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
-{
-    *low = vf_load_f16(p);
-    *high = vf_load_f16(p + VF_LANES);
-}
-/* low gets the elements of even index, high those of odd index. */
-static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
-{
-    __m256i both = _mm256_loadu_si256((const __m256i *)p);
-    *low = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
-    *high = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000)));
-}
-static inline void vf_store_f16(uint16_t *p, vf a)
-{
-    _mm_storeu_si128((__m128i *)p,
-                     _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
     __m256i bits = _mm256_castps_si256(a),
@@ -159,31 +129,6 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
                                                     _mm256_extracti128_si256(high, 1)));
 }
 
-static inline vh vh_load_i8(const int8_t *p)
-{
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
-}
-static inline vh vh_load_u8(const uint8_t *p)
-{
-    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
-}
-
-static inline vb vb_and(vb a, vb b) { return _mm256_and_si256(a, b); }
-/* The shuffles look up how many bits are set in each half of a byte. */
-static inline vb vb_count_differences(vb counts, vb a, vb b)
-{
-    const __m256i table = _mm256_broadcastsi128_si256(
-                      _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4)),
-                  half = _mm256_set1_epi8(0x0f), bits = _mm256_xor_si256(a, b);
-    const __m256i low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, half)),
-                  high = _mm256_shuffle_epi8(table,
-                                             _mm256_and_si256(_mm256_srli_epi16(bits, 4), half));
-    return _mm256_add_epi8(counts, _mm256_add_epi8(low, high));
-}
-static inline vi vi_add_counts(vi sums, vb counts)
-{
-    return _mm256_add_epi32(sums, _mm256_sad_epu8(counts, _mm256_setzero_si256()));
-}
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
     __m256i low =
@@ -214,7 +159,6 @@ static inline void vd_store_pair_maxima(double *p, vd a)
     __m256d maxima = vd_max_propagating_nan(a, _mm256_permute_pd(a, 0x5));
     _mm_storeu_pd(p, _mm256_castpd256_pd128(_mm256_permute4x64_pd(maxima, 0x8)));
 }
-static inline vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
 static inline vd vd_round(vd a)
 {
     return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -335,18 +279,6 @@ static inline unsigned vd_beyond(vd a, vd bound)
 static inline int vd_all_at_least(vd a, vd b)
 {
     return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf;
-}
-
-#define SQ8_LANES 32
-#define QUERY_CODE_MAX 63 /* two products with codes up to 255 fit the 16 bits of vpmaddubsw */
-/* The addition is inline assembly, because gcc 12 would use two registers for each sum and then
- * spill registers to the stack. */
-static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
-{
-    __m256i products =
-        _mm256_madd_epi16(_mm256_maddubs_epi16(codes, factors), _mm256_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+x"(sums) : "x"(products));
-    return sums;
 }
 
 #include "simd/groups_int16.h"

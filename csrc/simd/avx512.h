@@ -67,6 +67,10 @@ typedef __m512i vh, vi;
 
 #define X86(op) _mm512_##op
 #define X86_BITS(op) _mm512_##op##_si512
+#define X86_FLOATS _mm512_castsi512_ps
+#define X86_LOAD_HALF(p) _mm256_loadu_si256((const __m256i *)(p))
+#define X86_STORE_HALF(p, bits) _mm256_storeu_si256((__m256i *)(p), bits)
+#define X86_REPEAT _mm512_broadcast_i32x4
 #include "simd/x86_vectors.h"
 
 static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
@@ -122,15 +126,6 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
     }
 }
 static inline unsigned vf_below(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
-static inline vf vf_load_f16(const uint16_t *p)
-{
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-static inline vf vf_load_bf16(const uint16_t *p)
-{
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
-}
 static inline vf vf_load_i64(const int64_t *p)
 {
     const __m256 low = _mm512_cvtepi64_ps(_mm512_loadu_si512(p)),
@@ -143,28 +138,6 @@ static inline vf vf_load_f64(const double *p)
                  high = _mm512_cvtpd_ps(_mm512_loadu_pd(p + 8));
     return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
-static inline vf vf_load_i32(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
-static inline vf vf_load_i16(const int16_t *p)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)));
-}
-static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
-{
-    *low = vf_load_f16(p);
-    *high = vf_load_f16(p + VF_LANES);
-}
-/* low gets the elements of even index, high those of odd index. */
-static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
-{
-    __m512i both = _mm512_loadu_si512(p);
-    *low = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-    *high = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000)));
-}
-static inline void vf_store_f16(uint16_t *p, vf a)
-{
-    _mm256_storeu_si256((__m256i *)p,
-                        _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
     __m512i bits = _mm512_castps_si512(a),
@@ -175,16 +148,6 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 
-static inline vh vh_load_i8(const int8_t *p)
-{
-    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
-}
-static inline vh vh_load_u8(const uint8_t *p)
-{
-    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
-}
-
-static inline vb vb_and(vb a, vb b) { return _mm512_and_si512(a, b); }
 #ifdef SIMD_VPOPCNTDQ
 /* Each count has 64 bits. vi_add_counts adds its lower 32 bits to one sum and its upper 32 bits,
  * which are 0, to the next. */
@@ -193,22 +156,6 @@ static inline vb vb_count_differences(vb counts, vb a, vb b)
     return _mm512_add_epi64(counts, _mm512_popcnt_epi64(_mm512_xor_si512(a, b)));
 }
 static inline vi vi_add_counts(vi sums, vb counts) { return _mm512_add_epi32(sums, counts); }
-#else
-/* The shuffles look up how many bits are set in each half of a byte. */
-static inline vb vb_count_differences(vb counts, vb a, vb b)
-{
-    const __m512i table = _mm512_broadcast_i32x4(
-                      _mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4)),
-                  half = _mm512_set1_epi8(0x0f), bits = _mm512_xor_si512(a, b);
-    const __m512i low = _mm512_shuffle_epi8(table, _mm512_and_si512(bits, half)),
-                  high = _mm512_shuffle_epi8(table,
-                                             _mm512_and_si512(_mm512_srli_epi16(bits, 4), half));
-    return _mm512_add_epi8(counts, _mm512_add_epi8(low, high));
-}
-static inline vi vi_add_counts(vi sums, vb counts)
-{
-    return _mm512_add_epi32(sums, _mm512_sad_epu8(counts, _mm512_setzero_si512()));
-}
 #endif
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
@@ -254,7 +201,6 @@ static inline vd vd_round(vd a)
     return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 static inline vd vd_scale(vd a, vd n) { return _mm512_scalef_pd(a, n); }
-static inline vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
 static inline unsigned vd_below(vd a, vd b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
 static inline size_t vf_compress(float *to, int64_t *to_numbers, const float *from,
                                  const int64_t *numbers, unsigned lanes)
@@ -335,7 +281,6 @@ static inline int vd_all_at_least(vd a, vd b)
     return _mm512_cmp_pd_mask(a, b, _CMP_GE_OQ) == 0xff;
 }
 
-#define SQ8_LANES 64
 #ifdef SIMD_VNNI
 #define QUERY_CODE_MAX 127
 /* Inline assembly, because gcc 12 copies the sums between registers around _mm512_dpbusd_epi32.
@@ -347,14 +292,6 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 }
 #include "simd/groups_int8.h"
 #else
-#define QUERY_CODE_MAX 63 /* two products with codes up to 255 fit the 16 bits of vpmaddubsw */
-static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
-{
-    __m512i products =
-        _mm512_madd_epi16(_mm512_maddubs_epi16(codes, factors), _mm512_set1_epi16(1));
-    __asm__("vpaddd %1, %0, %0" : "+v"(sums) : "v"(products));
-    return sums;
-}
 #include "simd/groups_int16.h"
 #endif
 

@@ -59,14 +59,20 @@ typedef struct {
     int32_t lane[VF_LANES];
 } vi;
 
-#define EACH_F(expression) \
-    vf r; \
-    for (int i = 0; i < VF_LANES; i++) r.lane[i] = (expression); \
+/* Bodies of functions: a vector of an expression of each lane i, a mask with bit i set where a
+ * condition holds, and a store of an expression of each lane. */
+#define EACH_LANE(vector, lanes, expression) \
+    vector r; \
+    for (int i = 0; i < lanes; i++) r.lane[i] = (expression); \
     return r
-#define EACH_D(expression) \
-    vd r; \
-    for (int i = 0; i < VD_LANES; i++) r.lane[i] = (expression); \
-    return r
+#define EACH_F(expression) EACH_LANE(vf, VF_LANES, expression)
+#define EACH_D(expression) EACH_LANE(vd, VD_LANES, expression)
+#define EACH_BIT(lanes, condition) \
+    unsigned bits = 0; \
+    for (int i = 0; i < lanes; i++) bits |= (unsigned)(condition) << i; \
+    return bits
+#define STORE_EACH(lanes, expression) \
+    for (int i = 0; i < lanes; i++) p[i] = (expression)
 
 static inline vf vf_set1(float s) { EACH_F(s); }
 static inline vf vf_load(const float *p) { EACH_F(p[i]); }
@@ -167,14 +173,7 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
  * Returns a bit mask. Bit i is set if lane i of a is below lane i of b. It is clear if either lane
  * is NaN.
  */
-static inline unsigned vf_below(vf a, vf b)
-{
-    unsigned lanes = 0;
-    for (int i = 0; i < VF_LANES; i++) {
-        lanes |= (unsigned)(a.lane[i] < b.lane[i]) << i;
-    }
-    return lanes;
-}
+static inline unsigned vf_below(vf a, vf b) { EACH_BIT(VF_LANES, a.lane[i] < b.lane[i]); }
 
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
@@ -204,27 +203,9 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
  * Exact dot products of 8-bit integers. vh holds 2 * VF_LANES integers, widened to 16 bits. vi
  * holds VF_LANES sums of 32 bits. vi_dot adds two products to each sum.
  */
-static inline vh vh_load_i8(const int8_t *p)
-{
-    vh r;
-    for (int i = 0; i < 2 * VF_LANES; i++) {
-        r.lane[i] = p[i];
-    }
-    return r;
-}
-static inline vh vh_load_u8(const uint8_t *p)
-{
-    vh r;
-    for (int i = 0; i < 2 * VF_LANES; i++) {
-        r.lane[i] = p[i];
-    }
-    return r;
-}
-static inline vi vi_zero(void)
-{
-    vi r = {{0}};
-    return r;
-}
+static inline vh vh_load_i8(const int8_t *p) { EACH_LANE(vh, 2 * VF_LANES, p[i]); }
+static inline vh vh_load_u8(const uint8_t *p) { EACH_LANE(vh, 2 * VF_LANES, p[i]); }
+static inline vi vi_zero(void) { EACH_LANE(vi, VF_LANES, 0); }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
     for (int i = 0; i < VF_LANES; i++) {
@@ -236,23 +217,14 @@ static inline vi vi_dot(vi sums, vh a, vh b)
 /* Rounds each lane to 16 bits (to nearest, ties to even) and stores it. NaN stays NaN. */
 static inline void vf_store_f16(uint16_t *p, vf a)
 {
-    for (int i = 0; i < VF_LANES; i++) {
-        p[i] = f16_from_double(a.lane[i]);
-    }
+    STORE_EACH(VF_LANES, f16_from_double(a.lane[i]));
 }
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
-    for (int i = 0; i < VF_LANES; i++) {
-        p[i] = bf16_from_double(a.lane[i]);
-    }
+    STORE_EACH(VF_LANES, bf16_from_double(a.lane[i]));
 }
 
-static inline vi vi_load(const int32_t *p)
-{
-    vi r;
-    memcpy(r.lane, p, sizeof r.lane);
-    return r;
-}
+static inline vi vi_load(const int32_t *p) { EACH_LANE(vi, VF_LANES, p[i]); }
 static inline vf vf_from_i32(vi a) { EACH_F((float)a.lane[i]); }
 static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane); }
 
@@ -264,34 +236,24 @@ static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane)
  * which.
  */
 typedef struct {
-    uint64_t word[VF_LANES / 2];
+    uint64_t lane[VF_LANES / 2];
 } vb;
-static inline vb vb_zero(void)
-{
-    vb r = {{0}};
-    return r;
-}
+static inline vb vb_zero(void) { EACH_LANE(vb, VF_LANES / 2, 0); }
 static inline vb vb_load(const uint8_t *p)
 {
     vb r;
-    memcpy(r.word, p, sizeof r.word);
+    memcpy(r.lane, p, sizeof r.lane);
     return r;
 }
-static inline vb vb_and(vb a, vb b)
-{
-    for (int i = 0; i < VF_LANES / 2; i++) {
-        a.word[i] &= b.word[i];
-    }
-    return a;
-}
+static inline vb vb_and(vb a, vb b) { EACH_LANE(vb, VF_LANES / 2, a.lane[i] & b.lane[i]); }
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
     for (int i = 0; i < VF_LANES / 2; i++) {
         /* Replaced by the counts of every 2 bits, then of every 4 bits, then of every byte. */
-        uint64_t bits = a.word[i] ^ b.word[i];
+        uint64_t bits = a.lane[i] ^ b.lane[i];
         bits -= bits >> 1 & 0x5555555555555555u;
         bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
-        counts.word[i] += (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+        counts.lane[i] += (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
     }
     return counts;
 }
@@ -299,7 +261,7 @@ static inline vi vi_add_counts(vi sums, vb counts)
 {
     for (int i = 0; i < VF_LANES / 2; i++) {
         const uint64_t pairs =
-            (counts.word[i] & 0x00ff00ff00ff00ffu) + (counts.word[i] >> 8 & 0x00ff00ff00ff00ffu);
+            (counts.lane[i] & 0x00ff00ff00ff00ffu) + (counts.lane[i] >> 8 & 0x00ff00ff00ff00ffu);
         sums.lane[i] += (int32_t)(pairs * 0x0001000100010001u >> 48);
     }
     return sums;
@@ -385,14 +347,7 @@ static inline vd vd_scale(vd a, vd n)
     EACH_D(a.lane[i] * power_f64(rint(n.lane[i] * 0.5)) *
            power_f64(n.lane[i] - rint(n.lane[i] * 0.5)));
 }
-static inline unsigned vd_below(vd a, vd b)
-{
-    unsigned lanes = 0;
-    for (int i = 0; i < VD_LANES; i++) {
-        lanes |= (unsigned)(a.lane[i] < b.lane[i]) << i;
-    }
-    return lanes;
-}
+static inline unsigned vd_below(vd a, vd b) { EACH_BIT(VD_LANES, a.lane[i] < b.lane[i]); }
 
 /*
  * *_compress(to, to_numbers, from, numbers, lanes) copies the elements of `from` and of `numbers`
@@ -420,12 +375,7 @@ static inline vd vd_div(vd a, vd b) { EACH_D(a.lane[i] / b.lane[i]); }
 static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a.lane[i])); }
 
 /* Rounds each lane to float and stores it. */
-static inline void vd_store_f32(float *p, vd a)
-{
-    for (int i = 0; i < VD_LANES; i++) {
-        p[i] = (float)a.lane[i];
-    }
-}
+static inline void vd_store_f32(float *p, vd a) { STORE_EACH(VD_LANES, (float)a.lane[i]); }
 
 /* Clamps each lane to [-1, 1]. NaN stays NaN. */
 static inline vd vd_clip(vd a)
@@ -439,11 +389,7 @@ static inline vd vd_clip(vd a)
  */
 static inline unsigned vd_beyond(vd a, vd bound)
 {
-    unsigned lanes = 0;
-    for (int i = 0; i < VD_LANES; i++) {
-        lanes |= (unsigned)(fabs(a.lane[i]) > bound.lane[i]) << i;
-    }
-    return lanes;
+    EACH_BIT(VD_LANES, fabs(a.lane[i]) > bound.lane[i]);
 }
 
 /* Returns 1 if a >= b in every lane, else 0. A lane with NaN counts as less. */
@@ -510,29 +456,11 @@ static inline vc vc_broadcast(const void *p)
     return r;
 }
 static inline vc vc_u8(vc bytes) { return bytes; }
-static inline vc vc_i8(vc bytes)
-{
-    for (int i = 0; i < SQ8_LANES; i++) {
-        bytes.lane[i] ^= 128;
-    }
-    return bytes;
-}
+static inline vc vc_i8(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] ^ 128); }
 
 /* The lower and the upper four bits of each byte, as a number that vi_dot_codes takes. */
-static inline vc vc_low_halves(vc bytes)
-{
-    for (int i = 0; i < SQ8_LANES; i++) {
-        bytes.lane[i] &= 15;
-    }
-    return bytes;
-}
-static inline vc vc_high_halves(vc bytes)
-{
-    for (int i = 0; i < SQ8_LANES; i++) {
-        bytes.lane[i] >>= 4;
-    }
-    return bytes;
-}
+static inline vc vc_low_halves(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] & 15); }
+static inline vc vc_high_halves(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] >> 4); }
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     for (int i = 0; i < SQ8_LANES; i++) {
@@ -568,5 +496,8 @@ static inline vi vi_add_squares(vi sums, vc bytes)
  */
 #include "simd/groups_int8.h"
 
+#undef EACH_LANE
 #undef EACH_F
 #undef EACH_D
+#undef EACH_BIT
+#undef STORE_EACH

@@ -1,7 +1,10 @@
 /*
  * The operations whose intrinsics in AVX2 and AVX-512 differ in the width alone. avx2.h and
- * avx512.h include this file inside their target regions, after they define X86(op), the prefix of
- * the intrinsics, X86_BITS(op) for those of whole registers, and the types of vectors.
+ * avx512.h include this file inside their target regions, after they define the types of vectors
+ * and these macros. X86(op) is the intrinsic of this name, and X86_BITS(op) the one for the bits of
+ * whole registers. X86_FLOATS takes such bits as floats, and X86_REPEAT repeats 128 bits in a
+ * register. X86_LOAD_HALF and X86_STORE_HALF load and store the bits of half a register, at any
+ * address.
  */
 static inline vf vf_set1(float s) { return X86(set1_ps)(s); }
 static inline vf vf_load(const float *p) { return X86(loadu_ps)(p); }
@@ -30,6 +33,7 @@ static inline vd vd_product_error(vd a, vd b, vd c) { return X86(fmsub_pd)(a, b,
 static inline vd vd_div(vd a, vd b) { return X86(div_pd)(a, b); }
 static inline vd vd_sqrt(vd a) { return X86(sqrt_pd)(a); }
 static inline vd vd_max(vd a, vd b) { return X86(max_pd)(a, b); }
+static inline vd vd_min(vd a, vd b) { return X86(min_pd)(a, b); }
 static inline vd vd_relu(vd a) { return X86(max_pd)(X86(setzero_pd)(), a); }
 /* If either operand is NaN, min and max return the second one: vd_clip(NaN) is NaN. */
 static inline vd vd_clip(vd a)
@@ -42,11 +46,57 @@ static inline vi vi_load(const int32_t *p) { return X86_BITS(loadu)((const void 
 static inline void vi_store(int32_t *p, vi a) { X86_BITS(storeu)((void *)p, a); }
 static inline vi vi_dot(vi sums, vh a, vh b) { return X86(add_epi32)(sums, X86(madd_epi16)(a, b)); }
 static inline vf vf_from_i32(vi a) { return X86(cvtepi32_ps)(a); }
+static inline vh vh_load_i8(const int8_t *p) { return X86(cvtepi8_epi16)(X86_LOAD_HALF(p)); }
+static inline vh vh_load_u8(const uint8_t *p) { return X86(cvtepu8_epi16)(X86_LOAD_HALF(p)); }
+
+static inline vf vf_load_i32(const int32_t *p) { return vf_from_i32(vi_load(p)); }
+static inline vf vf_load_i16(const int16_t *p)
+{
+    return vf_from_i32(X86(cvtepi16_epi32)(X86_LOAD_HALF(p)));
+}
+static inline vf vf_load_f16(const uint16_t *p) { return X86(cvtph_ps)(X86_LOAD_HALF(p)); }
+static inline vf vf_load_bf16(const uint16_t *p)
+{
+    return X86_FLOATS(X86(slli_epi32)(X86(cvtepu16_epi32)(X86_LOAD_HALF(p)), 16));
+}
+static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
+{
+    *low = vf_load_f16(p);
+    *high = vf_load_f16(p + VF_LANES);
+}
+/* low gets the elements of even index, high those of odd index. */
+static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
+{
+    const vi both = X86_BITS(loadu)((const void *)p);
+    *low = X86_FLOATS(X86(slli_epi32)(both, 16));
+    *high = X86_FLOATS(X86_BITS (and)(both, X86(set1_epi32)((int)0xffff0000)));
+}
+static inline void vf_store_f16(uint16_t *p, vf a)
+{
+    X86_STORE_HALF(p, X86(cvtps_ph)(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 
 typedef vi vb;
 static inline vb vb_zero(void) { return X86_BITS(setzero)(); }
 static inline vb vb_load(const uint8_t *p) { return X86_BITS(loadu)((const void *)p); }
+static inline vb vb_and(vb a, vb b) { return X86_BITS (and)(a, b); }
+#ifndef SIMD_VPOPCNTDQ
+/* The shuffles look up how many bits are set in each half of a byte. */
+static inline vb vb_count_differences(vb counts, vb a, vb b)
+{
+    const vb table = X86_REPEAT(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4)),
+             half = X86(set1_epi8)(0x0f), bits = X86_BITS(xor)(a, b);
+    const vb low = X86(shuffle_epi8)(table, X86_BITS (and)(bits, half)),
+             high = X86(shuffle_epi8)(table, X86_BITS (and)(X86(srli_epi16)(bits, 4), half));
+    return X86(add_epi8)(counts, X86(add_epi8)(low, high));
+}
+static inline vi vi_add_counts(vi sums, vb counts)
+{
+    return X86(add_epi32)(sums, X86(sad_epu8)(counts, X86_BITS(setzero)()));
+}
+#endif
 
+#define SQ8_LANES (4 * VF_LANES)
 #define U8_OFFSET 0
 #define I8_OFFSET 128
 typedef vi vc;
@@ -70,3 +120,14 @@ static inline vi vi_add_squares(vi sums, vc bytes)
     return X86(add_epi32)(sums,
                           X86(add_epi32)(X86(madd_epi16)(low, low), X86(madd_epi16)(high, high)));
 }
+#ifndef SIMD_VNNI
+#define QUERY_CODE_MAX 63 /* two products with codes up to 255 fit the 16 bits of vpmaddubsw */
+/* The addition is inline assembly, because gcc 12 would use two registers for each sum and then
+ * spill registers to the stack. */
+static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
+{
+    const vi products = X86(madd_epi16)(X86(maddubs_epi16)(codes, factors), X86(set1_epi16)(1));
+    __asm__("vpaddd %1, %0, %0" : "+v"(sums) : "v"(products));
+    return sums;
+}
+#endif
