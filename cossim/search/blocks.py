@@ -106,7 +106,7 @@ class Rows:
 
 
 def _read_blocks(read: ReadRows, spans: list[tuple[int, int]], ahead: bool) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yields what Rows.blocks does for rows that are read in slices."""
+    """Rows.blocks for rows that are read in slices."""
     if not ahead or len(spans) < 2:
         for first, last in spans:
             yield first, read(first, last)
@@ -190,7 +190,7 @@ def check_k(function: str, k: int, candidates: int) -> None:
 
 
 def may_be_rows(value: object) -> bool:
-    """Whether a number may have been given in the place of rows, and this value, rows, in its place."""
+    """Whether this value, given for a number, may be rows: the two arguments may have been swapped."""
     return bool(getattr(value, "ndim", 0)) or isinstance(value, (list, tuple, os.PathLike))
 
 

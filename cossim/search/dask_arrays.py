@@ -99,7 +99,7 @@ def _stand_in(array):
     Unknown sizes become 2: operands are checked as if these sizes were equal.
     """
     if isinstance(array, da.Array) and isinstance(meta_from_array(array), np.ma.MaskedArray):
-        return meta_from_array(array)  # of another shape, which does not matter: masked arrays are refused anyway
+        return meta_from_array(array)  # the shape differs, but masked arrays are refused anyway
     shape = tuple(2 if size == UNKNOWN else size for size in _sizes(array))
     return np.broadcast_to(np.zeros((), array.dtype), shape)
 
@@ -173,7 +173,7 @@ def _in_rows(array, longest):
 
 
 def _search_blocks(function, numbered, **operands):
-    """Returns what _row_blocks does. Operands may be paths of files of rows.
+    """As _row_blocks, but operands may also be paths of files of rows.
 
     numbered: the names of the operands whose row numbers are in the result. Their sizes must be known.
     """

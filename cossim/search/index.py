@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cossim._typing import Array, Number, Numbers, Path, Progress, Rows
 
-BLOCK_BYTES = 64 << 20  # of a corpus in a file, read at a time
+BLOCK_BYTES = 64 << 20  # of a corpus in a file that are read at a time
 # Attributes that copies and pickles of an Index leave out. A copy gets no room for more rows: rows added to the copy
 # and to the original would overwrite each other.
 _OWN = ("_lock", "_room")
@@ -368,7 +368,7 @@ class Index:
             self._set_without_holes(name, index_state.removed(name, self._state, wanted))
 
     def _set_without_holes(self, name, state):
-        """Sets a state of which rows were removed. Closes the gaps if there are many."""
+        """Sets a state from which rows were removed. Closes the gaps if there are many."""
         room = self._room
         if room is not None and (state.places - state.size) * index_state.HOLES_OF_REMOVE > state.places:
             state, room = index_state.moved(name, state, 0, self._eps)

@@ -45,7 +45,7 @@ def filter_by_number(
 def _where(function, state, where, rows, itself):
     """Returns where= by places, not numbers.
 
-    itself: the queries are the rows of the index, so a mask (live rows, numbers) also gets rows for the removed ones.
+    itself: the queries are the rows of the index. A mask (live rows, numbers) then gets a row for each removed row.
     """
     given = filters.filter_array(function, "where", where, state.given)
     if given.dtype != bool:

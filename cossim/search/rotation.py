@@ -68,7 +68,7 @@ def directions_for(
 def empty_heads(
     rows: int, directions: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float32], float, NDArray[np.uint8], NDArray[np.float32]] | None:
-    """Returns what _core.quantize_heads fills: directions, their error, heads (N, H) and their scales (N, 3)."""
+    """Returns directions, their error, and empty heads (N, H) and scales (N, 3), for _core.quantize_heads to fill."""
     if directions is None:
         return None
     from cossim.search.index_file import aligned_empty  # on first use, because few searches make heads
