@@ -28,7 +28,7 @@ def _pooled(size):
     return (size - 4) // 2
 
 
-LEAST_SIZE = 16  # height and width of the smallest images: 16, 12, 6, 2, 1 pixels after the layers
+LEAST_SIZE = 16  # height and width of the smallest images: the layers make 12, 6, 2 and 1 of 16 pixels
 
 
 class Encoder(ArrayLayer):
