@@ -47,8 +47,8 @@ def _numbers_argument(function, numbers, given):
         array = np.empty((), object)
     if array.dtype == np.uint64 or array.dtype.kind in "fO":
         for number in beyond_int64(numbers if array.dtype.kind == "f" else array):  # NumPy reads [1, 2**63] as floats
-            number = integer_text(number)
-            raise IndexError(_errors.NUMBER_UNKNOWN.format(function=function, number=number, given=given))
+            text = integer_text(number)
+            raise IndexError(_errors.NUMBER_UNKNOWN.format(function=function, number=text, given=given))
     if array.dtype.kind not in "iu" and (array.size or array.dtype.kind != "f"):
         kind = type(numbers).__name__ if array.dtype == object else array.dtype.name
         kind = "text" if array.dtype.kind in "US" else kind

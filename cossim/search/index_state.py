@@ -369,15 +369,13 @@ def added(
 
 def removed(function: str, state: State, numbers: NDArray[np.int64]) -> State:
     """Removes rows. Raises IndexError for a number without a live row, and ValueError for one that occurs twice."""
-    if not len(numbers):
-        return state
-    living = _core.living_without(state.living, state.places, state.arrays.get("numbers"), numbers)
-    if living is None:
+    without: State | None = _core.state_without(state, numbers) if len(numbers) else state
+    if without is None:
         state.places_of(function, numbers)
         ordered = np.sort(numbers)
         number = ordered[1:][ordered[1:] == ordered[:-1]][0]
         raise ValueError(_errors.NUMBER_TWICE.format(function=function, number=number))
-    return state._replace(living=living, size=state.size - len(numbers))
+    return without
 
 
 def _is_part(array):

@@ -15,16 +15,14 @@ static int find_name(const struct signature *s, PyObject *name)
             return i;
         }
     }
-    PyErr_Format(PyExc_TypeError, UNEXPECTED_ARGUMENT, s->function, name);
-    return -1;
+    return raise_format(PyExc_TypeError, UNEXPECTED_ARGUMENT, s->function, name);
 }
 
 int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames, PyObject **values)
 {
     if (nargs > s->positional) {
-        PyErr_Format(PyExc_TypeError, TOO_MANY_ARGUMENTS, s->function, s->positional, nargs);
-        return -1;
+        return raise_format(PyExc_TypeError, TOO_MANY_ARGUMENTS, s->function, s->positional, nargs);
     }
     for (int i = 0; s->names[i] != NULL; i++) {
         values[i] = i < nargs ? args[i] : NULL;
@@ -36,15 +34,13 @@ int parse_arguments(const struct signature *s, PyObject *const *args, Py_ssize_t
             return -1;
         }
         if (values[i] != NULL) {
-            PyErr_Format(PyExc_TypeError, REPEATED_ARGUMENT, s->function, s->names[i]);
-            return -1;
+            return raise_format(PyExc_TypeError, REPEATED_ARGUMENT, s->function, s->names[i]);
         }
         values[i] = args[nargs + k];
     }
     for (int i = 0; i < s->required; i++) {
         if (values[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, MISSING_ARGUMENT, s->function, s->names[i]);
-            return -1;
+            return raise_format(PyExc_TypeError, MISSING_ARGUMENT, s->function, s->names[i]);
         }
     }
     return 0;
@@ -54,9 +50,8 @@ int one_of_two_names(const char *function, const char *name, PyObject *value,
                      const char *other_name, PyObject *other, PyObject **chosen)
 {
     if (value != NULL && other != NULL && other != Py_None) {
-        raise_template(PyExc_TypeError, "TWO_NAMES", "{ss ss ss}", "function", function, "name",
-                       name, "other", other_name);
-        return -1;
+        return raise_template(PyExc_TypeError, "TWO_NAMES", "{ss ss ss}", "function", function,
+                              "name", name, "other", other_name);
     }
     *chosen = value != NULL || other == Py_None ? value : other;
     return 0;
@@ -86,9 +81,8 @@ PyObject *axis_error(void)
 static int not_an_integer(const char *function, const char *name, const char *wanted,
                           PyObject *object)
 {
-    raise_template(PyExc_TypeError, "NOT_AN_INTEGER", "{ss ss sN ss}", "function", function, "name",
-                   name, "wanted", error_text(wanted), "kind", class_name(object));
-    return -1;
+    return raise_template(PyExc_TypeError, "NOT_AN_INTEGER", "{ss ss sN ss}", "function", function,
+                          "name", name, "wanted", error_text(wanted), "kind", class_name(object));
 }
 
 int integer_argument_of(const char *function, const char *name, const char *wanted,
@@ -144,9 +138,8 @@ int eps_argument(const char *function, PyObject *object, double *eps)
     }
     /* For NaN, >= raises a floating-point exception, which can trap. isgreaterequal does not. */
     if (!isgreaterequal(value, 0.0)) {
-        raise_template(PyExc_ValueError, "NEGATIVE_EPS", "{ss sd}", "function", function, "eps",
-                       value);
-        return -1;
+        return raise_template(PyExc_ValueError, "NEGATIVE_EPS", "{ss sd}", "function", function,
+                              "eps", value);
     }
     *eps = value;
     return 0;
@@ -156,7 +149,7 @@ int eps_argument(const char *function, PyObject *object, double *eps)
 
 static enum dtype promoted(enum dtype x, enum dtype y)
 {
-    if (dtype_compute_type(x) == COMPUTE_F64 || dtype_compute_type(y) == COMPUTE_F64) {
+    if (dtypes_compute_type(x, y) == COMPUTE_F64) {
         return DTYPE_F64;
     }
     return x == y ? x : DTYPE_F32; /* neither 16-bit float type holds all values of the other */
@@ -266,12 +259,10 @@ int result_open(const char *function, PyObject *out, int ndim, const npy_intp *s
         return result->array == NULL ? -1 : 0;
     }
     if (!PyArray_Check(out)) {
-        PyErr_Format(PyExc_TypeError, OUT_TYPE, function, Py_TYPE(out)->tp_name);
-        return -1;
+        return raise_format(PyExc_TypeError, OUT_TYPE, function, Py_TYPE(out)->tp_name);
     }
     if (is_masked(out)) {
-        PyErr_Format(PyExc_TypeError, OUT_MASKED, function);
-        return -1;
+        return raise_format(PyExc_TypeError, OUT_MASKED, function);
     }
     PyArrayObject *target = (PyArrayObject *)out;
     if (check_out(function, target, ndim, shape, x, y, &result->dtype) < 0) {

@@ -112,9 +112,9 @@ static int check_nulls(const struct arrow_reader *reader, struct window window,
         return 0;
     }
     const int64_t row = reader->first_row + (zero - start) / (window.count / dims->size[0]);
-    raise_template(PyExc_ValueError, dims->ndim == 1 ? "NULL_ROW" : "NULL_IN_ROW", "{ss ss sL}",
-                   "function", reader->function, "name", reader->name, "row", (long long)row);
-    return -1;
+    return raise_template(PyExc_ValueError, dims->ndim == 1 ? "NULL_ROW" : "NULL_IN_ROW",
+                          "{ss ss sL}", "function", reader->function, "name", reader->name, "row",
+                          (long long)row);
 }
 
 /* Returns a new array of bools with the values of packed bits. */
@@ -233,8 +233,7 @@ static int read_offsets(const struct arrow_reader *reader, const struct lists *l
         next = in_order ? first + length : next;
     }
     if (__builtin_mul_overflow(count, *width, &total)) { /* possible if views overlap */
-        PyErr_Format(PyExc_ValueError, ARROW_TOO_LARGE, reader->function, reader->name);
-        return -1;
+        return raise_format(PyExc_ValueError, ARROW_TOO_LARGE, reader->function, reader->name);
     }
     inner->count = in_order || *width == 0 ? total : -1;
     return 0;

@@ -231,9 +231,8 @@ static int extension_of(const char *function, const char *name, const struct arr
         dict != NULL && PyDict_Check(dict) && read_tensor(dict, layout->level[0].width, layout);
     Py_XDECREF(dict);
     if (!valid) {
-        PyErr_Format(PyExc_ValueError, ARROW_MALFORMED, function, name,
-                     "the shape of its tensors does not fit its lists");
-        return -1;
+        return raise_format(PyExc_ValueError, ARROW_MALFORMED, function, name,
+                            "the shape of its tensors does not fit its lists");
     }
     return 0;
 }

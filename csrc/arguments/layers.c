@@ -131,9 +131,9 @@ static int open_parameters(struct layer_arrays *a, const char *function, PyObjec
 static int size_error(const char *template, const char *function, const char *name,
                       const char *limit, PyObject *object)
 {
-    raise_template(PyExc_ValueError, template, "{ss ss ss ss sN}", "function", function, "name",
-                   name, "least", limit, "limit", limit, "value", integer_text(object));
-    return -1;
+    return raise_template(PyExc_ValueError, template, "{ss ss ss ss sN}", "function", function,
+                          "name", name, "least", limit, "limit", limit, "value",
+                          integer_text(object));
 }
 
 /* Reads the first two integers of a tuple. */
@@ -165,9 +165,8 @@ int pair_argument(const char *function, const char *name, PyObject *object, Py_s
         return -1;
     }
     if (count < 1 || count > 2) {
-        raise_template(PyExc_ValueError, "NOT_A_PAIR", "{ss ss sN}", "function", function, "name",
-                       name, "value", integer_text(object));
-        return -1;
+        return raise_template(PyExc_ValueError, "NOT_A_PAIR", "{ss ss sN}", "function", function,
+                              "name", name, "value", integer_text(object));
     }
     sizes[1] = sizes[count - 1];
     if (sizes[0] < least || sizes[1] < least) {
@@ -195,14 +194,12 @@ static int read_padding(struct conv2d_options *options, const char *function, Py
         return 0;
     }
     if (PyUnicode_CompareWithASCIIString(padding, "same") != 0) {
-        raise_template(PyExc_ValueError, "PADDING", "{sN}", "padding",
-                       PyUnicode_FromObject(padding));
-        return -1;
+        return raise_template(PyExc_ValueError, "PADDING", "{sN}", "padding",
+                              PyUnicode_FromObject(padding));
     }
     if (options->stride.h != 1 || options->stride.w != 1) {
-        raise_template(PyExc_ValueError, "SAME_NEEDS_STRIDE_1", "{sN}", "stride",
-                       size_tuple(options->stride));
-        return -1;
+        return raise_template(PyExc_ValueError, "SAME_NEEDS_STRIDE_1", "{sN}", "stride",
+                              size_tuple(options->stride));
     }
     options->same = true;
     return 0;
@@ -265,9 +262,8 @@ static int set_windows(struct conv2d_arguments *a, const struct conv2d_options *
                       is_valid_padding((struct extent2){zeros.h / 2, zeros.w / 2});
     a->after = conv->padding = options->padding;
     if (options->same && !fits) { /* only a kernel without elements can be this large */
-        raise_template(PyExc_ValueError, "SAME_TOO_LARGE", "{sN sN}", "kernel",
-                       size_tuple(conv->kernel), "dilation", size_tuple(conv->dilation));
-        return -1;
+        return raise_template(PyExc_ValueError, "SAME_TOO_LARGE", "{sN sN}", "kernel",
+                              size_tuple(conv->kernel), "dilation", size_tuple(conv->dilation));
     }
     if (options->same) {
         same_padding(zeros, &conv->padding, &a->after);
@@ -351,9 +347,9 @@ int pool_windows_read(struct max_pool2d *pool, const char *function, PyObject *t
         return -1;
     }
     if (!is_valid_pool_padding(pool->padding, pool->kernel)) {
-        raise_template(PyExc_ValueError, "POOL_PADDING", "{ss sN sN}", "function", function,
-                       "padding", size_tuple(pool->padding), "kernel", size_tuple(pool->kernel));
-        return -1;
+        return raise_template(PyExc_ValueError, "POOL_PADDING", "{ss sN sN}", "function", function,
+                              "padding", size_tuple(pool->padding), "kernel",
+                              size_tuple(pool->kernel));
     }
     return pair_argument(function, "dilation", dilation, 1, &pool->dilation);
 }

@@ -88,7 +88,9 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
 
 PyObject *misfit(void)
 {
-    PyErr_SetString(PyExc_ValueError, MISFIT);
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError, MISFIT);
+    }
     return NULL;
 }
 
@@ -179,19 +181,14 @@ bool is_masked(PyObject *object)
  * the address of its memory. */
 static bool has_interface(PyObject *object)
 {
-    static const enum protocol protocols[] = {PROTOCOL_INTERFACE, PROTOCOL_STRUCT};
-    bool found = false;
-    for (size_t i = 0; i < 2; i++) {
-        found = found || type_has(object, protocols[i]);
-    }
-    if (found) {
+    if (type_has(object, PROTOCOL_INTERFACE) || type_has(object, PROTOCOL_STRUCT)) {
         return true;
     }
     /* NumPy also reads these attributes from the object itself. */
     PyObject *dict = PyObject_GenericGetDict(object, NULL);
-    for (size_t i = 0; i < 2 && dict != NULL; i++) {
-        found = found || PyDict_Contains(dict, protocol_name(protocols[i])) > 0;
-    }
+    const bool found =
+        dict != NULL && (PyDict_Contains(dict, protocol_name(PROTOCOL_INTERFACE)) > 0 ||
+                         PyDict_Contains(dict, protocol_name(PROTOCOL_STRUCT)) > 0);
     Py_XDECREF(dict);
     PyErr_Clear();
     return found;

@@ -102,8 +102,8 @@ static inline bool is_none(PyArrayObject *object)
     return (PyObject *)object == Py_None;
 }
 
-/* Sets the ValueError for arrays that the core cannot use together. misfit returns NULL,
- * misfit_status -1. */
+/* Sets the ValueError for arrays that the core cannot use together, unless an error is set. misfit
+ * returns NULL, misfit_status -1. */
 PyObject *misfit(void);
 int misfit_status(void);
 

@@ -60,17 +60,11 @@ void release(PyObject *object)
 /* True if the error that is set is one that objects raise to refuse a conversion. */
 static bool is_refusal(bool any_reason)
 {
-    PyObject *const always[] = {PyExc_TypeError, PyExc_ValueError, PyExc_BufferError};
-    /* NotImplementedError is a RuntimeError. */
-    PyObject *const others[] = {PyExc_RuntimeError, PyExc_ImportError};
-    bool refusal = false;
-    for (size_t i = 0; i < 3; i++) {
-        refusal = refusal || PyErr_ExceptionMatches(always[i]);
-    }
-    for (size_t i = 0; i < 2; i++) {
-        refusal = refusal || (any_reason && PyErr_ExceptionMatches(others[i]));
-    }
-    return refusal;
+    return PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_ValueError) ||
+           PyErr_ExceptionMatches(PyExc_BufferError) ||
+           /* NotImplementedError is a RuntimeError. */
+           (any_reason && (PyErr_ExceptionMatches(PyExc_RuntimeError) ||
+                           PyErr_ExceptionMatches(PyExc_ImportError)));
 }
 
 void explain_error(const char *function, const char *name, bool any_reason)
@@ -117,7 +111,7 @@ void raise_filled(PyObject *exception, const char *template, PyObject *fields)
     }
 }
 
-void raise_template(PyObject *exception, const char *template, const char *format, ...)
+int raise_template(PyObject *exception, const char *template, const char *format, ...)
 {
     va_list values;
     va_start(values, format);
@@ -127,4 +121,14 @@ void raise_template(PyObject *exception, const char *template, const char *forma
         raise_filled(exception, template, fields);
         release(fields);
     }
+    return -1;
+}
+
+int raise_format(PyObject *exception, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    PyErr_FormatV(exception, format, values);
+    va_end(values);
+    return -1;
 }

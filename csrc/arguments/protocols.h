@@ -53,9 +53,10 @@ void explain_error(const char *function, const char *name, bool any_reason);
 /*
  * Raises an error whose text is a template of cossim/_errors.py, for the messages that Python code
  * raises too. Py_BuildValue makes the dict of its fields from `format` and the values after it;
- * raise_filled takes the dict.
+ * raise_filled takes the dict. raise_format is PyErr_Format. Both functions of a format return -1.
  */
-void raise_template(PyObject *exception, const char *template, const char *format, ...);
+int raise_template(PyObject *exception, const char *template, const char *format, ...);
+int raise_format(PyObject *exception, const char *format, ...);
 void raise_filled(PyObject *exception, const char *template, PyObject *fields);
 
 /* Returns a text of cossim/_errors.py. New reference, or NULL with an error set. */

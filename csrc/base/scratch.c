@@ -8,6 +8,11 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #include <unistd.h>
+#ifndef MADV_FREE
+#define MADV_FREE 8
+#endif
+#else
+enum { MADV_DONTNEED, MADV_HUGEPAGE, MADV_FREE };
 #endif
 
 #include "base/kept.h"
@@ -117,15 +122,20 @@ void kept_free(enum kept_slot slot, void *arrays)
     free_uncounted(atomic_exchange(&kept[slot], block));
 }
 
-#if defined(__linux__)
 /* Gives the system advice about the pages that lie in the block. */
 static void advise(void *block, size_t bytes, int advice)
 {
+#if defined(__linux__)
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)block,
                     start = (at + page - 1) / page * page, end = (at + bytes) / page * page;
     if (start < end) {
         madvise((void *)start, end - start, advice);
     }
+#else
+    (void)block;
+    (void)bytes;
+    (void)advice;
+#endif
 }
 
 void scratch_give_back(void *block, size_t bytes)
@@ -140,29 +150,8 @@ void scratch_use_huge_pages(void *block, size_t bytes)
 
 void scratch_let_go(void *block, size_t bytes)
 {
-#ifdef MADV_FREE
     advise(block, bytes, MADV_FREE);
-#endif
 }
-#else
-void scratch_give_back(void *block, size_t bytes)
-{
-    (void)block;
-    (void)bytes;
-}
-
-void scratch_use_huge_pages(void *block, size_t bytes)
-{
-    (void)block;
-    (void)bytes;
-}
-
-void scratch_let_go(void *block, size_t bytes)
-{
-    (void)block;
-    (void)bytes;
-}
-#endif
 
 bool arena_pass(struct arena *arena)
 {

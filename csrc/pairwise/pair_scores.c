@@ -434,8 +434,7 @@ void pair_scores_init(struct pair_scores *s, const struct reduction *call)
                               .plan = call->plan,
                               .symmetric = !call->distinct && sides_are_same(call),
                               .cosine = call->op != OP_DOT};
-    const bool narrow = dtype_compute_type(call->x.dtype) == COMPUTE_F32 &&
-                        dtype_compute_type(call->y.dtype) == COMPUTE_F32;
+    const bool narrow = dtypes_compute_type(call->x.dtype, call->y.dtype) == COMPUTE_F32;
     s->compute =
         narrow && call->op == OP_COSINE && call->out_dtype == DTYPE_F32 ? COMPUTE_F32 : COMPUTE_F64;
     s->product = product_type(call, narrow);

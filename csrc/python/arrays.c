@@ -153,10 +153,8 @@ static PyObject *pack_numbers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *object;
     Py_ssize_t n;
-    if (!PyArg_ParseTuple(args, "On:pack_numbers", &object, &n)) {
-        return NULL;
-    }
-    if (n < 0 || !PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_INT64 ||
+    if (!PyArg_ParseTuple(args, "On:pack_numbers", &object, &n) || n < 0 ||
+        !PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_INT64 ||
         PyArray_NDIM((PyArrayObject *)object) != 1) {
         return misfit();
     }
@@ -203,28 +201,6 @@ static PyObject *living_with(PyObject *Py_UNUSED(self), PyObject *args)
     return PyArg_ParseTuple(args, "Onn:living_with", &living, &first, &n)
                ? (PyObject *)copy_living(living, first, n)
                : NULL;
-}
-
-static PyObject *living_without(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    PyArrayObject *living, *column, *numbers;
-    Py_ssize_t n;
-    if (!PyArg_ParseTuple(args, "OnOO:living_without", &living, &n, &column, &numbers)) {
-        return NULL;
-    }
-    const bool places = (PyObject *)column == Py_None;
-    if (!can_read(numbers, NPY_INT64, 1, NULL) ||
-        (!places && !can_read(column, NPY_INT64, 1, &(npy_intp){n}))) {
-        return misfit();
-    }
-    PyArrayObject *bits = copy_living(living, n, n);
-    if (bits != NULL &&
-        !byte_bitmap_without(PyArray_DATA(bits), (size_t)n, places ? NULL : PyArray_DATA(column),
-                             PyArray_DATA(numbers), (size_t)PyArray_DIM(numbers, 0))) {
-        Py_DECREF(bits);
-        Py_RETURN_NONE;
-    }
-    return (PyObject *)bits;
 }
 
 /* ---- changes of an Index: a State of cossim/search/index_state.py ---- */
@@ -388,18 +364,14 @@ static PyObject *new_numbers(const struct index_state *s, PyObject *room, npy_in
     return numbers;
 }
 
-static PyObject *state_with_rows(PyObject *self, PyObject *args)
+static PyObject *state_with_rows(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *object, *room;
     PyArrayObject *rows;
     Py_ssize_t holes;
     struct index_state s;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OOOn:state_with_rows", &object, &room, &rows, &holes) ||
-        !read_state(object, &s)) {
-        return NULL;
-    }
-    if (holes < 1) {
+        !read_state(object, &s) || holes < 1) {
         return misfit();
     }
     if (!fits_behind(&s, room, rows, holes)) {
@@ -433,12 +405,11 @@ static PyObject *state_with_rows(PyObject *self, PyObject *args)
     return Py_BuildValue("NNnN", state, added, (Py_ssize_t)first, numbers);
 }
 
-static PyObject *state_without(PyObject *self, PyObject *args)
+static PyObject *state_without(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *object;
     PyArrayObject *numbers;
     struct index_state s;
-    (void)self;
     if (!PyArg_ParseTuple(args, "OO:state_without", &object, &numbers) || !read_state(object, &s)) {
         return NULL;
     }
@@ -491,16 +462,13 @@ static bool read_neighbourhoods(PyArrayObject *i, PyArrayObject *j, PyArrayObjec
     return are_pairs(n);
 }
 
-static PyObject *communities(PyObject *self, PyObject *args)
+static PyObject *communities(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *i, *j, *own, *results[4] = {NULL};
     struct neighbourhoods n;
     Py_ssize_t min_size;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "OOOn:communities", &i, &j, &own, &min_size)) {
-        return NULL;
-    }
-    if (!read_neighbourhoods(i, j, own, &n) || min_size < 1) {
+    if (!PyArg_ParseTuple(args, "OOOn:communities", &i, &j, &own, &min_size) ||
+        !read_neighbourhoods(i, j, own, &n) || min_size < 1) {
         return misfit();
     }
     npy_intp rows = PyArray_DIM(own, 0), found = -1;
@@ -551,10 +519,6 @@ PyMethodDef array_methods[] = {
                 "Returns None if a number is not in [0, rows)."),
     BY_POSITION("living_with", living_with, "living, first, rows",
                 "A copy of a bitmap of the rows that live, where the rows [first, rows) live too."),
-    BY_POSITION(
-        "living_without", living_without, "living, rows, column, numbers",
-        "A copy without the rows of these numbers. A column has the number of each row; with\n"
-        "None it is its place. Returns None if a number has no living row or is there twice."),
     BY_POSITION(
         "state_with_rows", state_with_rows, "state, room, rows, holes",
         "Copies rows behind those of the State of an Index. Returns the new State, without codes\n"

@@ -213,8 +213,7 @@ static int choose_vector_bits(void)
     }
     const bool wide = strcmp(wanted, "512") == 0;
     if (!wide && strcmp(wanted, "256") != 0) {
-        PyErr_Format(PyExc_ImportError, VECTOR_BITS_VARIABLE, wanted);
-        return -1;
+        return raise_format(PyExc_ImportError, VECTOR_BITS_VARIABLE, wanted);
     }
     kernels_use_wide_layers(wide);
     return 0;
@@ -246,8 +245,7 @@ static int check_thread_variable(void)
     char *end;
     long n = strtol(wanted, &end, 10);
     if (*end != '\0' || n < 1 || n > INT_MAX) {
-        PyErr_Format(PyExc_ImportError, THREADS_VARIABLE, wanted);
-        return -1;
+        return raise_format(PyExc_ImportError, THREADS_VARIABLE, wanted);
     }
     return 0;
 }

@@ -350,10 +350,8 @@ static PyObject *network_run_layers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *classes, *run_alone, *layer_names, *layers, *x;
     if (!PyArg_ParseTuple(args, "O!OO!O!O:run_layers", &PyTuple_Type, &classes, &run_alone,
-                          &PyTuple_Type, &layer_names, &PyTuple_Type, &layers, &x)) {
-        return NULL;
-    }
-    if (PyTuple_GET_SIZE(classes) != LAYER_KINDS ||
+                          &PyTuple_Type, &layer_names, &PyTuple_Type, &layers, &x) ||
+        PyTuple_GET_SIZE(classes) != LAYER_KINDS ||
         PyTuple_GET_SIZE(layer_names) != PyTuple_GET_SIZE(layers)) {
         return misfit();
     }
@@ -381,10 +379,8 @@ static PyObject *network_fused_layers(PyObject *Py_UNUSED(self), PyObject *args)
     PyObject *classes, *layers;
     struct layer read[MOST_FUSED];
     if (!PyArg_ParseTuple(args, "O!O!:fused_layers", &PyTuple_Type, &classes, &PyTuple_Type,
-                          &layers)) {
-        return NULL;
-    }
-    if (PyTuple_GET_SIZE(classes) != LAYER_KINDS || PyTuple_GET_SIZE(layers) == 0) {
+                          &layers) ||
+        PyTuple_GET_SIZE(classes) != LAYER_KINDS || PyTuple_GET_SIZE(layers) == 0) {
         return misfit();
     }
     const size_t most = smaller((size_t)PyTuple_GET_SIZE(layers), MOST_FUSED);
@@ -454,10 +450,8 @@ static PyObject *network_forward_layers(PyObject *Py_UNUSED(self), PyObject *arg
     PyObject *classes, *layers, *object, *capsule = NULL;
     struct array_argument x = {0};
     if (!PyArg_ParseTuple(args, "O!O!O:forward_layers", &PyTuple_Type, &classes, &PyTuple_Type,
-                          &layers, &object)) {
-        return NULL;
-    }
-    if (PyTuple_GET_SIZE(classes) != LAYER_KINDS || PyTuple_GET_SIZE(layers) == 0) {
+                          &layers, &object) ||
+        PyTuple_GET_SIZE(classes) != LAYER_KINDS || PyTuple_GET_SIZE(layers) == 0) {
         return misfit();
     }
     struct tape *t = scratch_alloc(sizeof *t);

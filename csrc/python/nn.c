@@ -309,10 +309,8 @@ static PyObject *nn_channel_sums(PyObject *Py_UNUSED(self), PyObject *args)
     PyArrayObject *x, *y, *centre, *sums;
     struct channels call;
     struct without_gil released;
-    if (!PyArg_ParseTuple(args, "OOOO:channel_sums", &x, &y, &centre, &sums)) {
-        return NULL;
-    }
-    if (!set_channels(&call, x, y, centre)) {
+    if (!PyArg_ParseTuple(args, "OOOO:channel_sums", &x, &y, &centre, &sums) ||
+        !set_channels(&call, x, y, centre)) {
         return misfit();
     }
     const npy_intp shape[2] = {PyArray_DIM(x, 1), 2};
@@ -329,10 +327,8 @@ static PyObject *nn_channel_affine(PyObject *Py_UNUSED(self), PyObject *args)
     PyArrayObject *x, *y, *centre, *factors, *out;
     struct channels call;
     struct without_gil released;
-    if (!PyArg_ParseTuple(args, "OOOOO:channel_affine", &x, &y, &centre, &factors, &out)) {
-        return NULL;
-    }
-    if (!set_channels(&call, x, y, centre)) {
+    if (!PyArg_ParseTuple(args, "OOOOO:channel_affine", &x, &y, &centre, &factors, &out) ||
+        !set_channels(&call, x, y, centre)) {
         return misfit();
     }
     const npy_intp shape[2] = {PyArray_DIM(x, 1), 3};

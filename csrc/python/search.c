@@ -109,31 +109,19 @@ static bool read_codes(struct search_call *c, PyObject *codes, PyArrayObject *sc
     return rows[1] <= SQ8_MAX_DEPTH;
 }
 
-/* Reads the codes and scales of an Index. Without codes, the scales are used only if the rows are
- * their own codes (rows_are_codes). Returns 0, or -1 with an error set. */
+/* Reads the codes, scales and heads of an Index. Without codes, the scales are used only if the
+ * rows are their own codes (rows_are_codes). Returns 0, or -1 with an error set. */
 static int open_codes(struct search_call *c, PyObject *codes, PyArrayObject *scales)
 {
     const struct float_rows own = float_rows_of(&c->search, c->search.corpus.data);
-    if (codes == Py_None && (is_none(scales) || !rows_are_codes(&own))) {
-        return 0;
-    }
-    if (!read_codes(c, codes, scales, false)) {
+    const bool has_codes = codes != Py_None || (!is_none(scales) && rows_are_codes(&own)),
+               has_heads = c->rotated != Py_None;
+    if ((has_codes && !read_codes(c, codes, scales, false)) ||
+        (has_heads && !read_heads(c, false))) {
         return fail(PyExc_ValueError, c->function, &c->corpus, NULL, CORPUS_CHANGED);
     }
-    c->search.codes = &c->codes;
-    return 0;
-}
-
-/* Reads the heads of a search, if it has any. Returns 0, or -1 with an error set. */
-static int open_heads(struct search_call *c)
-{
-    if (c->rotated == Py_None) {
-        return 0;
-    }
-    if (!read_heads(c, false)) {
-        return fail(PyExc_ValueError, c->function, &c->corpus, NULL, CORPUS_CHANGED);
-    }
-    c->search.heads = &c->heads;
+    c->search.codes = has_codes ? &c->codes : NULL;
+    c->search.heads = has_heads ? &c->heads : NULL;
     return 0;
 }
 
@@ -233,12 +221,12 @@ static int open_call(struct search_call *c, PyObject *request)
         .first_query = (size_t)first_query,
         .self = without_self,
     };
-    return open_codes(c, codes, scales) < 0 || open_heads(c) < 0 ? -1 : open_filter(c, filter);
+    return open_codes(c, codes, scales) < 0 ? -1 : open_filter(c, filter);
 }
 
 static enum compute_type compute_type_of_call(const struct search_call *c)
 {
-    return search_compute_type(c->corpus.operand.dtype, c->queries.operand.dtype);
+    return dtypes_compute_type(c->corpus.operand.dtype, c->queries.operand.dtype);
 }
 
 /* Returns the result of a search that ran without the GIL: 0, or -1 with an error set. */
@@ -343,10 +331,8 @@ static PyObject *pairs_begin(PyObject *Py_UNUSED(self), PyObject *args, PyObject
     double threshold;
     int is_double;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nn$dnp:pairs_begin", names, &rows, &columns,
-                                     &threshold, &max_pairs, &is_double)) {
-        return NULL;
-    }
-    if (rows < 0 || columns < 0 || max_pairs < 0) {
+                                     &threshold, &max_pairs, &is_double) ||
+        rows < 0 || columns < 0 || max_pairs < 0) {
         return misfit();
     }
     struct pair_collector *collector = scratch_alloc(sizeof *collector);
@@ -378,10 +364,7 @@ static int run_pairs(struct search_call *c, struct range_result *pairs, bool swa
     if (run_call(c, &pairs->result_handler) < 0) {
         return -1;
     }
-    if (atomic_load(&pairs->no_memory)) {
-        return no_memory_status();
-    }
-    return 0;
+    return atomic_load(&pairs->no_memory) ? no_memory_status() : 0;
 }
 
 static PyObject *pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)

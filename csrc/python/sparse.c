@@ -156,9 +156,8 @@ static int read_csr(const char *function, struct sparse_side *side)
     if (rows < 0 || columns < 0 || rows == PY_SSIZE_T_MAX || PyArray_NDIM(data) != 1 ||
         PyArray_NDIM(indices) != 1 || PyArray_NDIM(indptr) != 1 ||
         PyArray_DIM(data, 0) != PyArray_DIM(indices, 0) || PyArray_DIM(indptr, 0) != rows + 1) {
-        PyErr_Format(PyExc_ValueError, CSR_ARRAYS, function, side->name, rows, columns,
-                     rows == PY_SSIZE_T_MAX ? rows : rows + 1);
-        return -1;
+        return raise_format(PyExc_ValueError, CSR_ARRAYS, function, side->name, rows, columns,
+                            rows == PY_SSIZE_T_MAX ? rows : rows + 1);
     }
     s->data = side->data.operand;
     s->stride = PyArray_STRIDE(data, 0);
@@ -304,7 +303,7 @@ static size_t pairs_of_call(const struct sparse_call *c, bool half)
 
 static enum compute_type compute_type_of_call(const struct sparse_call *c)
 {
-    return search_compute_type(dtype_of_side(c, X), dtype_of_side(c, Y));
+    return dtypes_compute_type(dtype_of_side(c, X), dtype_of_side(c, Y));
 }
 
 /* ---- pairwise ---- */

@@ -6,34 +6,16 @@
 #include "results/candidates.h"
 #include "results/entries.h"
 
-/* ---- numbers in the order of floats ---- */
+/* The key of a score that is a number of the compute type, and the score of a key. */
 
-/* The ranks of two numbers of a compute type compare as the numbers do. */
-static int64_t rank_of(enum compute_type compute, double score)
+static uint64_t key_of(enum compute_type compute, double score)
 {
-    int64_t bits;
-    if (compute == COMPUTE_F32) {
-        const float narrow = (float)score;
-        int32_t narrow_bits;
-        memcpy(&narrow_bits, &narrow, sizeof narrow_bits);
-        return narrow_bits < 0 ? narrow_bits ^ INT32_MAX : narrow_bits;
-    }
-    memcpy(&bits, &score, sizeof bits);
-    return bits < 0 ? bits ^ INT64_MAX : bits;
+    return compute == COMPUTE_F32 ? key_of_float((float)score) : key_of_double(score);
 }
 
-static double score_of_rank(enum compute_type compute, int64_t rank)
+static double score_of(enum compute_type compute, uint64_t key)
 {
-    double score;
-    rank = rank < 0 ? rank ^ (compute == COMPUTE_F32 ? INT32_MAX : INT64_MAX) : rank;
-    if (compute == COMPUTE_F32) {
-        const int32_t bits = (int32_t)rank;
-        float narrow;
-        memcpy(&narrow, &bits, sizeof narrow);
-        return (double)narrow;
-    }
-    memcpy(&score, &rank, sizeof score);
-    return score;
+    return compute == COMPUTE_F32 ? (double)score_of_float_key(key) : score_of_double_key(key);
 }
 
 /* ---- selection ---- */
@@ -99,14 +81,15 @@ static inline __attribute__((always_inline)) void
 select_numbers(struct candidates *c, enum compute_type compute, size_t k)
 {
     const struct tile_kernels *kernels = &kernels_current()->tiles[compute];
-    /* At least k scores reach `low`, fewer reach `high`. */
-    int64_t low = rank_of(compute, c->has_last && !isnan(c->last_score) ? c->last_score : -1.0),
-            high = rank_of(compute, 1.0) + 1;
+    /* Keys fall as scores rise. At least k scores reach the score of `low`, fewer that of `high`.
+     */
+    uint64_t low = key_of(compute, c->has_last && !isnan(c->last_score) ? c->last_score : -1.0),
+             high = key_of(compute, 1.0) - 1;
     size_t at_low = c->count, at_high = 0;
-    while (at_low > k && high - low > 1) {
-        const int64_t middle = low + (high - low) / 2;
+    while (at_low > k && low - high > 1) {
+        const uint64_t middle = low - (low - high) / 2;
         const size_t count =
-            kernels->count_at_least(c->scores, c->count, score_of_rank(compute, middle));
+            kernels->count_at_least(c->scores, c->count, score_of(compute, middle));
         if (count < k) {
             high = middle;
             at_high = count;
@@ -115,7 +98,7 @@ select_numbers(struct candidates *c, enum compute_type compute, size_t k)
             at_low = count;
         }
     }
-    const double least = score_of_rank(compute, low);
+    const double least = score_of(compute, low);
     c->count =
         kernels->keep_at_least(c->scores, c->numbers, c->scores, c->numbers, c->count, least);
     if (c->count > k) {

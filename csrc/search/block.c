@@ -5,13 +5,6 @@
 
 #include "pairwise/pairwise.h"
 
-enum compute_type search_compute_type(enum dtype corpus, enum dtype queries)
-{
-    return dtype_compute_type(corpus) == COMPUTE_F32 && dtype_compute_type(queries) == COMPUTE_F32
-               ? COMPUTE_F32
-               : COMPUTE_F64;
-}
-
 /* With this many words of matches in a tile, many scores are likely to be ties. */
 enum { MANY_MATCHES = 32 };
 
@@ -154,7 +147,7 @@ struct reduction block_call(const struct search_block *block, const struct plan 
     const struct search *s = block->search;
     struct reduction call = {
         .op = OP_COSINE, .eps = s->eps, .x = s->corpus, .y = s->queries, .plan = plan};
-    call.out_dtype = search_compute_type(s->corpus.dtype, s->queries.dtype) == COMPUTE_F64
+    call.out_dtype = dtypes_compute_type(s->corpus.dtype, s->queries.dtype) == COMPUTE_F64
                          ? DTYPE_F64
                          : DTYPE_F32;
     call.distinct =

@@ -18,10 +18,6 @@ enum { ANY_WORKER = -1 };
 /* Scores all pairs of a block by GEMM. Returns 0, or -1 when memory runs out. */
 int score_block(struct search_block *block, struct cancel_token *token);
 
-/* Returns the compute type of the scores: float32 if both dtypes are floats of at most 32 bits,
- * else float64. */
-enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
-
 /* block_plan makes the plan of a block. block_call makes the reduction that scores the block. */
 void block_plan(const struct search_block *block, struct plan *plan);
 struct reduction block_call(const struct search_block *block, const struct plan *plan);

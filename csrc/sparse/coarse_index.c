@@ -14,13 +14,6 @@ enum {
     LISTS_AHEAD = 24         /* lists ahead of the current one that are prefetched */
 };
 
-/* Returns 1 / max(|row|, eps). */
-static double inverse_norm(const struct sparse_rows *rows, size_t row)
-{
-    const double norm = fabs(rows->norms[row]);
-    return rows->compute == COMPUTE_F32 ? norm : 1.0 / norm;
-}
-
 /* ---- the index ---- */
 
 bool coarse_index_pays(const struct sparse_rows *rows)
@@ -39,8 +32,8 @@ static uint32_t pack_entry(size_t row, double value)
     return ((bits + COARSE_BLOCK_ROWS / 2) & ~(uint32_t)ROW_MASK) | (uint32_t)row;
 }
 
-/* Builds the lists of a block. Returns its memory, or NULL when memory runs out. */
-static void *build_block(const struct sparse_rows *rows, struct coarse_block *block)
+/* Builds the lists of a block. Returns false when memory runs out. */
+static bool build_block(const struct sparse_rows *rows, struct coarse_block *block)
 {
     const size_t first = rows->starts[block->first], end = rows->starts[block->first + block->rows];
     const bool narrow = rows->compute == COMPUTE_F32;
@@ -53,22 +46,16 @@ static void *build_block(const struct sparse_rows *rows, struct coarse_block *bl
         lists = arena_take(&arena, size_sum_or_max(end - first, COARSE_PIECE - 1), sizeof *lists);
         values = arena_take(&arena, end - first, size);
     }
+    block->memory = arena.block;
     if (arena.block == NULL) {
-        return NULL;
+        return false;
     }
     float *const floats = values;
     double *const doubles = values;
-    /* starts[c + 1] is the start of list c while the lists are filled, and its end afterwards */
-    memset(starts, 0, (rows->columns + 2) * sizeof *starts);
-    for (size_t e = first; e < end; e++) {
-        starts[rows->column[e] + 2]++;
-    }
-    for (size_t c = 2; c < rows->columns + 2; c++) {
-        starts[c] += starts[c - 1];
-    }
+    sparse_list_starts(rows, block->first, block->first + block->rows, NULL, starts);
     for (size_t r = 0; r < block->rows; r++) {
         const size_t row = block->first + r;
-        const double inverse = inverse_norm(rows, row);
+        const double inverse = sparse_inverse_norm(rows, row);
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
             const uint32_t at = starts[rows->column[e] + 1]++;
             if (e + ENTRIES_AHEAD < end) {
@@ -88,7 +75,7 @@ static void *build_block(const struct sparse_rows *rows, struct coarse_block *bl
     block->starts = starts;
     block->lists = lists;
     block->values = values;
-    return arena.block;
+    return true;
 }
 
 int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows,
@@ -97,16 +84,14 @@ int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows
     *index = (struct coarse_index){.rows = rows};
     const size_t count = size_parts(rows->count, COARSE_BLOCK_ROWS);
     index->blocks = scratch_alloc(size_product_or_max(count, sizeof *index->blocks));
-    index->memory = scratch_alloc(size_product_or_max(count, sizeof *index->memory));
-    if (index->blocks == NULL || index->memory == NULL) {
+    if (index->blocks == NULL) {
         return -1;
     }
     for (size_t b = 0; b < count && !cancel_poll(token, 0); b++) {
         const size_t first = b * COARSE_BLOCK_ROWS;
         index->blocks[b] = (struct coarse_block){
             .first = first, .rows = smaller(rows->count - first, COARSE_BLOCK_ROWS)};
-        index->memory[b] = build_block(rows, &index->blocks[b]);
-        if (index->memory[b] == NULL) {
+        if (!build_block(rows, &index->blocks[b])) {
             return -1;
         }
         index->block_count++;
@@ -117,10 +102,9 @@ int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows
 void coarse_index_free(struct coarse_index *index)
 {
     for (size_t b = 0; b < index->block_count; b++) {
-        scratch_free(index->memory[b]);
+        scratch_free(index->blocks[b].memory);
     }
     scratch_free(index->blocks);
-    scratch_free(index->memory);
 }
 
 /* ---- scores ---- */
@@ -186,7 +170,7 @@ static void keep_products(struct coarse_scores *coarse, const struct coarse_bloc
                           const struct sparse_rows *queries, size_t query)
 {
     const size_t begin = queries->starts[query], end = queries->starts[query + 1];
-    const double inverse = inverse_norm(queries, query);
+    const double inverse = sparse_inverse_norm(queries, query);
     size_t count = 0;
     for (size_t e = begin; e < end; e++) {
         const uint32_t column = queries->column[e], first = block->starts[column],
@@ -210,7 +194,7 @@ static void add_lists(struct coarse_scores *coarse, const struct coarse_block *b
                       const struct sparse_rows *queries, size_t query)
 {
     const size_t end = queries->starts[query + 1];
-    const double inverse = inverse_norm(queries, query);
+    const double inverse = sparse_inverse_norm(queries, query);
     float *restrict scores = coarse->scores;
     size_t unpolled = 0;
     for (size_t e = queries->starts[query]; e < end; e++) {

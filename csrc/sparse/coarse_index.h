@@ -21,13 +21,13 @@ struct coarse_block {
     const uint32_t *starts; /* (columns + 1) */
     const uint32_t *lists;
     const void *values; /* the exact value of each entry: floats for COMPUTE_F32, else doubles */
+    void *memory;
 };
 
 struct coarse_index {
     const struct sparse_rows *rows;
     size_t block_count;
     struct coarse_block *blocks;
-    void **memory; /* (block_count) */
 };
 
 /* True if blocks of COARSE_BLOCK_ROWS have an entry for every two lists, and positions in lists fit

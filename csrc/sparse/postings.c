@@ -83,8 +83,8 @@ INLINE void fill_lists(const enum compute_type compute, const struct postings *p
     }
 }
 
-/* Builds one block. Returns its memory, or NULL when memory runs out. */
-static void *build_block(const struct postings *p, struct postings_block *block)
+/* Builds one block. Returns false when memory runs out. */
+static bool build_block(const struct postings *p, struct postings_block *block)
 {
     const struct sparse_rows *rows = p->rows;
     const size_t last = block->first + block->rows, size = posting_size(rows->compute);
@@ -99,20 +99,11 @@ static void *build_block(const struct postings *p, struct postings_block *block)
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
         lists = arena_take(&arena, entries, size);
     }
+    block->memory = arena.block;
     if (arena.block == NULL) {
-        return NULL;
+        return false;
     }
-    /* starts[c + 1] is the start of list c while the lists are filled, and its end afterwards */
-    memset(starts, 0, (rows->columns + 2) * sizeof *starts);
-    for (size_t row = block->first; row < last; row++) {
-        const size_t end = bitmap_has(p->kept, row) ? rows->starts[row + 1] : 0;
-        for (size_t e = rows->starts[row]; e < end; e++) {
-            starts[rows->column[e] + 2]++;
-        }
-    }
-    for (size_t c = 2; c < rows->columns + 2; c++) {
-        starts[c] += starts[c - 1];
-    }
+    sparse_list_starts(rows, block->first, last, p->kept, starts);
     if (rows->compute == COMPUTE_F32) {
         fill_lists(COMPUTE_F32, p, block, starts + 1, lists);
     } else {
@@ -120,7 +111,7 @@ static void *build_block(const struct postings *p, struct postings_block *block)
     }
     block->starts = starts;
     block->lists = lists;
-    return arena.block;
+    return true;
 }
 
 int postings_init(struct postings *p, const struct sparse_rows *rows, const uint64_t *kept,
@@ -132,16 +123,14 @@ int postings_init(struct postings *p, const struct sparse_rows *rows, const uint
         count++;
     }
     p->blocks = scratch_alloc(size_product_or_max(count, sizeof *p->blocks));
-    p->memory = scratch_alloc(size_product_or_max(count, sizeof *p->memory));
-    if (p->blocks == NULL || p->memory == NULL) {
+    if (p->blocks == NULL) {
         return -1;
     }
     size_t first = 0;
     for (size_t b = 0; b < count && !cancel_poll(token, 0); b++) {
         const size_t end = block_end(rows, first, p->block_rows);
         p->blocks[b] = (struct postings_block){.first = first, .rows = end - first};
-        p->memory[b] = build_block(p, &p->blocks[b]);
-        if (p->memory[b] == NULL) {
+        if (!build_block(p, &p->blocks[b])) {
             return -1;
         }
         p->block_count++;
@@ -153,10 +142,9 @@ int postings_init(struct postings *p, const struct sparse_rows *rows, const uint
 void postings_free(struct postings *p)
 {
     for (size_t b = 0; b < p->block_count; b++) {
-        scratch_free(p->memory[b]);
+        scratch_free(p->blocks[b].memory);
     }
     scratch_free(p->blocks);
-    scratch_free(p->memory);
 }
 
 /* ---- sums ---- */

@@ -14,6 +14,7 @@ struct postings_block {
     size_t first, rows;
     const uint32_t *starts; /* (columns + 1) */
     const void *lists;      /* the entries of all lists; their type depends on the compute type */
+    void *memory;
 };
 
 struct postings {
@@ -21,7 +22,6 @@ struct postings {
     const uint64_t *kept; /* a bitmap of the rows whose entries are listed. NULL: all */
     size_t block_rows, block_count;
     struct postings_block *blocks;
-    void **memory; /* (block_count) */
 };
 
 /* The rows that a query touches are listed if its lists have fewer entries than 1 / LISTED_SHARE of

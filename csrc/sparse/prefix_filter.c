@@ -148,8 +148,7 @@ static void list_by_column(struct tails *tails, const struct sparse_rows *rows,
         if (!bitmap_has(kept, row)) {
             continue;
         }
-        const double inverse =
-            rows->compute == COMPUTE_F32 ? rows->norms[row] : 1.0 / fabs(rows->norms[row]);
+        const double inverse = sparse_inverse_norm(rows, row);
         for (size_t e = rows->starts[row]; e < rows->starts[row + 1]; e++) {
             tails->entries[tails->starts[rows->column[e] + 1]++] =
                 (struct tail_entry){(uint32_t)row, (float)(rows->values[e] * inverse), 0.0F};

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "results/filter.h"
 #include "sparse/exact_sum.h"
 #include "sparse/sort.h"
 
@@ -412,6 +413,21 @@ double sparse_dot(const struct sparse_rows *x, size_t i, const struct sparse_row
         b += right <= left;
     }
     return exact_total(&sum);
+}
+
+void sparse_list_starts(const struct sparse_rows *rows, size_t first, size_t end,
+                        const uint64_t *kept, uint32_t *starts)
+{
+    memset(starts, 0, (rows->columns + 2) * sizeof *starts);
+    for (size_t row = first; row < end; row++) {
+        const size_t last = bitmap_has(kept, row) ? rows->starts[row + 1] : 0;
+        for (size_t e = rows->starts[row]; e < last; e++) {
+            starts[rows->column[e] + 2]++;
+        }
+    }
+    for (size_t c = 2; c < rows->columns + 2; c++) {
+        starts[c] += starts[c - 1];
+    }
 }
 
 size_t sparse_products(const struct sparse_rows *x, const struct sparse_rows *y)

@@ -70,6 +70,22 @@ enum sparse_status sparse_rows_init(struct sparse_rows *rows, const struct spars
                                     const struct column_map *map, size_t *row);
 void sparse_rows_free(struct sparse_rows *rows);
 
+/*
+ * Finds where lists of entries by column begin, for rows [first, end) that a bitmap marks; NULL
+ * marks all. starts is (columns + 2), and starts[c + 1] becomes the position of the first entry of
+ * list c. Who fills the lists moves it to the position after the last one. List c is then entries
+ * [starts[c], starts[c + 1]).
+ */
+void sparse_list_starts(const struct sparse_rows *rows, size_t first, size_t end,
+                        const uint64_t *kept, uint32_t *starts);
+
+/* Returns 1 / max(|row|, eps). */
+static inline double sparse_inverse_norm(const struct sparse_rows *rows, size_t row)
+{
+    const double norm = fabs(rows->norms[row]);
+    return rows->compute == COMPUTE_F32 ? norm : 1.0 / norm;
+}
+
 /* An estimate of the number of products of all rows of x with all rows of y. */
 size_t sparse_products(const struct sparse_rows *x, const struct sparse_rows *y);
 

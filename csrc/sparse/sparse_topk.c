@@ -42,8 +42,7 @@ enum {
 
 static float coarse_inverse(const struct sparse_rows *rows, size_t row)
 {
-    const double norm = fabs(rows->norms[row]),
-                 inverse = rows->compute == COMPUTE_F32 ? norm : 1.0 / norm;
+    const double inverse = sparse_inverse_norm(rows, row);
     return inverse > 0x1p-30 && inverse < 0x1p30 ? (float)inverse : NAN;
 }
 

@@ -37,6 +37,12 @@ static inline enum compute_type dtype_compute_type(enum dtype dtype)
     return dtype == DTYPE_F64 || !dtype_is_float(dtype) ? COMPUTE_F64 : COMPUTE_F32;
 }
 
+/* The compute type of scores of two dtypes: float32 if both are floats of at most 32 bits. */
+static inline enum compute_type dtypes_compute_type(enum dtype x, enum dtype y)
+{
+    return dtype_compute_type(x) == COMPUTE_F32 ? dtype_compute_type(y) : COMPUTE_F64;
+}
+
 static inline enum element compute_element(enum compute_type compute)
 {
     static const unsigned char elements[PRODUCT_TYPES] = {

@@ -433,10 +433,7 @@ int reduce(const struct reduction *call)
     const bool two = !op_has_one_operand(call->op);
     struct reduce_state s = {.call = call, .plan = plan, .inner = {1, 0, 0, 0}};
     s.kind = sums_of_op(call->op);
-    s.compute = dtype_compute_type(call->x.dtype) == COMPUTE_F64 ||
-                        (two && dtype_compute_type(call->y.dtype) == COMPUTE_F64)
-                    ? COMPUTE_F64
-                    : COMPUTE_F32;
+    s.compute = dtypes_compute_type(call->x.dtype, two ? call->y.dtype : call->x.dtype);
     s.in_place = operand_in_place(&call->x) &&
                  (!two || (operand_in_place(&call->y) && call->y.dtype == call->x.dtype));
     if (plan->outer.count > 0) {
