@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
 
     from cossim._typing import Progress
 
@@ -16,9 +17,10 @@ from cossim import _errors
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_fmt}{postfix}]"
 
 
-@contextmanager
-def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Generator[Callable[..., object] | None]:
-    """Converts the argument progress= of a function into a callable that receives the progress of the call.
+def reporting(
+    progress: Progress | None, name: str, unit: str = "scores"
+) -> AbstractContextManager[Callable[..., object] | None]:
+    """Returns a context that converts the argument progress= of a function into a callable.
 
     Parameters
     ----------
@@ -30,12 +32,12 @@ def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Gen
     unit : str
         The unit that done and total count, shown in the bar.
 
-    Yields
-    ------
-    callable or None
-        None if nothing is reported, else a callable of (done, total). The first call draws the bar. The bar is filled
-        when the block ends without an error, and keeps its state after an error. The callable that draws the bar also
-        takes a third argument: text to show after the bar.
+    Returns
+    -------
+    context manager
+        It gives None if nothing is reported, else a callable of (done, total). The first call draws the bar. The bar is
+        filled when the block ends without an error, and keeps its state after an error. The callable that draws the bar
+        also takes a third argument: text to show after the bar.
 
     Raises
     ------
@@ -51,15 +53,13 @@ def reporting(progress: Progress | None, name: str, unit: str = "scores") -> Gen
     ...     report(5, 10)
     5 of 10
     """
+    if progress is True:
+        return _bar(name, unit)
     if progress is None or progress is False:
-        yield None
-    elif progress is True:
-        with _bar(name, unit) as report:
-            yield report
-    elif callable(progress):
-        yield progress
-    else:
-        raise TypeError(_errors.NOT_A_PROGRESS.format(function=name, kind=type(progress).__name__))
+        return nullcontext()
+    if callable(progress):
+        return nullcontext(progress)
+    raise TypeError(_errors.NOT_A_PROGRESS.format(function=name, kind=type(progress).__name__))
 
 
 @contextmanager

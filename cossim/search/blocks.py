@@ -132,6 +132,9 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
     given: dict[str, Any] = {}
     readers: dict[str, ReadRows] = {}
     for name, source in sources.items():
+        if type(source) is np.ndarray:  # the fast path, which small searches notice
+            given[name] = source
+            continue
         if is_lazy(source):
             raise TypeError(_errors.LAZY.format(function=function, name=name))
         if isinstance(source, (str, os.PathLike)):
@@ -368,7 +371,7 @@ class BlockwiseSearch:
 
         With y=None, x is searched against itself: each block with itself, then with every later block.
         """
-        if not self.within and self.x.in_memory and self.y.in_memory:  # one block each
+        if self.x.in_memory and self.y.in_memory and len(self.x) <= self.x_rows:  # one block each
             if len(self.x) and len(self.y):
                 yield self._request(self.y.array, self.x.array, 0, 0)
                 self.done += self.pairs

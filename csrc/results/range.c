@@ -17,6 +17,7 @@ enum {
     /* The pairs of one i are sorted by marking columns if they cover at least 1 / MARKED_SHARE of
      * all columns. */
     MARKED_SHARE = 4096,
+    MANY_PAIRS = 1 << 16,        /* 1 MB of blocks */
     MAX_MARKED_COLUMNS = 1 << 20 /* this bounds the memory for marks and scores to 8 MB */
 };
 
@@ -103,12 +104,15 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
     return 0;
 }
 
-/* Frees the first block of a list. */
+/* Frees the first block of a list. If there are many pairs, its pages go back to the system at
+ * once, because the result needs memory. A system call would be most of the time of a small one. */
 static void drop_block(const struct range_result *r, struct pair_block **list)
 {
     struct pair_block *block = *list;
     *list = block->next;
-    scratch_give_back(block, block_size(r->result_handler.compute));
+    if (atomic_load(&r->count) >= MANY_PAIRS) {
+        scratch_give_back(block, block_size(r->result_handler.compute));
+    }
     scratch_free(block);
 }
 
