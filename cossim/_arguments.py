@@ -10,7 +10,6 @@ import numpy as np
 
 from cossim import _errors
 from cossim._errors import described
-from cossim.rows.slices import is_closed_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -156,6 +155,8 @@ def unreadable(function: str, name: str, value: Any) -> Exception | None:
 
 def _mistake(function, name, value):
     """Returns the same as unreadable. value is an argument, or an element of one with a name such as x[2]."""
+    from cossim.rows.slices import is_closed_dataset
+
     if is_closed_dataset(value):
         return ValueError(_errors.DATASET_CLOSED.format(function=function, name=name))
     device = getattr(value, "device", "cpu")
