@@ -26,10 +26,7 @@ sys.path.append(str(ROOT))  # finds the benchmarks; it is the last entry, so tha
 INSTRUCTION_SETS = sorted(path.stem[len("isa_") :] for path in ROOT.glob("csrc/isa/isa_*.c")) or ["generic"]
 SAFETENSORS = find_spec("safetensors") is not None
 # Suffixes of weights files.
-SUFFIXES = [
-    ".npz",
-    pytest.param(".safetensors", marks=pytest.mark.skipif(not SAFETENSORS, reason="needs safetensors")),
-]
+SUFFIXES = [".npz", pytest.param(".safetensors", marks=pytest.mark.skipif(not SAFETENSORS, reason="needs safetensors"))]
 
 # How many times slower an emulator or a sanitizer makes the tested code. Time limits are multiplied by it.
 SLOWNESS = float(os.environ.get("COSSIM_TEST_SLOWNESS", "1"))

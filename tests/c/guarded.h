@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stddef.h>
 #include <string.h>
 
 #if defined(_WIN32)
@@ -147,6 +148,19 @@ static inline size_t below(size_t n)
 static inline size_t from_to(size_t least, size_t most)
 {
     return least + below(most - least + 1);
+}
+
+/* Draws `count` offsets in [0, room - length]. One offset is room - length; usually another one is
+ * 0. */
+static inline void draw_offsets(ptrdiff_t *at, size_t count, size_t room, size_t length)
+{
+    for (size_t i = 0; i < count; i++) {
+        at[i] = (ptrdiff_t)below(room - length + 1);
+    }
+    if (count > 0) {
+        at[below(count)] = 0;
+        at[below(count)] = (ptrdiff_t)(room - length);
+    }
 }
 
 static inline double relu_of(double x)

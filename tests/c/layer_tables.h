@@ -35,6 +35,14 @@ static inline void check_each_table(void (*check)(const struct kernels *table))
     }
 }
 
+/* Returns the number of outputs along an axis. */
+static inline size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel,
+                                size_t stride, size_t dilation)
+{
+    const size_t span = (kernel - 1) * dilation + 1, padded = in + before + after;
+    return padded < span ? 0 : (padded - span) / stride + 1;
+}
+
 /* True if a convolution of this shape fuses 2 x 2 pooling. */
 static inline bool conv2d_pools(const struct conv2d *conv)
 {

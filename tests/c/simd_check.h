@@ -39,6 +39,15 @@ static double pick(int i)
                   (double)out[i]); \
     } while (0)
 
+/* Stores a vector to out, and checks that each lane i is the expected number. */
+#define CHECK_STORED(store, out, lanes, vector, expected) \
+    do { \
+        store(out, vector); \
+        for (int i = 0; i < lanes; i++) \
+            CHECK(same_double(out[i], expected), #vector " lane %d: %g, not %g", i, \
+                  (double)out[i], (double)(expected)); \
+    } while (0)
+
 #define PASTE_TOKENS(a, b) a##b
 #define PASTE(a, b) PASTE_TOKENS(a, b)
 #include "simd/float32.h"
@@ -85,12 +94,11 @@ static void check_doubles(void)
                     same_double(out[i], a[i] > 1    ? 1
                                         : a[i] < -1 ? -1
                                                     : a[i]));
-        CHECK_LANES(vd_store, VD_LANES, vd_sqrt(va), same_double(out[i], sqrt(a[i])));
+        CHECK_STORED(vd_store, out, VD_LANES, vd_sqrt(va), sqrt(a[i]));
         CHECK((vd_all_at_least(va, vb) != 0) == all && vd_all_at_least(vd_set1(1.0), vd_set1(1.0)),
               "all at least");
         CHECK(vd_beyond(va, vd_set1(0.5)) == beyond, "beyond");
-        vd_store_f32(narrow, va);
-        for (int i = 0; i < VD_LANES; i++) CHECK(same_double(narrow[i], (float)a[i]), "lane %d", i);
+        CHECK_STORED(vd_store_f32, narrow, VD_LANES, va, (float)a[i]);
     }
 }
 
@@ -225,10 +233,8 @@ static void check_integers(void)
         double mixed = 0;
         for (int i = 0; i < 2 * VF_LANES; i++) mixed += x[i] * y[i];
         CHECK(got[0] == signed_sum + mixed && got[1] == unsigned_sum + mixed, "integers %d", round);
-        vd_store(out, vd_load_i8(x));
-        for (int i = 0; i < VD_LANES; i++) CHECK(out[i] == x[i], "i8 lane %d", i);
-        vd_store(out, vd_load_u8(y));
-        for (int i = 0; i < VD_LANES; i++) CHECK(out[i] == y[i], "u8 lane %d", i);
+        CHECK_STORED(vd_store, out, VD_LANES, vd_load_i8(x), x[i]);
+        CHECK_STORED(vd_store, out, VD_LANES, vd_load_u8(y), y[i]);
     }
 }
 
@@ -325,18 +331,13 @@ static void check_bits(void)
 /* Loads 64-bit integers whose halves are near their limits, as floats. */
 static void check_load_i64(void)
 {
-    static const int64_t highs[] = {0,
-                                    1,
-                                    2,
-                                    -1,
-                                    -2,
-                                    1 << 24,
-                                    (1 << 24) + 1,
-                                    -(1 << 24) - 1,
-                                    INT32_MAX,
-                                    INT32_MAX - 1,
-                                    INT32_MIN,
-                                    INT32_MIN + 1};
+    enum { EXACT = 1 << 24 };
+    static const int64_t highs[] = {0,         1,
+                                    2,         -1,
+                                    -2,        EXACT,
+                                    EXACT + 1, -EXACT - 1,
+                                    INT32_MAX, INT32_MAX - 1,
+                                    INT32_MIN, INT32_MIN + 1};
     static const uint32_t lows[] = {0, 1, 5, INT32_MAX, 1u << 31, (1u << 31) + 1, UINT32_MAX};
     const size_t high_count = sizeof highs / sizeof *highs, low_count = sizeof lows / sizeof *lows;
     int64_t integers[VF_LANES];
@@ -360,15 +361,9 @@ static void check_load_i64(void)
             halves[i] = (int16_t)integers[i];
             doubles[i] = (double)integers[i];
         }
-        vf_store(floats, vf_load_i32(words));
-        for (size_t i = 0; i < VF_LANES; i++)
-            CHECK(floats[i] == (float)words[i], "i32 %d", words[i]);
-        vf_store(floats, vf_load_i16(halves));
-        for (size_t i = 0; i < VF_LANES; i++)
-            CHECK(floats[i] == (float)halves[i], "i16 %d", halves[i]);
-        vf_store(floats, vf_load_f64(doubles));
-        for (size_t i = 0; i < VF_LANES; i++)
-            CHECK(floats[i] == (float)doubles[i], "f64 %g", doubles[i]);
+        CHECK_STORED(vf_store, floats, VF_LANES, vf_load_i32(words), (float)words[i]);
+        CHECK_STORED(vf_store, floats, VF_LANES, vf_load_i16(halves), (float)halves[i]);
+        CHECK_STORED(vf_store, floats, VF_LANES, vf_load_f64(doubles), (float)doubles[i]);
     }
 }
 
@@ -380,21 +375,11 @@ static void check_loads(void)
     double doubles[VD_LANES];
     for (unsigned pattern = 0; pattern < 65536; pattern++) {
         for (int i = 0; i < VF_LANES; i++) halves[i] = (uint16_t)(pattern + 257u * (unsigned)i);
-        vf_store(floats, vf_load_f16(halves));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(same_double(floats[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
-        vf_store(floats, vf_load_bf16(halves));
-        for (int i = 0; i < VF_LANES; i++)
-            CHECK(same_double(floats[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
-        vd_store(doubles, vd_load_f16(halves));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(doubles[i], f16_to_f32(halves[i])), "f16 %04x", halves[i]);
-        vd_store(doubles, vd_load_bf16(halves));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(doubles[i], bf16_to_f32(halves[i])), "bf16 %04x", halves[i]);
-        vd_store(doubles, vd_load_f32(floats));
-        for (int i = 0; i < VD_LANES; i++)
-            CHECK(same_double(doubles[i], floats[i]), "f32 %g", floats[i]);
+        CHECK_STORED(vf_store, floats, VF_LANES, vf_load_f16(halves), f16_to_f32(halves[i]));
+        CHECK_STORED(vf_store, floats, VF_LANES, vf_load_bf16(halves), bf16_to_f32(halves[i]));
+        CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_f16(halves), f16_to_f32(halves[i]));
+        CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_bf16(halves), bf16_to_f32(halves[i]));
+        CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_f32(floats), floats[i]);
     }
 }
 

@@ -36,19 +36,6 @@ static size_t scatter(ptrdiff_t *at, size_t count, size_t length)
     return last;
 }
 
-/* Draws `count` offsets in [0, room - length]. One offset is room - length; usually another one is
- * 0. */
-static void draw_offsets(ptrdiff_t *at, size_t count, size_t room, size_t length)
-{
-    for (size_t i = 0; i < count; i++) {
-        at[i] = (ptrdiff_t)below(room - length + 1);
-    }
-    if (count > 0) {
-        at[below(count)] = 0;
-        at[below(count)] = (ptrdiff_t)(room - length);
-    }
-}
-
 /* ---- outer ---- */
 
 static void reference_outer(int f64, const struct outer *o, size_t row, size_t vector, size_t lanes,

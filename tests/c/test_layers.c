@@ -325,14 +325,6 @@ static void check_input(struct conv2d c, enum kind kind)
     guarded_release("conv2d_input");
 }
 
-/* Returns the number of outputs along an axis. */
-static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
-                         size_t dilation)
-{
-    const size_t span = (kernel - 1) * dilation + 1, padded = in + before + after;
-    return padded < span ? 0 : (padded - span) / stride + 1;
-}
-
 static struct conv2d any_shape(void)
 {
     struct conv2d c = {.compute = below(3) == 0 ? COMPUTE_F64 : COMPUTE_F32,

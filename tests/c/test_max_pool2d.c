@@ -8,14 +8,6 @@
 #include "guarded.h"
 #include "layer_tables.h"
 
-/* Returns the number of outputs along an axis. */
-static size_t outputs_of(size_t in, size_t before, size_t after, size_t kernel, size_t stride,
-                         size_t dilation)
-{
-    const size_t span = (kernel - 1) * dilation + 1, padded = in + before + after;
-    return padded < span ? 0 : (padded - span) / stride + 1;
-}
-
 static size_t first_inside(size_t place, size_t padding, size_t dilation)
 {
     while (place < padding) {

@@ -19,6 +19,43 @@ static size_t elements(const struct shape *s)
 
 /* ---- networks ---- */
 
+static struct conv2d conv_of(enum compute_type compute, const struct layer *l, size_t images,
+                             const struct shape *in, const struct shape *out, const void *input,
+                             void *output)
+{
+    return (struct conv2d){.compute = compute,
+                           .images = images,
+                           .groups = l->groups,
+                           .in_channels = in->channels,
+                           .out_channels = l->out,
+                           .in = in->size,
+                           .out = out->size,
+                           .kernel = l->kernel,
+                           .stride = l->stride,
+                           .dilation = l->dilation,
+                           .padding = l->before,
+                           .input = input,
+                           .weight = l->weight,
+                           .bias = l->bias,
+                           .output = output};
+}
+
+static struct max_pool2d pool_of(enum compute_type compute, const struct layer *l, size_t images,
+                                 const struct shape *in, const struct shape *out, const void *input,
+                                 void *output)
+{
+    return (struct max_pool2d){.compute = compute,
+                               .planes = images * in->channels,
+                               .in = in->size,
+                               .out = out->size,
+                               .kernel = l->kernel,
+                               .stride = l->stride,
+                               .dilation = l->dilation,
+                               .padding = l->before,
+                               .input = input,
+                               .output = output};
+}
+
 /* Runs one layer on all images, and replaces *shape by the shape of the layer's output. */
 static void run_alone(enum compute_type compute, const struct layer *l, size_t images,
                       struct shape *shape, const void *input, void *output)
@@ -26,33 +63,10 @@ static void run_alone(enum compute_type compute, const struct layer *l, size_t i
     const struct shape in = *shape;
     CHECK(network_shape(l, 1, shape), "a layer does not fit");
     if (l->kind == LAYER_CONV2D) {
-        const struct conv2d c = {.compute = compute,
-                                 .images = images,
-                                 .groups = l->groups,
-                                 .in_channels = in.channels,
-                                 .out_channels = l->out,
-                                 .in = in.size,
-                                 .out = shape->size,
-                                 .kernel = l->kernel,
-                                 .stride = l->stride,
-                                 .dilation = l->dilation,
-                                 .padding = l->before,
-                                 .input = input,
-                                 .weight = l->weight,
-                                 .bias = l->bias,
-                                 .output = output};
+        const struct conv2d c = conv_of(compute, l, images, &in, shape, input, output);
         CHECK(conv2d(&c) == 0, "no memory");
     } else if (l->kind == LAYER_MAX_POOL2D) {
-        const struct max_pool2d p = {.compute = compute,
-                                     .planes = images * in.channels,
-                                     .in = in.size,
-                                     .out = shape->size,
-                                     .kernel = l->kernel,
-                                     .stride = l->stride,
-                                     .dilation = l->dilation,
-                                     .padding = l->before,
-                                     .input = input,
-                                     .output = output};
+        const struct max_pool2d p = pool_of(compute, l, images, &in, shape, input, output);
         max_pool2d(&p);
     } else if (l->kind == LAYER_LINEAR) {
         const struct linear linear_layer = {.compute = compute,
@@ -286,32 +300,10 @@ static void check_with_pooling(void)
         int64_t *indices[2] = {guarded_alloc(n * sizeof **indices),
                                guarded_alloc(n * sizeof **indices)};
         run_alone(compute, &conv, images, &now, input, between);
-        struct max_pool2d p = {.compute = compute,
-                               .planes = images * conv.out,
-                               .in = maps.size,
-                               .out = after.size,
-                               .kernel = pool.kernel,
-                               .stride = pool.stride,
-                               .dilation = pool.dilation,
-                               .padding = pool.before,
-                               .input = between,
-                               .output = out[0],
-                               .indices = indices[0]};
+        struct max_pool2d p = pool_of(compute, &pool, images, &maps, &after, between, out[0]);
+        p.indices = indices[0];
         max_pool2d(&p);
-        const struct conv2d c = {.compute = compute,
-                                 .images = images,
-                                 .groups = conv.groups,
-                                 .in_channels = shape.channels,
-                                 .out_channels = conv.out,
-                                 .in = shape.size,
-                                 .out = maps.size,
-                                 .kernel = conv.kernel,
-                                 .stride = conv.stride,
-                                 .dilation = conv.dilation,
-                                 .padding = conv.before,
-                                 .input = input,
-                                 .weight = conv.weight,
-                                 .bias = conv.bias};
+        const struct conv2d c = conv_of(compute, &conv, images, &shape, &maps, input, NULL);
         p.planes = conv.out;
         p.input = NULL;
         p.output = out[1];

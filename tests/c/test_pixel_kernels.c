@@ -14,19 +14,6 @@ enum { ROUNDS = 100, MAX_OFFSETS = 64 };
 static const struct layer_kernels *kernels;
 static const struct winograd_kernels *winograd;
 
-/* Draws `count` offsets in [0, room - length]. One offset is room - length; usually another one is
- * 0. */
-static void draw_offsets(ptrdiff_t *at, size_t count, size_t room, size_t length)
-{
-    for (size_t i = 0; i < count; i++) {
-        at[i] = (ptrdiff_t)below(room - length + 1);
-    }
-    if (count > 0) {
-        at[below(count)] = 0;
-        at[below(count)] = (ptrdiff_t)(room - length);
-    }
-}
-
 /* ---- pixels ---- */
 
 static void check_pixels(int f64, size_t vectors, size_t pixels, size_t depth)

@@ -62,12 +62,7 @@ def nothing_has_changed(folder, left=0):
 
 @pytest.mark.parametrize(
     ("number", "code", "left"),
-    [
-        (signal.SIGINT, 130, 0),
-        (signal.SIGTERM, 143, 0),
-        (signal.SIGHUP, 129, 0),
-        (signal.SIGKILL, -signal.SIGKILL, 1),
-    ],
+    [(signal.SIGINT, 130, 0), (signal.SIGTERM, 143, 0), (signal.SIGHUP, 129, 0), (signal.SIGKILL, -signal.SIGKILL, 1)],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_signals_while_a_result_is_written(folder, number, code, left):

@@ -71,10 +71,7 @@ def test_options_reach_train(folder, monkeypatch):
     assert main(["train", "images.npy", "-o", "weights.npz", *text.split()]) == 0
     defaults = {"epochs": 60, "batch_size": 128, "temperature": 0.2, "seed": 0, "lr": 2e-3, "checkpoint": None}
     given = {"epochs": 7, "batch_size": 9, "temperature": 0.25, "seed": 11, "lr": 1e-3, "checkpoint": "c.npz"}
-    assert seen == [
-        {"threads": before, "progress": False, **defaults},
-        {"threads": 3, "progress": False, **given},
-    ]
+    assert seen == [{"threads": before, "progress": False, **defaults}, {"threads": 3, "progress": False, **given}]
     assert cossim.get_num_threads() == before
     monkeypatch.undo()
     signature = inspect.signature(simclr.train).parameters
@@ -214,12 +211,7 @@ training._two_views = stand
 
 @pytest.mark.parametrize(
     ("number", "code", "steps"),
-    [
-        (signal.SIGINT, 130, 3),
-        (signal.SIGTERM, 143, 3),
-        (signal.SIGHUP, 129, 3),
-        (signal.SIGKILL, -signal.SIGKILL, 2),
-    ],
+    [(signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 3), (signal.SIGHUP, 129, 3), (signal.SIGKILL, -signal.SIGKILL, 2)],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_a_stopped_training_resumes(folder, number, code, steps):

@@ -140,9 +140,7 @@ def test_a_terminal_shows_a_bar(folder, name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "prepare"),
-    [(["--quiet"], ""), ([], "sys.modules['tqdm'] = None")],
-    ids=["--quiet", "without tqdm"],
+    ("arguments", "prepare"), [(["--quiet"], ""), ([], "sys.modules['tqdm'] = None")], ids=["--quiet", "without tqdm"]
 )
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_bar_on_a_terminal(folder, name, arguments, prepare):

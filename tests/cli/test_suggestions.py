@@ -155,10 +155,7 @@ def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys
 
 @pytest.mark.parametrize(
     ("command", "again"),
-    [
-        ("topk damaged.txt -k 1", "topk damaged.txt -k 1"),
-        ("topk 'two words.txt' -k 1", "topk 'two words.txt' -k 1"),
-    ],
+    [("topk damaged.txt -k 1", "topk damaged.txt -k 1"), ("topk 'two words.txt' -k 1", "topk 'two words.txt' -k 1")],
 )
 def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder, command, again, capsys):
     assert error_of(command, capsys).endswith(f"; then: cossim {again}")

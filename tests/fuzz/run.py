@@ -76,13 +76,7 @@ def main():
         run, seeds = target_of(name)
     unpack(seeds, folder)
     longest = LONGEST.get(name, max(map(len, seeds)) + 256)
-    options = [
-        f"-runs={runs}",
-        f"-max_len={longest}",
-        "-timeout=60",
-        "-rss_limit_mb=4096",
-        "-detect_leaks=0",
-    ]
+    options = [f"-runs={runs}", f"-max_len={longest}", "-timeout=60", "-rss_limit_mb=4096", "-detect_leaks=0"]
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder}-", str(folder)], run)
     atheris.Fuzz()
 

@@ -171,15 +171,7 @@ def calls(rng):
         yield f"Adam {name}", lambda x=x, g=gradient: stepped(nn.Adam, x, g)
         yield f"nt_xent with labels {name}", lambda z=both: simclr.nt_xent_value_and_grad(z, labels=np.arange(100) % 7)
         planes = np.concatenate((images, images[::-1], images), axis=1)
-        colours = {
-            "flip": 0.5,
-            "brightness": 0.4,
-            "contrast": 0.4,
-            "saturation": 0.4,
-            "hue": 0.1,
-            "blur": 2,
-            "greyscale": 0.3,
-        }
+        colours = dict(flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=2, greyscale=0.3)
         yield f"simclr.augment in colours {name}", lambda a=planes, c=colours: simclr.augment(a, 3, noise=0, **c)
         yield f"AvgPool2d {name}", lambda a=images: pulled(nn.AvgPool2d(3, 2, 1).vjp, a)[1][0]
         yield f"AdaptiveAvgPool2d {name}", lambda a=images: pulled(nn.AdaptiveAvgPool2d(5).vjp, a)[1][0]

@@ -1,9 +1,11 @@
-"""Runs programs and commands in processes of their own, for tests of output, signals, memory and instruction sets."""
+"""Runs programs and commands in processes of their own, for tests of output, signals, memory and instruction sets;
+and functions in threads."""
 
 import ast
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,29 @@ def python_on(isa, *arguments, **options):
     if isa not in _core.config()["available"]:
         pytest.skip(f"this machine cannot run {isa}")
     assert printed(*arguments, COSSIM_ISA=isa, **options).splitlines()[-1] == isa
+
+
+# ---- threads ----
+
+
+def together(*functions):
+    """Runs each function in a thread, all together, and raises the first exception of any."""
+    start, errors = threading.Barrier(len(functions)), []
+
+    def run(function):
+        try:
+            start.wait(60)
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 # ---- memory and Ctrl-C ----

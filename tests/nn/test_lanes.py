@@ -55,6 +55,13 @@ def pair(name, rng, dtype):
     return ours, theirs
 
 
+def torch_gradients(net, x, dy):
+    """(torch's outputs, its gradients by the input and by each parameter)."""
+    tx = torch.tensor(x, requires_grad=True)
+    ty = net(tx)
+    return ty.detach(), torch.autograd.grad(ty, [tx, *net.parameters()], torch.from_numpy(dy))
+
+
 def runs_across(net, x):
     return _core.forward_layers(NETWORK_LAYERS, tuple(net), x)[2] is not None
 
@@ -67,13 +74,11 @@ def test_results_and_gradients_agree_with_torch(rng, name, dtype):
     for n in (16, 37):
         x = normal(rng, (n, *IMAGE), dtype)
         assert runs_across(ours, x), name
-        tx = torch.tensor(x, requires_grad=True)
-        ty = theirs(tx)
-        dy = normal(rng, tuple(ty.shape), dtype)
         (y, pullback), forward = ours.vjp(x), ours(x)
-        assert_close(y, ty.detach(), RELATIVE[dtype] / 10, name, least=0.1)
+        dy = normal(rng, y.shape, dtype)
+        ty, expected = torch_gradients(theirs, x, dy)
+        assert_close(y, ty, RELATIVE[dtype] / 10, name, least=0.1)
         np.testing.assert_array_equal(y, forward)
-        expected = torch.autograd.grad(ty, [tx, *theirs.parameters()], torch.from_numpy(dy))
         dx, gradients = pullback(dy)
         assert_close(dx, expected[0], RELATIVE[dtype], name)
         assert list(gradients) == list(ours.state_dict())
@@ -110,15 +115,13 @@ def test_winograd_keeps_what_is_not_finite_in_its_image(rng, dtype):
     dx = pullback(dy)[0]
     x[5, 1, 4, 4], x[30, 2, 3, 7] = np.nan, np.inf
     dy[30, 3, 1, 2] = np.inf
-    tx = torch.tensor(x, requires_grad=True)
     y, pullback = ours.vjp(x)
-    ty = theirs(tx)
-    assert_close(y, ty.detach(), RELATIVE[dtype] / 10)
+    ty, expected = torch_gradients(theirs, x, dy)
+    assert_close(y, ty, RELATIVE[dtype] / 10)
     np.testing.assert_array_equal(ours(x), y)
     np.testing.assert_array_equal(y[~odd], whole[~odd])
     ours_dx, gradients = pullback(dy)
     np.testing.assert_array_equal(ours_dx[~odd], dx[~odd])
-    expected = torch.autograd.grad(ty, [tx, *theirs.parameters()], torch.from_numpy(dy))
     for one, their in zip((ours_dx, *gradients.values()), expected, strict=True):
         np.testing.assert_array_equal(np.isfinite(one), np.isfinite(their.numpy()))
 
@@ -131,12 +134,10 @@ def test_an_infinite_weight_is_in_all_gradients_of_the_pixels_that_it_multiplies
     ours[0].weight[3, 2, 1, 0] = np.inf
     theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
     x = normal(rng, (37, *IMAGE), dtype)
-    tx = torch.tensor(x, requires_grad=True)
-    y, their_y = ours[0].vjp(x)[0], theirs[0](tx)
-    net, dy = nn.Sequential(ours[0]), normal(rng, y.shape, dtype)
+    net = nn.Sequential(ours[0])
+    dy = normal(rng, net(x).shape, dtype)
     assert runs_across(net, x)
-    dx = net.vjp(x)[1](dy)[0]
-    their_dx = torch.autograd.grad(their_y, tx, torch.from_numpy(dy))[0].numpy()
+    dx, their_dx = net.vjp(x)[1](dy)[0], torch_gradients(theirs[0], x, dy)[1][0].numpy()
     assert not np.isfinite(dx[~np.isfinite(their_dx)]).any()
     assert np.isfinite(dx[:, [0, 1, 3]]).all()
 
@@ -166,9 +167,8 @@ def test_gradients_of_an_incomplete_vector_are_those_of_its_images(rng, dtype):
     x = normal(rng, (19, *IMAGE), dtype)
     y, pullback = net.vjp(x)
     dy = normal(rng, y.shape, dtype)
-    tx = torch.tensor(x, requires_grad=True)
-    expected = torch.autograd.grad(theirs(tx), [tx, *theirs.parameters()], torch.from_numpy(dy))
     dx, gradients = pullback(dy)
+    expected = torch_gradients(theirs, x, dy)[1]
     for one, their in zip((dx, *gradients.values()), expected, strict=True):
         np.testing.assert_array_equal(np.isfinite(one), np.isfinite(their.numpy()))
 

@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 import reference_nn
 from conftest import HELPERS, INSTRUCTION_SETS
-from nn_cases import (
-    LARGER_CONV2D,
-    LINEAR,
-    assert_close,
-    integers,
-    normal,
-    random_conv2d,
-    random_max_pool2d,
-    torch_vjp,
-)
+from nn_cases import LARGER_CONV2D, LINEAR, assert_close, integers, normal, random_conv2d, random_max_pool2d, torch_vjp
 from oracle import F, torch
 from processes import IMPORTED_FROM, python_on
 from public_inputs import LAYOUTS
@@ -166,10 +157,7 @@ FUNCTIONS = {
         arrays_of((3, 4, 9, 8), (6, 2, 3, 2), 6),
     ),
     "conv2d, no bias": (lambda m, *a: m.conv2d_vjp(*a, None, 1, "same"), arrays_of((2, 3, 7, 9), (5, 3, 4, 3))),
-    "max_pool2d": (
-        lambda m, x: alone(*m.max_pool2d_vjp(x, (3, 2), (2, 1), 1, (1, 2), True)),
-        arrays_of((2, 3, 9, 8)),
-    ),
+    "max_pool2d": (lambda m, x: alone(*m.max_pool2d_vjp(x, (3, 2), (2, 1), 1, (1, 2), True)), arrays_of((2, 3, 9, 8))),
     "linear": (lambda m, *a: m.linear_vjp(*a), arrays_of((4, 3, 7), (5, 7), 5)),
     "linear, one feature": (lambda m, *a: m.linear_vjp(*a), arrays_of((4, 7), (7,), ())),
     "relu": (lambda m, x: alone(*m.relu_vjp(x)), arrays_of((7, 30))),

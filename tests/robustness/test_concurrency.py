@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from processes import together
 from public_calls import CASES, floats, small_network
 from public_inputs import called, split
 
@@ -16,26 +17,6 @@ THREADS = 8
 # Not called, because a separate thread changes the number of threads all the time.
 SETTINGS = ("get_num_threads", "set_num_threads", "threads", "show_config")
 pytestmark = pytest.mark.usefixtures("restore_threads")
-
-
-def together(*functions):
-    """Runs each function in a thread, all together, and raises the first exception of any."""
-    start, errors = threading.Barrier(len(functions)), []
-
-    def run(function):
-        try:
-            start.wait(60)
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 def seen(result):

@@ -92,30 +92,21 @@ def test_rows_alone_in_their_blocks(rng):
 
 
 def check_rows(compute, x, y, lazy_x, lazy_y):
-    n = len(x)
-    got = compute(
-        dask_arrays.pairwise(lazy_x, lazy_y),
-        dask_arrays.pairwise(lazy_x),
-        dask_arrays.topk(lazy_x, lazy_y, 7),
-        dask_arrays.topk(lazy_y, lazy_x, n),  # k = n: all rows, NaN last
-        dask_arrays.topk(lazy_x, None, 3),
-        dask_arrays.topk(lazy_x, None, n - 1),
-        dask_arrays.pairs_above(lazy_x, 0.4, lazy_y),
-        dask_arrays.pairs_above(lazy_x, 0.4),
-        dask_arrays.pairs_above(lazy_x, -1, max_pairs=n * (n - 1) // 2),
-    )
-    expected = (
-        cossim.pairwise(x, y),
-        cossim.pairwise(x),
-        functions.topk(x, y, 7),
-        functions.topk(y, x, n),
-        functions.topk(x, None, 3),
-        functions.topk(x, None, n - 1),
-        functions.pairs_above(x, 0.4, y),
-        functions.pairs_above(x, 0.4),
-        functions.pairs_above(x, -1),
-    )
-    assert_same(got, expected)
+    def results(module, x, y):
+        n = len(x)
+        return (
+            module.pairwise(x, y),
+            module.pairwise(x),
+            module.topk(x, y, 7),
+            module.topk(y, x, n),  # k = n: all rows, NaN last
+            module.topk(x, None, 3),
+            module.topk(x, None, n - 1),
+            module.pairs_above(x, 0.4, y),
+            module.pairs_above(x, 0.4),
+            module.pairs_above(x, -1, max_pairs=n * (n - 1) // 2),
+        )
+
+    assert_same(compute(*results(dask_arrays, lazy_x, lazy_y)), results(cossim, x, y))
 
 
 def test_the_data_have_ties_and_nan(rng):

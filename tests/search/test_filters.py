@@ -199,10 +199,7 @@ def test_dask_arrays(rng):
                         dask.compute(cossim.pairs_above(lazy, 0.3, where=form))[0],
                         cossim.pairs_above(x, 0.3, where=mask),
                     )
-                    same(
-                        dask.compute(cossim.topk(lazy, None, 30, where=form))[0],
-                        cossim.topk(x, None, 30, where=mask),
-                    )
+                    same(dask.compute(cossim.topk(lazy, None, 30, where=form))[0], cossim.topk(x, None, 30, where=mask))
 
 
 def test_files_in_blocks(rng, tmp_path):
@@ -212,10 +209,7 @@ def test_files_in_blocks(rng, tmp_path):
     for mask in (rng.random(3000) < 0.1, np.arange(3000) // 500 == 4, np.zeros(3000, bool)):
         for source in sources:
             same(cossim.topk(q, source, 7, where=mask, memory=100_000), cossim.topk(q, x, 7, where=mask))
-            same(
-                cossim.pairs_above(source, 0.6, where=mask, memory=100_000),
-                cossim.pairs_above(x, 0.6, where=mask),
-            )
+            same(cossim.pairs_above(source, 0.6, where=mask, memory=100_000), cossim.pairs_above(x, 0.6, where=mask))
 
 
 class Slices:

@@ -7,15 +7,15 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import textwrap
 import threading
 
 import numpy as np
 import pytest
-from conftest import SLOWNESS, not_emulated
+from conftest import not_emulated
 from index_files import files_in, refused
+from processes import python, started, together
 
 from cossim import _io
 from cossim.search import index_file
@@ -155,23 +155,21 @@ def test_saving_over_the_file_the_arrays_are_mapped_from(old):
 
 
 def test_readers_during_saves_see_whole_files(old):
-    stop, errors = threading.Event(), []
+    stop = threading.Event()
 
     def reader():
-        try:
-            while not stop.is_set():
-                header, arrays = read(old)
-                assert int(header.get("n", 99)) == arrays["x"][0] or header == {"old": "yes"}
-        except BaseException as error:
-            errors.append(error)
+        while not stop.is_set():
+            header, arrays = read(old)
+            assert int(header.get("n", 99)) == arrays["x"][0] or header == {"old": "yes"}
 
-    thread = threading.Thread(target=reader)
-    thread.start()
-    for n in range(30):
-        write(old, {"n": str(n)}, {"x": np.full(1000, n)})
-    stop.set()
-    thread.join()
-    assert errors == []
+    def writer():
+        try:
+            for n in range(30):
+                write(old, {"n": str(n)}, {"x": np.full(1000, n)})
+        finally:
+            stop.set()
+
+    together(reader, writer)
     assert files_in(old.parent) == ["index"]
 
 
@@ -202,35 +200,30 @@ def test_symbolic_links_stay(old):
 # ---- other processes ----
 
 
-def process(code, *args, **options):
-    code = "import os, sys\nimport numpy as np\nfrom cossim.search.index_file import read, write\n" + textwrap.dedent(
-        code
-    )
-    command = [sys.executable, "-c", code, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+PREPARE = "import os, resource, sys\nimport numpy as np\nfrom cossim.search.index_file import read, write\n"
+WRITES = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+def progress(done, total):
+    print(done, flush=True)
+    if done >= float(sys.argv[2]):
+        sys.stdin.readline()
+write(sys.argv[1], {"other": "1"}, {"x": np.ones(10**6)}, progress=progress)
+"""
 
 
-def run(code, *args, **options):
-    child = process(code, *args, **options)
-    output, errors = child.communicate(timeout=60 * SLOWNESS)
-    assert child.returncode == 0, errors
-    return output
+def writing(path, least=0):
+    """A process that writes an index of 8 MB, and waits for a line after each piece, from `least` bytes on."""
+    return started("-c", PREPARE + WRITES, path, least, stdin=subprocess.PIPE)
+
+
+def run(code, *args):
+    return python(PREPARE + textwrap.dedent(code), *args)
 
 
 def test_a_killed_writer_leaves_the_old_file(old):
     before = old.read_bytes()
-    child = process(
-        """
-        def progress(done, total):
-            print(done, flush=True)
-            if done > 3e6:
-                sys.stdin.read()  # until the end
-        write(sys.argv[1], {}, {"x": np.ones(10**6)}, progress=progress)
-        """,
-        old,
-        stdin=subprocess.PIPE,
-    )
-    with child:
+    with writing(old, 3e6) as child:
         while int(child.stdout.readline()) < 3e6:
             pass
         child.kill()
@@ -255,17 +248,7 @@ def test_a_file_that_another_process_writes_stays(old):
     new.touch()  # its writer is about to lock it
     os.mkfifo(pipe)
     before = files_in(old.parent)
-    child = process(
-        """
-        def progress(done, total):
-            print(done, flush=True)
-            sys.stdin.readline()
-        write(sys.argv[1], {"other": "1"}, {"x": np.ones(10)}, progress=progress)
-        """,
-        old,
-        stdin=subprocess.PIPE,
-    )
-    with child:
+    with writing(old) as child:
         child.stdout.readline()
         during = files_in(old.parent)
         assert len(during) == len(before) + 1
@@ -282,19 +265,7 @@ def test_a_file_that_another_process_writes_stays(old):
 
 def test_interrupted_while_writing(old):
     before = old.read_bytes()
-    child = process(
-        """
-        import signal
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
-        def progress(done, total):
-            print(done, flush=True)
-            sys.stdin.read()  # until the end
-        write(sys.argv[1], {}, {"x": np.ones(10**6)}, progress=progress)
-        """,
-        old,
-        stdin=subprocess.PIPE,
-    )
-    with child:
+    with writing(old) as child:
         child.stdout.readline()
         child.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in child.communicate()[1]
@@ -305,7 +276,6 @@ def test_a_full_disk_leaves_the_old_file(old):
     before = old.read_bytes()
     message = run(
         """
-        import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
         try:
             write(sys.argv[1], {}, {"x": np.ones(10**6)})
@@ -314,7 +284,7 @@ def test_a_full_disk_leaves_the_old_file(old):
         """,
         old,
     )
-    assert message == f"[Errno {errno.EFBIG}] File too large: {str(old)!r}\n"
+    assert message == f"[Errno {errno.EFBIG}] File too large: {str(old)!r}"
     assert_old(old, before)
 
 
@@ -339,9 +309,9 @@ def test_without_permission(old):
             os.chmod(folder, mode_of_folder)
             os.chmod(path, mode)
             output = run(code, path)
-            if output == "unreachable\n":
+            if output == "unreachable":
                 pytest.skip("others have no access to folders for temporary files")
-            assert output == f"{path}\n" * refusals
+            assert output.splitlines() == [path] * refusals
             with open(path, "rb") as file:
                 assert file.read() == before
             assert os.listdir(folder) == ["index"]
@@ -355,7 +325,6 @@ def test_memory_of_large_files(tmp_path):
         pytest.skip("sanitizers have a memory of their own")
     output = run(
         """
-        import resource
         def status(name):
             return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1e3
         path, rows = sys.argv[1], np.broadcast_to(np.arange(1024, dtype=np.float32), (73_000, 1024))

@@ -1,6 +1,7 @@
 """An Index after adds and removes finds what a new Index of its live rows finds, under the numbers that add gave."""
 
 import copy
+import functools
 import os
 import pickle
 import signal
@@ -12,7 +13,7 @@ import lives
 import ml_dtypes
 import numpy as np
 import pytest
-from processes import python
+from processes import python, together
 from test_search import same
 
 import cossim
@@ -361,19 +362,19 @@ def test_searches_see_all_of_a_change_or_none_of_it(rng):
             if count not in (0, 8) or len(pairs.j) not in (0, 8) or (np.diff(pairs.j) <= 0).any():
                 wrong.append((found, pairs))
 
-    threads = [threading.Thread(target=search, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + 1.5
-    while time.monotonic() < end and not wrong:
-        batch = int(rng.integers(40))
-        if batch in held:
-            index.remove(held.pop(batch))
-        else:
-            held[batch] = index.add(np.repeat(batches[batch : batch + 1], 8, 0))
-    stop.set()
-    for thread in threads:
-        thread.join()
+    def change():
+        end = time.monotonic() + 1.5
+        try:
+            while time.monotonic() < end and not wrong:
+                batch = int(rng.integers(40))
+                if batch in held:
+                    index.remove(held.pop(batch))
+                else:
+                    held[batch] = index.add(np.repeat(batches[batch : batch + 1], 8, 0))
+        finally:
+            stop.set()
+
+    together(change, *(functools.partial(search, seed) for seed in range(4)))
     assert not wrong
 
 
@@ -401,11 +402,7 @@ def test_threads_that_add_at_once_get_numbers_of_their_own(rng):
         for _ in range(50):
             given.append((value, index.add(value * x)))
 
-    threads = [threading.Thread(target=add, args=(value,)) for value in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*(functools.partial(add, value) for value in range(1, 5)))
     assert sorted(np.concatenate([numbers for _, numbers in given]).tolist()) == list(range(2000))
     for value, numbers in given:
         same(index[numbers], value * x)

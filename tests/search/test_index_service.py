@@ -1,5 +1,6 @@
 """examples/service.py answers many HTTP clients, which add and remove rows meanwhile, with what a new Index finds."""
 
+import functools
 import importlib.util
 import sys
 import threading
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from conftest import ROOT, SLOWNESS
+from processes import together
 
 import cossim
 
@@ -57,41 +59,33 @@ def answer(response):
 def test_rows_of_many_clients(service, tmp_path):
     """Each client knows which of its rows the service holds, and finds them among the rows of all clients."""
     base = np.random.default_rng(0).standard_normal((300, DIM)).astype(np.float32)
-    left, errors, calls = {}, [], []
+    left, calls = {}, []
 
     def client(number, address):
         rng, mine, label = np.random.default_rng(number + 1), {}, f"client {number}"
-        try:
-            with httpx.Client(base_url=address, timeout=30 * SLOWNESS) as http:
-                end = time.monotonic() + SECONDS
-                while time.monotonic() < end:
-                    names = [f"{number}.{n}" for n in rng.integers(0, 60, 6)]
-                    mine.update({name: rng.standard_normal(DIM).astype(np.float32) for name in names})
-                    answer(http.put("/rows", json=[row(name, mine[name], label) for name in dict.fromkeys(names)]))
-                    name = names[0]
-                    query = {"vector": mine[name].tolist(), "k": 3}
-                    assert answer(http.post("/search", json=query))[0]["id"] == name
-                    found = answer(http.post("/search", json=query | {"k": 100, "label": label}))
-                    assert {hit["id"] for hit in found} == set(mine)
-                    found = answer(http.post("/search", json=query | {"label": label, "exclude": [name]}))
-                    assert name not in [hit["id"] for hit in found]
-                    assert answer(http.post("/rows/delete", json=[name, "no such row"])) == 1
-                    del mine[name]
-                    assert name not in [hit["id"] for hit in answer(http.post("/search", json=query))]
-                    calls.append(6)
-            left.update(mine)
-        except BaseException as error:
-            errors.append(error)
+        with httpx.Client(base_url=address, timeout=30 * SLOWNESS) as http:
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end:
+                names = [f"{number}.{n}" for n in rng.integers(0, 60, 6)]
+                mine.update({name: rng.standard_normal(DIM).astype(np.float32) for name in names})
+                answer(http.put("/rows", json=[row(name, mine[name], label) for name in dict.fromkeys(names)]))
+                name = names[0]
+                query = {"vector": mine[name].tolist(), "k": 3}
+                assert answer(http.post("/search", json=query))[0]["id"] == name
+                found = answer(http.post("/search", json=query | {"k": 100, "label": label}))
+                assert {hit["id"] for hit in found} == set(mine)
+                found = answer(http.post("/search", json=query | {"label": label, "exclude": [name]}))
+                assert name not in [hit["id"] for hit in found]
+                assert answer(http.post("/rows/delete", json=[name, "no such row"])) == 1
+                del mine[name]
+                assert name not in [hit["id"] for hit in answer(http.post("/search", json=query))]
+                calls.append(6)
+        left.update(mine)
 
     app = service.make_app(DIM, tmp_path / "rows.index")
     with served(app) as address, httpx.Client(base_url=address, timeout=30 * SLOWNESS) as http:
         answer(http.put("/rows", json=[row(f"base {n}", vector) for n, vector in enumerate(base)]))
-        threads = [threading.Thread(target=client, args=(n, address)) for n in range(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not errors, errors[0]
+        together(*(functools.partial(client, n, address) for n in range(CLIENTS)))
         assert len(calls) >= CLIENTS
         left |= {f"base {n}": vector for n, vector in enumerate(base)}
         check(http, left)

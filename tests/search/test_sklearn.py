@@ -2,11 +2,10 @@
 
 import doctest
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import python
 
 pytest.importorskip("sklearn")
 
@@ -33,9 +32,7 @@ def test_estimators_pass_scikit_learns_checks(estimator):
 
 
 def test_the_module_is_imported_on_first_use():
-    program = "import cossim; print(cossim.sklearn.CosineNeighbors())"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert ran.stdout == "CosineNeighbors()\n", ran.stderr
+    assert python("import cossim; print(cossim.sklearn.CosineNeighbors())") == "CosineNeighbors()"
 
 
 @pytest.mark.parametrize("given", [None, QUERIES])

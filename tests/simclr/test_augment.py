@@ -495,17 +495,12 @@ def test_blur_is_a_gaussian(rng, shape):
         np.testing.assert_allclose(found, expected.reshape(shape), rtol=0, atol=1e-14)
 
 
+COLOURS = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "blur": 2, "flip": 0.5}
+
+
 def test_colours_of_grey_images_are_those_of_equal_channels(rng):
     grey = rng.random((5, 1, 8, 8))
-    options = {
-        "brightness": 0.4,
-        "contrast": 0.4,
-        "saturation": 0.4,
-        "hue": 0.1,
-        "greyscale": 0.5,
-        "blur": 2,
-        "flip": 0.5,
-    }
+    options = {**COLOURS, "greyscale": 0.5}
     views, colour = augment(grey, 3, **options), augment(np.repeat(grey, 3, 1), 3, **options, noise=0)
     np.testing.assert_allclose(augment(grey, 3, **options, noise=0), colour[:, :1], rtol=0, atol=1e-12)
     assert (views != grey).any()
@@ -514,15 +509,7 @@ def test_colours_of_grey_images_are_those_of_equal_channels(rng):
 @pytest.mark.usefixtures("restore_threads")
 def test_colour_changes_are_random_and_repeatable(rng):
     images = rng.random((40, 3, 16, 16), np.float32)
-    options = {
-        "brightness": 0.4,
-        "contrast": 0.4,
-        "saturation": 0.4,
-        "hue": 0.1,
-        "greyscale": 0.2,
-        "blur": 2,
-        "flip": 0.5,
-    }
+    options = {**COLOURS, "greyscale": 0.2}
     cossim.set_num_threads(1)
     views = augment(images, 5, **options)
     cossim.set_num_threads(3)

@@ -99,18 +99,18 @@ def test_an_interrupted_training_resumes(images, whole, tmp_path, suffix, stops)
     assert os.listdir(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", lambda encoder: nn.Adam(encoder, 0.01, weight_decay=0.1)])
-def test_other_optimizers_resume_too(images, tmp_path, optimizer):
-    expected = simclr.train(images, **OPTIONS, optimizer=optimizer)
-    interrupted(images, tmp_path / "x.npz", 5, optimizer=optimizer)
-    same(simclr.train(images, **OPTIONS, optimizer=optimizer, checkpoint=tmp_path / "x.npz"), expected)
-
-
-def test_a_given_encoder_resumes_too(images, tmp_path):
-    start = simclr.Encoder(rng=8)
-    expected = simclr.train(images, **OPTIONS, encoder=start)
-    interrupted(images, tmp_path / "x.npz", 4, encoder=start)
-    same(simclr.train(images, **OPTIONS, encoder=start, checkpoint=tmp_path / "x.npz"), expected)
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": lambda encoder: nn.Adam(encoder, 0.01, weight_decay=0.1)},
+        {"encoder": simclr.Encoder(rng=8)},
+    ],
+)
+def test_other_optimizers_and_a_given_encoder_resume_too(images, tmp_path, option):
+    interrupted(images, tmp_path / "x.npz", 5, **option)
+    found = simclr.train(images, **OPTIONS, **option, checkpoint=tmp_path / "x.npz")
+    same(found, simclr.train(images, **OPTIONS, **option))
 
 
 def test_nothing_is_saved_before_the_first_step(images, tmp_path):

@@ -1,7 +1,6 @@
 """Valid Arrow structures made by hand are read, malformed ones refused. test_columns.py tests real libraries."""
 
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from arrow_structures import (
     tensor_metadata,
     views,
 )
+from processes import together
 
 import cossim
 from cossim import _core
@@ -402,11 +402,7 @@ def test_threads_read_and_drop_exports():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        threads = [threading.Thread(target=work) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*[work] * 6)
     finally:
         sys.setswitchinterval(interval)
     assert not failures

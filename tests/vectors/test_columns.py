@@ -1,11 +1,10 @@
 """Rows in the types of other libraries give every function the same bits as the NumPy array of their values."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import python
 from public_inputs import OnlyDLPack
 
 import cossim
@@ -241,8 +240,7 @@ def test_bfloat16_without_ml_dtypes(tmp_path):
     """Results are float32 then, because NumPy has no type for bfloat16."""
     ml_dtypes = module("ml_dtypes")
     code = f"import sys; sys.path.append({HELPERS!r})" + WITHOUT_ML_DTYPES
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "index")], capture_output=True, text=True)
-    assert (run.returncode, run.stdout) == (0, "float32\n"), run.stderr
+    assert python(code, tmp_path / "index") == "float32"
     saved = cossim.Index.load(tmp_path / "index")
     assert saved.corpus.dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(saved.corpus.astype(np.float32), np.load(tmp_path / "index.npy"))
