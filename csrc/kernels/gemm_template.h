@@ -21,8 +21,9 @@
 
 /*
  * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in FLOAT_TYPE. Unless ahead is
- * 0, it also prefetches the cache lines `ahead` bytes after these elements. The line of row r is
- * requested when element r of a line is multiplied, so that few requests are open at a time.
+ * 0, it also prefetches those elements of a tile of contiguous rows that lie `ahead` bytes later.
+ * It requests every second cache line, one after another. The processor then fetches the lines
+ * between them and those that follow, which keeps more of them under way than a core can request.
  */
 static inline __attribute__((always_inline)) void
 NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t at,
@@ -33,6 +34,7 @@ NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t
     {
         row[r] = (const FLOAT_TYPE *)rows[r] + at;
     }
+    const uintptr_t next = (uintptr_t)rows[0] + at * TILE_ROWS * sizeof(FLOAT_TYPE) + ahead;
     for (size_t i = 0, end; i < k;) {
         const bool first = i == 0;
         FLOAT_VECTOR sums[TILE_ROWS][TILE_VECTORS];
@@ -46,8 +48,9 @@ NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t
         end = k - i < CHAIN ? k : i + CHAIN;
         _Pragma("GCC unroll 2") for (; i < end; i++, panel += WIDTH)
         { /* adds the outer product of one column of the left rows and one row of the panel */
-            for (size_t r = i % LINE; ahead != 0 && r < TILE_ROWS; r += LINE) {
-                __builtin_prefetch((const char *)((uintptr_t)(row[r] + i) + ahead));
+            const size_t pairs = i * TILE_ROWS / (2 * LINE); /* that were requested so far */
+            if (ahead != 0 && (i + 1) * TILE_ROWS / (2 * LINE) > pairs) {
+                __builtin_prefetch((const char *)(next + pairs * 128), 0, 2);
             }
             FLOAT_VECTOR right[TILE_VECTORS];
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
