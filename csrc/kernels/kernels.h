@@ -373,6 +373,10 @@ typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct 
  * A panel of at most SQ8_PANEL queries, whose codes lie side by side. codes has the shape
  * (ceil(n / 4), width, 4): four codes of each query in turn. Codes from n on are 0, and so are the
  * codes of missing queries. width is panel_lanes or panel_queries of the table.
+ *
+ * half_panel reads both halves of each row. Its width is panel_lanes, and for L = 4 * width codes
+ * has the shape (ceil(HALF_BYTES(n) / L), 2, width, L): L codes of each query, then those from
+ * HALF_BYTES(n) elements behind on.
  */
 enum { SQ8_PANEL = 32 };
 struct sq8_panel {
@@ -389,8 +393,9 @@ struct sq8_rows {
     size_t count, n;
     struct row_bounds bounds;
     const size_t *numbers; /* row r begins at codes + numbers[r] * step; NULL: + r * step */
-    /* The halves (count, HALF_BYTES(n)) of codes (count, n), which sq8_panel_kernel writes to
-     * `codes` first; numbers is then NULL. NULL: `codes` is valid. */
+    size_t more_numbers;   /* numbers behind the last of these rows, which may be prefetched */
+    /* The halves (count, HALF_BYTES(n)) of codes (count, n), which panel_u8 writes to `codes`
+     * first; numbers is then NULL. For half_panel `codes` is halves[0]. NULL: `codes` is valid. */
     const uint8_t *halves[2];
     /* Row r is also kept for bounds that reach thresholds[r]. */
     const float *thresholds;
@@ -591,7 +596,7 @@ struct sq8_kernels {
     join_halves_kernel *join_halves;
     half_dots_kernel *half_dots;
     select_halves_kernel *select_halves;
-    sq8_panel_kernel *panel_u8, *panel_i8;
+    sq8_panel_kernel *panel_u8, *panel_i8, *half_panel;
     sq8_select_kernel *select;
 };
 

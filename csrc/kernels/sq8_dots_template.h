@@ -12,12 +12,13 @@ INLINE const uint8_t *PASTE(sq8_row_, SQ8_TYPE)(const struct sq8_rows *rows, siz
     return rows->codes + (ptrdiff_t)number * rows->step;
 }
 
-/* Returns the row to prefetch while row r is read, for rows that do not follow one another in
- * memory. */
-INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r)
+/* Returns the row to prefetch while the row `distance` rows before is read, for rows that do not
+ * follow one another in memory. */
+INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r,
+                                                      size_t distance)
 {
-    const size_t ahead = r + SQ8_ROWS_AHEAD;
-    return PASTE(sq8_row_, SQ8_TYPE)(rows, ahead < rows->count ? ahead : rows->count - 1);
+    const size_t ahead = r + distance, end = rows->count + rows->more_numbers;
+    return PASTE(sq8_row_, SQ8_TYPE)(rows, ahead < end ? ahead : end - 1);
 }
 
 /*
@@ -106,9 +107,10 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
         }
         if (count == 1) {
             for (size_t i = 0; i < block_rows; i++) {
-                const ptrdiff_t ahead = x->numbers == NULL
-                                            ? SQ8_PREFETCH
-                                            : PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i) - row[i];
+                const ptrdiff_t ahead =
+                    x->numbers == NULL
+                        ? SQ8_PREFETCH
+                        : PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i, SQ8_ROWS_AHEAD) - row[i];
                 vi pair[2];
                 PASTE(sq8_dot_block_, SQ8_TYPE)
                 (pair, row + i, 1, queries, 1, with_squares, n, ahead);
@@ -119,7 +121,7 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
             }
         } else {
             for (size_t i = 0; x->numbers != NULL && i < block_rows; i++) {
-                const uint8_t *next = PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i);
+                const uint8_t *next = PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i, SQ8_ROWS_AHEAD);
                 for (size_t k = 0; k < n; k += 64) {
                     __builtin_prefetch(next + k);
                 }
@@ -221,24 +223,9 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
             }
         }
     }
-    const struct row_bounds *b = &rows->bounds;
     _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
     {
-        const vf scale = vf_set1(b->scale[at[r]]), norm = vf_set1(b->norm[at[r]]),
-                 residual = vf_set1(b->residual[at[r]]), tail = vf_set1(b->tail[at[r]]),
-                 threshold = vf_set1(rows->thresholds[at[r]]);
-        uint32_t below = 0;
-        _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
-        {
-            const int q = v * VF_LANES;
-            const vf errors = vf_fma(
-                residual, vf_load(panel->norm + q),
-                vf_fma(norm, vf_load(panel->residual + q), vf_mul(tail, vf_load(panel->tail + q))));
-            const vf bound = vf_fma(vf_from_i32(sums[r * vectors + v]),
-                                    vf_mul(scale, vf_load(panel->scale + q)), errors);
-            below |= vf_below(bound, vf_min(threshold, vf_load(thresholds + q))) << q;
-        }
-        keep[r] = ~below;
+        keep[r] = ~panel_below(sums + r * vectors, rows, at[r], panel, thresholds, vectors);
     }
 }
 

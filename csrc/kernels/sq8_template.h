@@ -155,6 +155,30 @@ static void join_halves(uint8_t *restrict codes, const uint8_t *restrict upper,
     }
 }
 
+/* Compares the bounds of row r and the queries of a panel, whose sums of products are in `vectors`
+ * vectors. Bit q of the result is 1 if the bound of query q is below both thresholds. */
+INLINE uint32_t panel_below(const vi *sums, const struct sq8_rows *rows, size_t r,
+                            const struct sq8_panel *panel, const float *thresholds,
+                            const int vectors)
+{
+    const struct row_bounds *b = &rows->bounds;
+    const vf scale = vf_set1(b->scale[r]), norm = vf_set1(b->norm[r]),
+             residual = vf_set1(b->residual[r]), tail = vf_set1(b->tail[r]),
+             threshold = vf_set1(rows->thresholds[r]);
+    uint32_t below = 0;
+    _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+    {
+        const int q = v * VF_LANES;
+        const vf errors = vf_fma(
+            residual, vf_load(panel->norm + q),
+            vf_fma(norm, vf_load(panel->residual + q), vf_mul(tail, vf_load(panel->tail + q))));
+        const vf bound =
+            vf_fma(vf_from_i32(sums[v]), vf_mul(scale, vf_load(panel->scale + q)), errors);
+        below |= vf_below(bound, vf_min(threshold, vf_load(thresholds + q))) << q;
+    }
+    return below;
+}
+
 #define SQ8_TYPE u8
 #define SQ8_BYTES vc_u8
 #define SQ8_MAGNITUDES(bytes) (bytes)
@@ -222,8 +246,9 @@ INLINE void half_dots_of(int32_t *dots, size_t step, const struct sq8_rows *x,
             { /* rows beyond the end repeat the last one */
                 const size_t number = r + (i + j < valid ? i + j : valid - 1);
                 row[j] = sq8_row_u8(x, number);
-                ahead[j] =
-                    x->numbers == NULL ? HALF_PREFETCH : sq8_row_ahead_u8(x, number) - row[j];
+                ahead[j] = x->numbers == NULL
+                               ? HALF_PREFETCH
+                               : sq8_row_ahead_u8(x, number, HALF_ROWS_AHEAD) - row[j];
             }
             _Pragma("GCC unroll 16") for (int j = 0; j < count * row_count; j++)
             {
@@ -270,6 +295,62 @@ static void half_dots(int32_t *dots, size_t step, const struct sq8_rows *rows,
     } else {
         half_dots_of(dots, step, rows, queries, SQ8_QUERIES, SQ8_ROWS);
     }
+}
+
+/*
+ * Joins SQ8_LANES bytes of the halves of a row and adds the products of both vectors of codes with
+ * those of each query, which are at `factors`, to sums[query].
+ */
+INLINE void half_panel_products(vi sums[VF_LANES], vc upper, vc lower, const int8_t *factors)
+{
+    const vc a = vc_u8(vc_join_low_halves(upper, lower)),
+             b = vc_u8(vc_join_high_halves(upper, lower));
+    _Pragma("GCC unroll 16") for (int q = 0; q < VF_LANES; q++)
+    {
+        const vi sum = vi_dot_codes(sums[q], a, vc_load(factors + q * SQ8_LANES));
+        sums[q] = vi_dot_codes(sum, b, vc_load(factors + (VF_LANES + q) * SQ8_LANES));
+    }
+}
+
+static bool half_panel(uint32_t *keep, const struct sq8_rows *rows, const struct sq8_panel *panel,
+                       const float *thresholds)
+{
+    const uint32_t valid = (1u << panel->queries) - 1;
+    const size_t bytes = HALF_BYTES(rows->n);
+    int32_t offsets[VF_LANES * VF_LANES] = {0}; /* one lane of a query's sums begins with these */
+    uint32_t any = 0;
+    for (int q = 0; q < VF_LANES; q++) {
+        offsets[q * VF_LANES] = panel->offset[q];
+    }
+    for (size_t r = 0; r < rows->count; r++) {
+        const uint8_t *upper = sq8_row_u8(rows, r),
+                      *lower = rows->halves[1] + (upper - rows->halves[0]);
+        const ptrdiff_t ahead = rows->numbers == NULL
+                                    ? HALF_PREFETCH
+                                    : sq8_row_ahead_u8(rows, r, HALF_ROWS_AHEAD) - upper;
+        const int8_t *factors = panel->codes;
+        vi sums[VF_LANES];
+        size_t k = 0;
+        _Pragma("GCC unroll 16") for (int q = 0; q < VF_LANES; q++)
+        {
+            sums[q] = vi_load(offsets + q * VF_LANES);
+        }
+        for (; bytes - k >= SQ8_LANES; k += SQ8_LANES, factors += 2 * VF_LANES * SQ8_LANES) {
+            __builtin_prefetch(upper + k + ahead);
+            __builtin_prefetch(lower + k + ahead);
+            half_panel_products(sums, vc_load(upper + k), vc_load(lower + k), factors);
+        }
+        if (k < bytes) {
+            uint8_t last[2][SQ8_LANES] = {{0}};
+            memcpy(last[0], upper + k, bytes - k);
+            memcpy(last[1], lower + k, bytes - k);
+            half_panel_products(sums, vc_load(last[0]), vc_load(last[1]), factors);
+        }
+        const vi dots = vi_row_sums(sums);
+        keep[r] = ~panel_below(&dots, rows, r, panel, thresholds, 1) & valid;
+        any |= keep[r];
+    }
+    return any != 0;
 }
 
 static bool select_halves(uint8_t *keep, const int32_t *dots, const struct code_scale *rows,
@@ -323,6 +404,7 @@ const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
     .select_halves = select_halves,
     .panel_u8 = sq8_panel_u8,
     .panel_i8 = sq8_panel_i8,
+    .half_panel = half_panel,
     .select = sq8_select,
 };
 

@@ -62,6 +62,7 @@ enum {
     SQ8_PREFETCH = 256,
     HALF_PREFETCH = 2048,
     SQ8_ROWS_AHEAD = 8,
+    HALF_ROWS_AHEAD = 16,
     SQ8_BLOCKS_AHEAD = 2 /* blocks of rows that are read side by side */
 };
 

@@ -20,9 +20,13 @@ static size_t panel_width(size_t queries, size_t first)
     return queries - first <= kernels->panel_lanes ? kernels->panel_lanes : kernels->panel_queries;
 }
 
+/* Room for the codes of a full panel, or of one for half_panel. */
 static size_t panel_bytes(size_t depth)
 {
-    return kernels_current()->sq8->panel_queries * size_parts(depth, 4) * 4;
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    const size_t lanes = kernels->panel_lanes, step = 4 * lanes;
+    return larger(kernels->panel_queries * size_parts(depth, 4) * 4,
+                  2 * lanes * size_parts(HALF_BYTES(depth), step) * step);
 }
 
 static size_t panels_of(size_t queries)
@@ -154,7 +158,12 @@ static void pack_panel(const struct coded_queries *c, size_t first, struct sq8_p
         panel->norm[q] = bound->norm;
         panel->residual[q] = bound->residual;
         panel->tail[q] = bound->tail;
-        for (size_t k = 0; k < c->depth; k += 4) { /* codes are padded with zeros */
+        const size_t step = 4 * width, bytes = HALF_BYTES(c->depth);
+        for (size_t k = 0; c->in_halves && k < bytes; k += step) {
+            memcpy(to + (2 * k + q * 4) * width, codes + k, step);
+            memcpy(to + (2 * k + q * 4 + step) * width, codes + bytes + k, step);
+        }
+        for (size_t k = 0; !c->in_halves && k < c->depth; k += 4) { /* codes end with zeros */
             memcpy(to + (k / 4 * width + q) * 4, codes + k, 4);
         }
     }

@@ -9,7 +9,8 @@
 struct coded_queries {
     size_t queries, depth;
     size_t step; /* bytes from query to query: depth rounded up to SQ8_PADDING, and SQ8_PADDING */
-    int zero;    /* the code of 0 in the rows, plus the offset that the kernels add to rows */
+    bool in_halves; /* true: the one panel is for half_panel of the kernels */
+    int zero;       /* the code of 0 in the rows, plus the offset that the kernels add to rows */
     int8_t *codes;
     struct query_bound *bounds;
     int32_t *sums;            /* of the codes of each query */

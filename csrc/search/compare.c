@@ -116,21 +116,21 @@ static void pass_rows(const struct prefilter *p, struct prefilter_worker *w, siz
     }
 }
 
-static const uint8_t *codes_at(const struct sq8_rows *rows, size_t r)
-{
-    const size_t number = rows->numbers == NULL ? r : rows->numbers[r];
-    return rows->codes + (ptrdiff_t)number * rows->step;
-}
-
 /* True if row r has the codes of the row before. */
 static bool codes_are_equal(const struct sq8_rows *rows, size_t r)
 {
-    const size_t half = HALF_BYTES(rows->n);
+    const size_t half = HALF_BYTES(rows->n), *numbers = rows->numbers;
+    const size_t row = numbers == NULL ? r : numbers[r],
+                 before = numbers == NULL ? r - 1 : numbers[r - 1];
     if (rows->halves[0] == NULL) {
-        return memcmp(codes_at(rows, r), codes_at(rows, r - 1), rows->n) == 0;
+        return memcmp(rows->codes + (ptrdiff_t)row * rows->step,
+                      rows->codes + (ptrdiff_t)before * rows->step, rows->n) == 0;
     }
-    const uint8_t *upper = rows->halves[0] + r * half, *lower = rows->halves[1] + r * half;
-    return memcmp(upper, upper - half, half) == 0 && memcmp(lower, lower - half, half) == 0;
+    bool equal = true;
+    for (int i = 0; i < 2 && equal; i++) {
+        equal = memcmp(rows->halves[i] + row * half, rows->halves[i] + before * half, half) == 0;
+    }
+    return equal;
 }
 
 /* Finds the rows of a chunk that have the same bytes as the row before. Compares scales first, then
@@ -332,12 +332,20 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
         chunk.numbers = numbers;
     }
     if (!p->rows_are_codes && codes != NULL) {
-        for (size_t r = 0; numbers != NULL && r < rows; r++) {
+        const size_t half = HALF_BYTES(f->depth);
+        const bool in_halves = p->coded.in_halves;
+        if (in_halves || (numbers == NULL && !compares_rows(p))) {
+            chunk.halves[0] = codes->upper + at * half;
+            chunk.halves[1] = codes->lower + at * half;
+        }
+        for (size_t r = 0; chunk.halves[0] == NULL && r < rows; r++) {
             join_code_row(p, first + r, w->codes + r * f->depth);
         }
-        if (numbers == NULL) {
-            chunk.halves[0] = codes->upper + at * HALF_BYTES(f->depth);
-            chunk.halves[1] = codes->lower + at * HALF_BYTES(f->depth);
+        if (in_halves) {
+            chunk.codes = chunk.halves[0];
+            chunk.step = (ptrdiff_t)half;
+            chunk.numbers = numbers;
+            chunk.more_numbers = p->search->corpus_rows.size - first - rows;
         }
     }
     if (codes != NULL) {
@@ -495,6 +503,7 @@ static void compare_halves(const struct prefilter *p, struct prefilter_worker *w
             numbers[i] = c->rows.numbers == NULL ? kept.places[i] : c->rows.numbers[kept.places[i]];
         }
         lower_rows.numbers = numbers;
+        lower_rows.more_numbers = 0;
         kernels->half_dots(lower, CHUNK, &lower_rows, codes + q, 1);
         kept.upper = upper;
         kept.lower = lower;
@@ -538,7 +547,9 @@ static void compare_panel(const struct prefilter *p, struct prefilter_worker *w,
         thresholds[q] = unit_threshold(p, worker, query + q);
         without_zero |= (uint32_t)rules_out_zero(p, w, worker, query + q) << q;
     }
-    sq8_panel_kernel *kernel = c->is_signed ? kernels->panel_i8 : kernels->panel_u8;
+    sq8_panel_kernel *kernel = c->queries->in_halves ? kernels->half_panel
+                               : c->is_signed        ? kernels->panel_i8
+                                                     : kernels->panel_u8;
     if (kernel(w->keep_panel, &c->rows, panel, thresholds)) {
         for (size_t r = 0; without_zero != 0 && r < c->rows.count; r++) {
             w->keep_panel[r] &= w->zero[r] ? ~without_zero : UINT32_MAX;
@@ -561,10 +572,13 @@ static void halves_of_chunk(const struct prefilter *p, struct prefilter_worker *
                                 .step = (ptrdiff_t)bytes,
                                 .count = rows,
                                 .n = p->plan.depth,
-                                .numbers = numbers};
+                                .numbers = numbers,
+                                .more_numbers = p->search->corpus_rows.size - first - rows};
     c->scales = codes->scales + at;
+    const size_t last = rows + c->rows.more_numbers - 1;
     for (size_t r = 0; numbers != NULL && r < rows; r++) {
         w->scales[r] = codes->scales[numbers[r]];
+        __builtin_prefetch(codes->scales + numbers[smaller(r + CHUNK, last)]);
     }
     c->scales = numbers == NULL ? c->scales : w->scales;
 }

@@ -206,6 +206,8 @@ static int plan_scratch(struct prefilter *p, char **memory)
     at += norms;
     if (p->use_codes) {
         p->coded = coded_queries_at(at, queries, depth, code_zero(p));
+        p->coded.in_halves = p->search->codes != NULL && !p->rows_are_codes && !compares_rows(p) &&
+                             queries <= kernels_current()->sq8->panel_lanes;
     }
     at += coded;
     if (p->use_heads) {

@@ -461,6 +461,15 @@ static inline vc vc_i8(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] ^ 128)
 /* The lower and the upper four bits of each byte, as a number that vi_dot_codes takes. */
 static inline vc vc_low_halves(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] & 15); }
 static inline vc vc_high_halves(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] >> 4); }
+/* The codes whose upper and lower four bits are the lower, or the upper, halves of these bytes. */
+static inline vc vc_join_low_halves(vc upper, vc lower)
+{
+    EACH_LANE(vc, SQ8_LANES, (uint8_t)(upper.lane[i] << 4 | (lower.lane[i] & 15)));
+}
+static inline vc vc_join_high_halves(vc upper, vc lower)
+{
+    EACH_LANE(vc, SQ8_LANES, (uint8_t)((upper.lane[i] & 0xf0) | lower.lane[i] >> 4));
+}
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
     for (int i = 0; i < SQ8_LANES; i++) {

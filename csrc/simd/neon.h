@@ -277,6 +277,12 @@ static inline vc vc_high_halves(vc bytes)
 {
     return vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(bytes), 4));
 }
+static inline vc vc_join_low_halves(vc upper, vc lower) { return vsliq_n_s8(lower, upper, 4); }
+static inline vc vc_join_high_halves(vc upper, vc lower)
+{
+    return vreinterpretq_s8_u8(
+        vsriq_n_u8(vreinterpretq_u8_s8(upper), vreinterpretq_u8_s8(lower), 4));
+}
 static inline vc vc_magnitudes(vc bytes) { return vabsq_s8(bytes); }
 static inline vi vi_add_squares(vi sums, vc bytes)
 {

@@ -112,6 +112,18 @@ static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return X86_BITS(xor)(bytes, X86(set1_epi8)(-128)); }
 static inline vc vc_low_halves(vc bytes) { return X86_BITS (and)(bytes, X86(set1_epi8)(15)); }
 static inline vc vc_high_halves(vc bytes) { return vc_low_halves(X86(srli_epi16)(bytes, 4)); }
+static inline vc vc_upper_and_lower(vc a, vc b)
+{
+    return X86_BITS(xor)(a, vc_low_halves(X86_BITS(xor)(a, b)));
+}
+static inline vc vc_join_low_halves(vc upper, vc lower)
+{
+    return vc_upper_and_lower(X86(slli_epi16)(upper, 4), lower);
+}
+static inline vc vc_join_high_halves(vc upper, vc lower)
+{
+    return vc_upper_and_lower(upper, X86(srli_epi16)(lower, 4));
+}
 static inline vc vc_magnitudes(vc bytes) { return X86(abs_epi8)(bytes); }
 static inline vi vi_add_squares(vi sums, vc bytes)
 {

@@ -480,6 +480,35 @@ static void check_bounds_select(const struct kernels *k)
     }
 }
 
+/* Checks that half_panel keeps the same pairs of rows and a narrow panel as panel_u8. */
+static void check_half_panel(const struct kernels *k, const struct sq8_rows *rows,
+                             const struct sq8_panel *panel, const float *thresholds,
+                             const uint32_t *keep)
+{
+    static uint8_t halves[2][ROWS * MAX_DEPTH];
+    static int8_t codes[(MAX_DEPTH + 256) * SQ8_PANEL];
+    const size_t n = rows->n, bytes = HALF_BYTES(n), width = panel->width, step = 4 * width;
+    struct sq8_rows x = *rows;
+    struct sq8_panel of_halves = *panel;
+    uint32_t got[ROWS];
+    for (size_t r = 0; r < rows->count; r++)
+        k->sq8->split_halves(halves[0] + r * bytes, halves[1] + r * bytes, rows->codes + r * n, n);
+    memset(codes, 0, sizeof codes);
+    for (size_t i = 0; i < n; i++) {
+        const size_t high = i >= bytes, at = high ? i - bytes : i;
+        for (size_t q = 0; q < width; q++)
+            codes[((at / step * 2 + high) * width + q) * step + at % step] =
+                panel->codes[(i / 4 * width + q) * 4 + i % 4];
+    }
+    of_halves.codes = codes;
+    x.codes = x.halves[0] = halves[0];
+    x.halves[1] = halves[1];
+    x.step = (ptrdiff_t)bytes;
+    k->sq8->half_panel(got, &x, &of_halves, thresholds);
+    CHECK(memcmp(got, keep, rows->count * sizeof *got) == 0, "%s half_panel %zu x %zu, width %zu",
+          k->name, rows->count, n, width);
+}
+
 /* Checks a panel of this width with `queries` queries. */
 static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t width,
                         size_t queries, bool is_signed, bool numbered)
@@ -537,6 +566,8 @@ static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t w
         CHECK(queries == 32 || keep[r] >> queries == 0, "%s panel: missing queries", k->name);
     }
     CHECK(got == any, "%s panel of any", k->name);
+    if (width == k->sq8->panel_lanes && !is_signed)
+        check_half_panel(k, &x, &panel, thresholds, keep);
 }
 
 static void check_panels(const struct kernels *k, size_t n, size_t rows)
