@@ -150,13 +150,17 @@ static void transform_input(const struct conv2d_plan *p, const struct winograd3 
     }
 }
 
-/* Multiplies tiles [first, first + count) of a block with a block of filters. */
+/* Multiplies tiles [first, first + count) of a block with a block of filters. Meanwhile fetches
+ * their share of the output. */
 static void multiply(const struct conv2d_plan *p, const struct winograd3 *s,
-                     const struct conv2d_block *b, const float *filters, size_t vectors,
+                     const struct conv2d_block *b, const float *filters, struct filter_block block,
                      size_t first, size_t count)
 {
-    const size_t width = vectors * p->lanes;
+    const size_t width = block.vectors * p->lanes, map = conv2d_map_size(&p->conv),
+                 tile_bytes = p->size * (p->conv.pool ? 1 : 4);
     for (size_t f = 0; f < WINOGRAD3_PRODUCTS; f++) {
+        const size_t row = f * block.count / WINOGRAD3_PRODUCTS,
+                     end = (f + 1) * block.count / WINOGRAD3_PRODUCTS;
         for (size_t k = 0; k == 0 || k < p->channels; k += CHAIN_CHANNELS) {
             const struct pixels call = {
                 .input = (const float *)(b->scratch + s->inputs) + f * s->input_step,
@@ -165,10 +169,14 @@ static void multiply(const struct conv2d_plan *p, const struct winograd3 *s,
                 .pixels = count,
                 .depth = smaller(p->channels - k, CHAIN_CHANNELS),
                 .filters = filters + (f * p->channels + k) * width,
-                .vectors = vectors,
+                .vectors = block.vectors,
                 .add = k > 0,
                 .sums = (float *)(b->scratch + s->products) + f * PRODUCT_TILES * width,
                 .sums_step = width,
+                .prefetch = b->output + (block.first + row) * map * p->size + first * tile_bytes,
+                .prefetch_rows = k == 0 ? end - row : 0,
+                .prefetch_step = map,
+                .prefetch_bytes = count * tile_bytes,
             };
             p->kernels->pixels(&call);
         }
@@ -187,8 +195,7 @@ static bool compute_filters(const struct conv2d_plan *p, const struct winograd3 
     bool finite = true;
     for (size_t first = 0, count; first < tiles; first += count) {
         count = smaller(tiles - first, PRODUCT_TILES);
-        multiply(p, s, b, s->filters + at * WINOGRAD3_PRODUCTS * p->channels, block.vectors, first,
-                 count);
+        multiply(p, s, b, s->filters + at * WINOGRAD3_PRODUCTS * p->channels, block, first, count);
         const struct winograd3_output_transform transform = {
             .sums = (const float *)(b->scratch + s->products),
             .sum_step = PRODUCT_TILES * width,
