@@ -135,6 +135,18 @@ static void *winograd3_plan(const struct conv2d_plan *p, size_t *scratch)
     return s;
 }
 
+/* Fetches the rows of a channel that transform_input reads soon. */
+static void prefetch_rows(const struct conv2d *c, const char *map, size_t first, size_t rows)
+{
+    enum { LINE = 64 };
+    const size_t line = c->in.w * sizeof(float),
+                 top = first > c->padding.h ? first - c->padding.h : 0,
+                 bottom = smaller(first + rows, c->in.h);
+    for (size_t at = top * line; at < bottom * line; at += LINE) {
+        __builtin_prefetch(map + at, 0, 2);
+    }
+}
+
 /* Transforms the input of a block. */
 static void transform_input(const struct conv2d_plan *p, const struct winograd3 *s,
                             const struct conv2d_block *b)
@@ -143,6 +155,9 @@ static void transform_input(const struct conv2d_plan *p, const struct winograd3 
     const size_t map = c->in.h * c->in.w * p->size, tiles = s->tile_rows * s->tile_columns;
     float *inputs = (float *)(b->scratch + s->inputs);
     for (size_t i = 0; i < p->channels; i++) {
+        if (i + 2 < p->channels) {
+            prefetch_rows(c, b->input + (i + 2) * map, b->row, 2 * s->tile_rows + 2);
+        }
         conv2d_copy_padded(c, b->input + i * map, 1, b->row, 2 * s->tile_rows + 2, s->pitch,
                            b->scratch);
         p->winograd->input_transform3(inputs + i * tiles, s->input_step, (const float *)b->scratch,
