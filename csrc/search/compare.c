@@ -14,6 +14,12 @@ static bool has_codes(const struct prefilter *p)
     return p->search->codes != NULL;
 }
 
+/* True if the codes of rows are in halves. */
+static bool has_halves(const struct prefilter *p)
+{
+    return has_codes(p) && !p->rows_are_codes;
+}
+
 /* An upper bound of the norm of a row's codes before they are scaled. */
 static float longest_codes(const struct prefilter *p)
 {
@@ -126,11 +132,8 @@ static bool codes_are_equal(const struct sq8_rows *rows, size_t r)
         return memcmp(rows->codes + (ptrdiff_t)row * rows->step,
                       rows->codes + (ptrdiff_t)before * rows->step, rows->n) == 0;
     }
-    bool equal = true;
-    for (int i = 0; i < 2 && equal; i++) {
-        equal = memcmp(rows->halves[i] + row * half, rows->halves[i] + before * half, half) == 0;
-    }
-    return equal;
+    return memcmp(rows->halves[0] + row * half, rows->halves[0] + before * half, half) == 0 &&
+           memcmp(rows->halves[1] + row * half, rows->halves[1] + before * half, half) == 0;
 }
 
 /* Finds the rows of a chunk that have the same bytes as the row before. Compares scales first, then
@@ -141,8 +144,12 @@ static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, 
 {
     const struct float_rows *f = &p->float_rows;
     const struct row_bounds *b = &rows->bounds;
+    unsigned any = 0;
+    for (size_t r = 1; r < rows->count; r++) { /* compilers vectorize this loop */
+        any |= (b->scale[r] == b->scale[r - 1]) & (b->residual[r] == b->residual[r - 1]);
+    }
     w->any_repeat = false;
-    for (size_t r = 1; p->float_rows.in_place && r < rows->count; r++) {
+    for (size_t r = 1; any != 0 && p->float_rows.in_place && r < rows->count; r++) {
         if (b->scale[r] == b->scale[r - 1] && b->residual[r] == b->residual[r - 1] &&
             codes_are_equal(rows, r)) {
             const bool equal =
@@ -196,28 +203,32 @@ static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w,
 static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                        size_t first, size_t rows, size_t query, bool after_heads)
 {
-    for (size_t r = 0; r < rows && after_heads && has_codes(p); r++) {
-        if (w->keep_panel[r] != 0) {
-            prefetch_code_row(p, first + r);
-        }
+    uint16_t kept[CHUNK];
+    size_t count = 0;
+    for (size_t r = 0; r < rows; r++) { /* a run needs all of its rows */
+        kept[count] = (uint16_t)r;
+        count += w->any_repeat || w->keep_panel[r] != 0;
+    }
+    for (size_t i = 0; i < count && after_heads && has_codes(p); i++) {
+        prefetch_code_row(p, first + kept[i]);
     }
     struct run run = {.start = NULL};
-    for (size_t r = 0; r < rows; r++) {
+    for (size_t i = 0; i < count; i++) {
+        const size_t r = kept[i];
         uint32_t bits = w->keep_panel[r];
         if (w->any_repeat) {
             bits = not_below(p, w, worker, first, r, query, bits, &run);
         }
         while (bits != 0) {
-            size_t queries[SQ8_QUERIES], count = 0;
-            for (; bits != 0 && count < SQ8_QUERIES; bits &= bits - 1) {
-                queries[count++] = query + (size_t)__builtin_ctz(bits);
+            size_t queries[SQ8_QUERIES], n = 0;
+            for (; bits != 0 && n < SQ8_QUERIES; bits &= bits - 1) {
+                queries[n++] = query + (size_t)__builtin_ctz(bits);
             }
             if (after_heads) {
-                compare_pairs(p, w, worker, first, r, queries, count);
-                continue;
+                compare_pairs(p, w, worker, first, r, queries, n);
             }
-            for (size_t i = 0; i < count; i++) {
-                queue_survivor(p, w, worker, first, r, queries[i]);
+            for (size_t q = 0; q < n && !after_heads; q++) {
+                queue_survivor(p, w, worker, first, r, queries[q]);
             }
         }
     }
@@ -276,10 +287,12 @@ static const size_t *numbers_of_chunk(const struct search *s, size_t first, size
     return run_of_numbers(s->row_numbers, first, rows) == rows ? NULL : s->row_numbers + first;
 }
 
-/* A panel computes panel_lanes queries, even if there are fewer. */
+/* A panel computes panel_lanes queries, even if there are fewer. Halves are read once for a panel,
+ * and once for SQ8_QUERIES queries row by row. */
 bool compares_rows(const struct prefilter *p)
 {
-    return p->block.queries <= larger(SQ8_QUERIES, kernels_current()->sq8->panel_lanes / 2);
+    const size_t lanes = kernels_current()->sq8->panel_lanes;
+    return p->block.queries <= (has_halves(p) ? SQ8_QUERIES : larger(SQ8_QUERIES, lanes / 2));
 }
 
 /*
@@ -331,7 +344,7 @@ static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilte
         chunk.step = f->row_step;
         chunk.numbers = numbers;
     }
-    if (!p->rows_are_codes && codes != NULL) {
+    if (has_halves(p)) {
         const size_t half = HALF_BYTES(f->depth);
         const bool in_halves = p->coded.in_halves;
         if (in_halves || (numbers == NULL && !compares_rows(p))) {
