@@ -266,3 +266,12 @@ def test_numbers_that_are_none_are_refused_by_what_they_are(numbers, kind):
         TypeError, match=rf"Index.remove\(\): numbers must be integers such as add returns, not {kind}:"
     ):
         cossim.Index(np.eye(2)).remove(numbers)
+
+
+def test_the_last_row_has_its_neighbours_if_it_is_alone_in_its_block_of_queries():
+    """40,961 rows make 40 blocks of 1,024 queries and one of a single query, whose codes are not in a panel."""
+    x = np.random.default_rng(0).standard_normal((40 * 1024 + 1, 32), dtype=np.float32)
+    scores = cossim.pairwise(x[-1:], x)[0]
+    scores[-1] = -2
+    best = np.lexsort((np.arange(len(x)), -scores))[:10]
+    np.testing.assert_array_equal(cossim.Index(x).topk(None, 10).indices[-1], best)
