@@ -1,7 +1,5 @@
-/*
- * Compares a chunk of rows with the queries: by SQ8 codes, by rotated heads or as floats. Queues
- * the pairs that are not ruled out.
- */
+/* Compares a chunk of rows with the queries: by SQ8 codes, by rotated heads or as floats. Queues
+ * the pairs that are not ruled out. */
 #include <math.h>
 #include <string.h>
 
