@@ -208,6 +208,8 @@ import os, threading, numpy as np, cossim
 first = threading.Thread(target=int)  # the thread sanitizer starts its own thread with it
 first.start()
 first.join()
+while str(first.native_id) in os.listdir("/proc/self/task"):
+    pass
 x, before = np.ones((1000, 500), np.float32), len(os.listdir("/proc/self/task"))
 {setting}
     cossim.pairwise(x)
