@@ -481,7 +481,11 @@ def test_workers_of_joblib_search_and_change_an_index_with_removed_rows(rng, bac
     index = cossim.Index(x)
     index.remove(np.arange(0, 3000, 2))
     expected = index.topk(x[:5], 3)
-    run = joblib.Parallel(n_jobs=2, backend=backend, mmap_mode="r", max_nbytes=1000)
+
+    def run(calls):
+        """Each run has a Parallel of its own, because joblib may remove the files of a run while the next one reads."""
+        return joblib.Parallel(n_jobs=2, backend=backend, mmap_mode="r", max_nbytes=1000)(calls)
+
     for found in run(joblib.delayed(index.topk)(x[:5], 3) for _ in range(2)):
         same(found, expected)
     for numbers in run(joblib.delayed(index.add)(x[:2]) for _ in range(2)):
