@@ -45,7 +45,7 @@ def _numbers_argument(function, numbers, given):
         array = np.asarray(numbers)
     except ValueError:  # lists of different lengths
         array = np.empty((), object)
-    if array.dtype == np.uint64 or array.dtype.kind in "fO":
+    if array.dtype.kind in "fO" or (array.dtype == np.uint64 and array.size and array.max() >= 2**63):
         for number in beyond_int64(numbers if array.dtype.kind == "f" else array):  # NumPy reads [1, 2**63] as floats
             text = integer_text(number)
             raise IndexError(_errors.NUMBER_UNKNOWN.format(function=function, number=text, given=given))

@@ -480,13 +480,13 @@ static void NAME(mean_pool2x2)(void *out_void, const void *in_void, size_t width
 
 /*
  * x / d for floats x and 2^-300 <= d <= 2^300, with r = 1 / d rounded. It has the bits of a
- * division in double, in a third of its time.
+ * division in double, and takes less time.
  *
  * q = x r is wrong by at most 2 units in the last place. Each step subtracts q d - x, which is
  * calculated with one rounding, times r. After the first step q is wrong by at most one unit. So
- * q d - x is exact in the second step, whose result is correctly rounded (Markstein 1990, theorem
- * 8.2). Nothing overflows or underflows in this range. -x, not x, is added, because then the
- * quotient of -0 stays -0.
+ * q d - x is exact in the second step, whose result is correctly rounded (P. Markstein, Computation
+ * of elementary functions on the IBM RISC System/6000 processor, 1990). Nothing overflows or
+ * underflows in this range. -x, not x, is added, because then the quotient of -0 stays -0.
  */
 INLINE vd NAME(quotient)(vd x, vd d, vd r, vd minus_r)
 {

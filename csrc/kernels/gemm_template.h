@@ -48,9 +48,9 @@ NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t
         end = k - i < CHAIN ? k : i + CHAIN;
         _Pragma("GCC unroll 2") for (; i < end; i++, panel += WIDTH)
         { /* adds the outer product of one column of the left rows and one row of the panel */
-            const size_t pairs = i * TILE_ROWS / (2 * LINE); /* that were requested so far */
+            const size_t pairs = i * TILE_ROWS / (2 * LINE); /* pairs of lines requested so far */
             if (ahead != 0 && (i + 1) * TILE_ROWS / (2 * LINE) > pairs) {
-                __builtin_prefetch((const char *)(next + pairs * 128), 0, 2);
+                __builtin_prefetch((const FLOAT_TYPE *)next + pairs * 2 * LINE, 0, 2);
             }
             FLOAT_VECTOR right[TILE_VECTORS];
             _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
