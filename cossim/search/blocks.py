@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -132,6 +133,8 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
     given: dict[str, Any] = {}
     readers: dict[str, ReadRows] = {}
     for name, source in sources.items():
+        if source is None and given:
+            continue
         if type(source) is np.ndarray:  # the fast path, which small searches notice
             given[name] = source
             continue
@@ -146,8 +149,7 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
         if is_in_slices(source):
             readers[name] = partial(_read_slice, function, name, source)
             source = np.broadcast_to(np.zeros((), source.dtype.newbyteorder("=")), source.shape)
-        if source is not None or not given:
-            given[name] = source
+        given[name] = source
     arrays = dict(zip(given, _core.as_rows(function, tuple(given), tuple(given.values())), strict=True))
     return tuple(Rows(arrays[name], given[name], readers.get(name)) if name in given else None for name in sources)
 
@@ -209,7 +211,7 @@ def threshold_argument(function: str, threshold: object) -> float:
 def max_pairs_argument(function: str, max_pairs: object) -> int | None:
     if max_pairs is None:
         return None
-    return min(size_argument(function, "max_pairs", max_pairs, 0, _errors.INTEGER_OR_NONE), np.iinfo(np.intp).max)
+    return min(size_argument(function, "max_pairs", max_pairs, 0, _errors.INTEGER_OR_NONE), sys.maxsize)
 
 
 def memory_argument(function: str, memory: object) -> int | None:
@@ -426,7 +428,7 @@ class BlockwiseSearch:
 
     def pairs_above(self, threshold, max_pairs):
         self._use_heads(threshold)
-        limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
+        limit = sys.maxsize if max_pairs is None else max_pairs
         options = {"threshold": threshold, "max_pairs": limit, "double": self._score_dtype() == np.float64}
         found = _core.pairs_begin(len(self.x), len(self.y), **options)
         for request in self._requests():

@@ -7,6 +7,7 @@ and a `shape`. SciPy is not imported. Duplicate entries are summed and unsorted 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -281,7 +282,7 @@ def pairs_above(
     check_elements(name, *(("x", left) if right is None else ("y", right)))
     candidates = len(left if right is None else right)
     filtered = filter_argument(name, where, exclude, len(left), candidates, both=right is None)
-    limit = np.iinfo(np.intp).max if max_pairs is None else max_pairs
+    limit = sys.maxsize if max_pairs is None else max_pairs
     with reporting(progress, name) as report:
         request = _request(name, "xy", left, right, eps, report, filtered)
         *found, count = _core.sparse_pairs(request, threshold=threshold, max_pairs=limit)
