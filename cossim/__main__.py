@@ -59,6 +59,7 @@ def main(argv=None):
     try:
         with _interrupts.raising_keyboard_interrupt():
             arguments = _parser(argv).parse_args(argv or ["examples"])
+            arguments.check(arguments)
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(errors="backslashreplace")  # for file names that the terminal cannot encode
             arguments.run(arguments)
@@ -70,7 +71,7 @@ def main(argv=None):
         return _interrupts.EXIT_CODE
     except (IndexError, MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
         message = " ".join((str(error) or "out of memory").splitlines())
-        print(f"cossim: {message}{suggestions.ending(argv, message, _parses)}", file=sys.stderr)
+        print(f"cossim: {message}{suggestions.ending(argv, message, _problem)}", file=sys.stderr)
         return 1
     finally:
         _flush_or_discard_stdout()
@@ -89,7 +90,7 @@ class _Parser(argparse.ArgumentParser):
         return super().add_subparsers(**options)
 
     def error(self, message):
-        super().error(message + suggestions.ending(self.words, message, _parses))
+        super().error(message + suggestions.ending(self.words, message, _problem))
 
 
 class _QuietParser(_Parser):
@@ -99,13 +100,16 @@ class _QuietParser(_Parser):
         raise ValueError(message)
 
 
-def _parses(words):
-    """Returns whether a command line can be parsed."""
+def _problem(words):
+    """Returns the parser's message about a command line, or "" if it has none."""
     try:
-        _parser(words, _QuietParser).parse_args(words)
-    except (ValueError, SystemExit):
-        return False
-    return True
+        arguments = _parser(words, _QuietParser).parse_args(words)
+        arguments.check(arguments)
+    except ValueError as error:
+        return str(error)
+    except SystemExit:  # --help
+        pass
+    return ""
 
 
 def _show_examples(arguments):
@@ -120,6 +124,7 @@ def _parser(words, kind=_Parser):
     text = "Cosine similarity for NumPy."
     parser = kind(words, prog="cossim", description=text, epilog=search_commands.EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
+    parser.set_defaults(check=lambda arguments: None)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)

@@ -1,7 +1,5 @@
 """The commands `index build`, `index add`, `index search` and `dedupe`: their arguments and their results."""
 
-from functools import partial
-
 import numpy as np
 
 from cossim import _errors
@@ -80,7 +78,7 @@ def _add_search(commands):
     memory = "bound of the working set, for queries in a file: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
-    set_run(parser, partial(_search, parser), reads=[index, queries, *filters, ids], writes=[output])
+    set_run(parser, _search, [index, queries, *filters, ids], [output], _check_max_pairs)
 
 
 def add_dedupe(commands):
@@ -154,9 +152,12 @@ def _names(arguments, index):
     return row_files.names_in_file(arguments.ids, arguments.index, index._state.given)
 
 
-def _search(parser, arguments):
+def _check_max_pairs(parser, arguments):
     if arguments.max_pairs is not None and arguments.threshold is None:
         parser.error(_errors.WITHOUT_THRESHOLD)
+
+
+def _search(arguments):
     index = _loaded(arguments.index)
     names = _names(arguments, index)
     if arguments.output is not None:

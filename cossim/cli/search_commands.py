@@ -5,7 +5,6 @@ import re
 import sys
 from contextlib import nullcontext
 from fractions import Fraction
-from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -76,13 +75,14 @@ def with_suffix(*suffixes):
 output_path = with_suffix(*result_files.FORMATS)
 
 
-def set_run(parser, run, reads=(), writes=()):
-    """Sets the function that a command runs.
+def set_run(parser, run, reads=(), writes=(), check=None):
+    """Sets the function that a command runs, and the check that its arguments fit together.
 
     reads and writes are the arguments that name files. No other argument may name the same file as one of `writes`.
+    check(parser, arguments), if there is one, calls parser.error for other mistakes.
     """
 
-    def checked(arguments):
+    def fit_together(arguments):
         if [getattr(arguments, argument.dest) for argument in reads].count(row_files.STDIN) > 1:
             parser.error(_errors.STDIN_TWICE.format(name=reads[1].metavar))
         for number, written in enumerate(writes):
@@ -92,9 +92,10 @@ def set_run(parser, run, reads=(), writes=()):
                     name = "/".join(other.option_strings) or other.metavar
                     message = _errors.SAME_FILE.format(name=name)
                     parser.error(str(argparse.ArgumentError(written, message)))
-        run(arguments)
+        if check is not None:
+            check(parser, arguments)
 
-    parser.set_defaults(run=checked)
+    parser.set_defaults(run=run, check=fit_together)
 
 
 def _add_common(parser):
@@ -154,7 +155,7 @@ def add_pairs(commands):
     groups = "write the group of each row instead; chains of pairs form groups, numbered by their lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
     filters = add_filters(parser, "these rows of OTHER (or of CORPUS, if there is no OTHER)")
-    set_run(parser, partial(_pairs, parser), reads=[corpus, other, *filters], writes=[_add_common(parser)])
+    set_run(parser, _pairs, [corpus, other, *filters], [_add_common(parser)], _check_groups)
 
 
 # ---- running a command ----
@@ -240,11 +241,13 @@ def _topk(arguments):
     _run(arguments, "topk", (arguments.queries, arguments.corpus), search, make_result)
 
 
-def _pairs(parser, arguments):
+def _check_groups(parser, arguments):
     others = arguments.other, arguments.max_pairs, arguments.where, arguments.exclude
     if arguments.groups and any(value is not None for value in others):
         parser.error(_errors.NOT_WITH_GROUPS)
 
+
+def _pairs(arguments):
     def search(x, y, **options):
         if arguments.groups:
             return functions.duplicate_groups(x, arguments.threshold, **options)

@@ -1,8 +1,8 @@
 """Ends an error of the command line with the command that would work.
 
 Most mistakes have a remedy that is known: a number in range, a file with nearly the same name, an option to leave out.
-RUNTIME and ARGPARSE list them by the error message. Where the message says what to do first, such as to repair a file,
-the error ends with the same command again.
+RUNTIME and ARGPARSE list them by the error message. A line may hold several mistakes, so remedies are applied until the
+line parses. Where the message says what to do first, such as to repair a file, the error ends with the same command.
 """
 
 import difflib
@@ -55,58 +55,131 @@ OTHER_NAMES = {
     "--name": "--column",
     "--output-file": "-o",
 }
-OPTIONS = ("--binary", "--column", "--exclude", "--groups", "--ids", "--kept", "--output", "--quiet", "--where")
+FLAGS = ("--binary", "--groups", "--help", "--kept", "--no-plot", "--quiet", "--version", "-h")
+NAMES = ("--column", "--exclude", "--ids", "--images", "--output", "--where", "-o")  # options whose value is a name
+OPTIONS = (*FLAGS, *NAMES, *(name for name in VALUES if name.startswith("-")))
+ALIKE = {"-t": "--threshold", "-o": "--output"}
+MOST_LINES = 60  # lines tried at most for one error
 LOOKED_AT = 20  # files opened at most, to find one to suggest
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
-def ending(arguments, message, parses):
+def ending(arguments, message, problem):
     """Returns the end of an error: "; try: ..." or "; then: ...", or "" if the message already ends with a command.
 
-    arguments: the command line, a list of words without "cossim". message: the error. parses(words) says whether a
-    command line can be parsed.
+    arguments: the command line, a list of words without "cossim". message: the error. problem(words) returns the
+    parser's message about a command line, or "" if it parses.
     """
     if "pip install" in message.rsplit(": ", 1)[-1]:
         return ""
+    tidy = _joined(_tokens(arguments))
+    parses = not problem(arguments)
+    if parses:
+        words = _mended(tidy if not problem(tidy) else arguments, message, problem)
+    else:
+        wrong = problem(tidy)
+        words = _mended(tidy, wrong, problem) if wrong else tidy
+    if words:
+        return f"; try: {shlex.join(['cossim', *words])}"
     command = arguments[0] if arguments else ""
-    for pattern, remedy in (*RUNTIME, *ARGPARSE):
-        found = re.search(pattern, message)
-        words = remedy(list(arguments), found.groupdict()) if found else None
-        if words and words != arguments and parses(words):
-            return f"; try: {shlex.join(['cossim', *words])}"
     if re.search(NO_SUCH_FILE, message) or re.search(OTHER_CONTENTS, message):
         return f"; try: cossim {' '.join(arguments[: 2 if command == 'index' else 1])} --help"
-    if found := re.search(
-        f"{_pattern(_errors.ROWS_WHOLE_JSON)}|: no known format, a pickle.*save\\((?P<saved>.+?),", message
-    ):
-        arguments = _converted(arguments, (found["new"] or found["saved"]).strip("'"))
-    if parses(arguments):
+    if parses:
+        if found := re.search(
+            f"{_pattern(_errors.ROWS_WHOLE_JSON)}|: no known format, a pickle.*save\\((?P<saved>.+?),", message
+        ):
+            arguments = _converted(arguments, (found["new"] or found["saved"]).strip("'"))
         return f"; then: {shlex.join(['cossim', *arguments])}"
     if command == "index" and len(arguments) > 1:
-        return f"; try: {INDEX_EXAMPLES.get(arguments[1], 'cossim index --help')}"
+        return "; try: cossim index --help"
     return f"; try: {EXAMPLES.get(command, 'cossim --help')}"
+
+
+def _mended(words, message, problem, tried=None):
+    """Applies remedies until the line parses, and returns it, or None. Each message of the parser gives the next remedy."""
+    tried = tried or [words]
+    for pattern, remedy in (*RUNTIME, *ARGPARSE):
+        found = re.search(pattern, message)
+        changed = remedy(list(words), found.groupdict()) if found else None
+        if changed and changed not in tried and len(tried) < MOST_LINES:
+            tried.append(changed)
+            wrong = problem(changed)
+            mended = _mended(changed, wrong, problem, tried) if wrong else changed
+            if mended:
+                return mended
+    return None
 
 
 # ---- changes to a command line ----
 
 
+def _tokens(words):
+    """Splits a command line into tokens: (option, value) or (word,).
+
+    --option=value and -k5 are split. Abbreviations, slips of the pen and options of other tools become those of cossim.
+    An unknown option takes the next word as its value, unless that is a file or a command.
+    """
+    tokens, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if not _is_option(word):
+            tokens.append((word,))
+            continue
+        word, equals, value = word.partition("=")
+        name = _known(word)
+        if name not in OPTIONS and name[:2] in ("-k", "-t", "-o"):
+            name, equals, value = name[:2], True, name[2:]
+        takes_value = name not in FLAGS and rest and not _is_option(rest[0])
+        if name not in OPTIONS and takes_value:
+            takes_value = not (os.path.isfile(rest[0]) or rest[0] in EXAMPLES)
+        if name in FLAGS or not (equals or takes_value):
+            tokens.append((name,))
+        else:
+            tokens.append((name, value if equals else rest.pop(0)))
+    return tokens
+
+
+def _joined(tokens):
+    return [word for token in tokens for word in token]
+
+
+def _is_option(word):
+    return len(word) > 1 and word.startswith("-") and not _is_number(word)
+
+
+def _is_number(word):
+    return re.fullmatch(r"-?(\d+\.?\d*|\.\d+)", word) is not None
+
+
+def _known(name):
+    """Returns the option of cossim that a word most likely means, or the word itself."""
+    if name in OPTIONS or len(name) < 3:
+        return OTHER_NAMES.get(name, name)
+    long = "--" + name.lstrip("-")
+    if long in OTHER_NAMES:
+        return OTHER_NAMES[long]
+    starts = [option for option in OPTIONS if option.startswith(long)]
+    if name.startswith("--") and starts:  # an abbreviation, which argparse takes if it is unique
+        return starts[0] if len(starts) == 1 else name
+    return next(iter(difflib.get_close_matches(long, OPTIONS, 1, 0.8)), name)
+
+
 def _option(words, name, value):
     """Sets an option to a value, which replaces its present value."""
-    alike = {"-t": "--threshold", "-o": "--output"}
-    names = {name, alike.get(name, name), *(short for short, long in alike.items() if long == name)}
-    return [*_without(words, names), name, value]
+    return [*_without(words, {name}), name, value]
 
 
-def _without(words, names, takes_value=True):
-    kept, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in names:
-            skip = takes_value
-        elif not (word.startswith("--") and word.split("=")[0] in names):
-            kept.append(word)
-    return kept
+def _without(words, names):
+    """Leaves options out, with their values. Each may be written in its short or in its long form."""
+    names = {ALIKE.get(name, name) for name in names}
+    return _joined(token for token in _tokens(words) if ALIKE.get(token[0], token[0]) not in names)
+
+
+def _split(words):
+    """Returns the words that are not options, and the options with their values."""
+    tokens = _tokens(words)
+    others = [token for token in tokens if _is_option(token[0])]
+    return [token[0] for token in tokens if token not in others], _joined(others)
 
 
 def _replaced(words, old, *new):
@@ -133,15 +206,19 @@ def _existing_file(words, found):
         return None
     if words[words.index(path) - 1] in ("--where", "--exclude", "--ids"):  # rows cannot replace these
         return None
+    file = _usable_file(words, path)
+    return file and _replaced(words, path, file)
+
+
+def _usable_file(words, path):
+    """Returns a file in the folder of `path`, with its suffix, that can be opened and is not among the words."""
     folder, suffix = os.path.dirname(path), os.path.splitext(path)[1]
     try:
         names = sorted(entry.name for entry in os.scandir(folder or ".") if entry.is_file())
     except OSError:
         return None
     files = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1] == suffix]
-    usable = (file for file in files[:LOOKED_AT] if file not in words and _opens(file))
-    file = next(usable, None)
-    return file and _replaced(words, path, file)
+    return next((file for file in files[:LOOKED_AT] if file not in words and _opens(file)), None)
 
 
 def _opens(path):
@@ -166,6 +243,17 @@ def _output(words, found):
     return _replaced(words, text, name if name != text else "new-" + name) if text in words else None
 
 
+def _new_name(name):
+    return "new-" + name if os.path.exists(name) else name
+
+
+def _output_for(words):
+    """Returns a name for the result of a command: for an index that of its corpus, otherwise a usual one."""
+    if words[:2] == ["index", "build"] and words[2:] and not _is_option(words[2]):
+        return _new_name(os.path.splitext(os.path.basename(words[2]))[0] + ".index")
+    return _new_name(OUTPUTS.get(words[0], "result.csv"))
+
+
 def _other_output(words, _):
     option = "--output" if words[0] == "demo" else "-o"
     return _option(words, option, "new-" + OUTPUTS.get(words[0], "result.npz"))
@@ -176,15 +264,19 @@ def _without_corpus(words, found):
     return _replaced(words, found["other"]) if found["other"] in words else None
 
 
+def _without_queries(words, _):
+    """Suggests leaving out queries whose length is not that of the rows of the index."""
+    files, options = _split(words)
+    return [*files[:3], *options] if files[:2] == ["index", "search"] else None
+
+
 def _search_of_index(words, found):
-    """Suggests `index search` where the corpus is a saved index."""
+    """Suggests `index search` where one of the files of topk, pairs or dedupe is a saved index."""
     path = found["path"]
-    alone = len(words) > 2 and words[1] == path and words[2].startswith("-")
-    if words[0] in ("topk", "pairs") and alone and _opens(path):
-        return ["index", "search", *words[1:]]
-    if words[0] != "topk" or path not in words or words.index(path) != 2 or not _opens(path):
+    files, options = _split(words)
+    if files[0] not in ("topk", "pairs", "dedupe") or path not in files or not _opens(path):
         return None
-    return ["index", "search", path, words[1], *words[3:]]
+    return ["index", "search", path, *[file for file in files[1:] if file != path], *options]
 
 
 def _build_of_index(words, found):
@@ -193,22 +285,30 @@ def _build_of_index(words, found):
     if path not in words or path.endswith(".index") or not _opens(path):
         return None
     name = os.path.splitext(os.path.basename(path))[0] + ".index"
-    return ["index", "build", path, "-o", "new-" + name if os.path.exists(name) else name]
+    return ["index", "build", path, "-o", _new_name(name)]
 
 
 def _search_of_rows(words, found):
     """Suggests topk or pairs where `index search` was given a file of rows instead of an index."""
-    if words[:2] != ["index", "search"] or words[2:3] != [found["path"].strip("'")]:
+    (_, *files), options = _split(words)
+    if files[:2] != ["search", found["path"].strip("'")]:
         return None
-    queries = words[3:4] if words[3:4] and not words[3].startswith("-") else []
-    options = words[3 + len(queries) :]
-    return ["topk" if "-k" in options else "pairs", *queries, words[2], *options]
+    return ["topk" if "-k" in options else "pairs", *files[2:], files[1], *options]
+
+
+def _index_first(words, found):
+    """Puts the index before the file of rows, if they were given in the other order."""
+    files, options = _split(words)
+    if files[0] != "index" or files[2:3] != [found["path"].strip("'")] or not files[3:4]:
+        return None
+    index = files[3] if files[3].endswith(".index") and _opens(files[3]) else None
+    return index and [*files[:2], index, files[2], *options]
 
 
 def _of_sparse_rows(words, found):
     """Suggests the command for sparse rows that is nearest to dedupe or `index build`."""
     if words[0] == "dedupe":
-        return ["pairs", *_without(words[1:], {"--kept"}, takes_value=False), "--groups"]
+        return ["pairs", *_without(words[1:], {"--kept"}), "--groups"]
     return ["topk", found["path"], "-k", VALUES["-k"]] if words[:2] == ["index", "build"] else None
 
 
@@ -228,7 +328,7 @@ def _other_ids(words, found):
 
 def _less_groups(words, _):
     fewer = _without(words, {"--max-pairs", "--where", "--exclude"})
-    return fewer if fewer != words else _without(words, {"--groups"}, takes_value=False)
+    return fewer if fewer != words else _without(words, {"--groups"})
 
 
 def _less_memory(words, _):
@@ -236,58 +336,79 @@ def _less_memory(words, _):
 
 
 def _missing(words, found):
+    """Adds the required arguments that are missing: files that are there, or the usual names."""
     for name in found["names"].split(", "):
         first = name.split("/")[0]
         if first == "-o":
-            words = [*words, "-o", OUTPUTS.get(words[0], "result.csv")]
+            words = [*words, "-o", _output_for(words)]
+        elif first.startswith("-"):
+            words = [*words, first, VALUES[first]]
         elif first in VALUES:
-            words = [*words, *([first] if first.startswith("-") else []), VALUES[first]]
+            usual = VALUES[first]
+            search = first in ("QUERIES", "CORPUS", "INDEX") and not os.path.exists(usual)
+            words = [*words, (search and _usable_file(words, usual)) or usual]
     return words
 
 
 def _wrong_value(words, found):
+    """Sets an option to a usual value, or leaves it out if it has none. A file that it took as its value is kept."""
     name = found["name"].split("/")[0]
-    return _option(words, name, VALUES[name]) if name in VALUES else None
+    if name not in VALUES:
+        return _option(words, "-o", _output_for(words)) if name == "-o" else _without(words, {name})
+    taken = [token[1] for token in _tokens(words) if token[0] in (name, ALIKE.get(name)) and os.path.isfile(token[-1])]
+    return [*_option(words, name, VALUES[name]), *taken]
 
 
 def _number_for_option(words, found):
-    """Puts the missing -k or -t before the last word, if that word is a number: pairs corpus.npy 0.9."""
-    option = found["names"].split("/")[0]
-    number = re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", words[-1])
-    return [*words[:-1], option, words[-1]] if option in ("-k", "-t") and number else None
+    """Makes a number among the files the value of the missing -k or -t: pairs corpus.npy 0.9."""
+    numbers = [word for word in _split(words)[0] if _is_number(word) and not os.path.isfile(word)]
+    options = [option for option in re.findall(r"-\w\b", found["names"]) if option in ("-k", "-t")]
+    if not numbers or not options:
+        return None
+    fitting = [option for option in options if re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", numbers[-1])]
+    value = [fitting[0], numbers[-1]] if fitting else [options[0], VALUES[options[0]]]
+    return [*_replaced(words, numbers[-1]), *value]
 
 
-def _known_options(words, _):
-    """Replaces options that other tools have, and options with a wrong letter, by those of cossim."""
-    split = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    known = [OTHER_NAMES.get(word) or _similar_option(word) for word in split]
-    return known if known != split else None
-
-
-def _similar_option(word):
-    options = [*(name for name in VALUES if name.startswith("--")), *OPTIONS]
-    return next(iter(difflib.get_close_matches(word, options, 1, 0.8)), word) if word.startswith("--") else word
-
-
-def _files_first(words, found):
-    """Moves a file that follows the options to the other files, where argparse finds it."""
-    extra = found["extra"]
-    place = 3 if words[0] == "index" else 2
-    return [*words[:place], extra, *words[place:-1]] if words[-1] == extra and os.path.isfile(extra) else None
+def _files_first(words, _):
+    """Puts files before the options, where argparse finds them, and numbers that belong to no option last."""
+    files, options = _split(words)
+    numbers = [word for word in files if _is_number(word) and not os.path.isfile(word)]
+    return [*(word for word in files if word not in numbers), *options, *numbers]
 
 
 def _unrecognized(words, found):
-    for extra in found["extra"].split():
-        words = _replaced(words, extra) if extra in words else words
-    return words
+    """Leaves out the arguments that the parser does not know. Its message lists them in order."""
+    kept, extra = [], found["extra"]
+    for token in reversed(_tokens(words)):
+        end = next((end for end in (" ".join(token), token[0]) if f" {extra}".endswith(f" {end}")), None)
+        if end is None:
+            kept.insert(0, token)
+        else:
+            extra = extra[: len(extra) - len(end)].rstrip()
+    return _joined(kept)
+
+
+def _first_of_several(words, found):
+    return _replaced(words, found["text"], found["first"]) if found["text"] in words else None
 
 
 def _other_command(words, found):
-    if words[:1] == ["index"]:
-        close = difflib.get_close_matches(found["text"], INDEX_EXAMPLES, 1)
-        return shlex.split(INDEX_EXAMPLES[close[0]])[1:] if close else None
-    close = difflib.get_close_matches(found["text"], EXAMPLES, 1)
-    return shlex.split(EXAMPLES[close[0]])[1:] if close else None
+    """Replaces a word that is no command by one that has nearly its name, or puts the missing command before it."""
+    text = found["text"]
+    at = words.index(text) if text in words else 0
+    within = words[:at] == ["index"]
+    close = difflib.get_close_matches(text, INDEX_EXAMPLES if within else EXAMPLES, 1)
+    if close:
+        return [*words[:at], close[0], *words[at + 1 :]]
+    if not within and text in INDEX_EXAMPLES:
+        return ["index", *words]
+    if not os.path.isfile(text):
+        return None
+    by_threshold = {"-t", "--threshold"} & set(words)
+    if within or text.endswith(".index"):
+        return ["index", "search" if text.endswith(".index") else "build", *words[at:]]
+    return ["pairs" if by_threshold else "topk", *words]
 
 
 # ---- remedies ----
@@ -315,7 +436,7 @@ RUNTIME = (
     (_pattern(_errors.THRESHOLD), lambda words, _: _option(words, "--threshold", "0.95")),
     (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
     (_pattern(_errors.NEGATIVE_EPS), lambda words, _: _without(words, {"--eps"})),
-    (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"}, takes_value=False)),
+    (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"})),
     (_pattern(_errors.ROWS_MANY), lambda words, found: _option(words, "--column", _first(found["names"]))),
     (_pattern(_errors.ROWS_NO_SUCH), _other_ids),
     (_pattern(_errors.ROWS_NO_SUCH), lambda words, found: _option(words, "--column", _first(found["names"]))),
@@ -334,6 +455,8 @@ RUNTIME = (
     (_pattern(_errors.ROWS_FOLDER), lambda words, found: _replaced(words, found["path"], found["pattern"].strip("'"))),
     (_pattern(_errors.SPARSE_FILE), _of_sparse_rows),
     (_pattern(_errors.STDIN_FORMAT), lambda words, found: _replaced(words, "-", f"corpus{found['suffix']}")),
+    (r"rows of queries have \d+ elements, rows of corpus \d+", _without_queries),
+    (r"^(?P<path>.+?): not an index file", _index_first),
     (r"^(?P<path>.+?): not an index file of cossim but a \.np", _search_of_rows),
     (r"^(?P<path>.+?): no known format", _search_of_index),
     (r"^'(?P<path>.+?)': not an index file", _build_of_index),
@@ -342,8 +465,12 @@ RUNTIME = (
 )
 # Errors of argparse, exit code 2.
 ARGPARSE = (
-    (r"one of the arguments -k .*is required$", lambda words, _: _option(words, "-k", VALUES["-k"])),
-    (r"arguments are required: |^unrecognized arguments: ", _known_options),
+    (r"^ambiguous option: (?P<text>\S+) could match (?P<first>[\w-]+)", _first_of_several),
+    (r"one of the arguments (?P<names>-k .*) is required$", _number_for_option),
+    (
+        r"one of the arguments -k .*is required$",
+        lambda words, _: [*words, *(["-t", "0.95"] if "--max-pairs" in words else ["-k", "10"])],
+    ),
     (r"the following arguments are required: (?P<names>[^,]+)$", _number_for_option),
     (r"the following arguments are required: (?P<names>.+)$", _missing),
     (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
@@ -354,8 +481,9 @@ ARGPARSE = (
     ),
     (_pattern(_errors.NOT_WITH_GROUPS), _less_groups),
     (r"^argument --max-pairs: not allowed without", lambda words, _: _without(words, {"--max-pairs"})),
+    (r"^argument (?P<name>-[\w/-]+): not allowed with", lambda words, found: _without(words, {found["name"][:2]})),
     (r"^argument (?P<name>-[\w/-]+): ", _wrong_value),
-    (r"^unrecognized arguments: (?P<extra>.+)$", _files_first),
+    (r"^unrecognized arguments: |invalid choice: ", _files_first),
     (r"^unrecognized arguments: (?P<extra>.+)$", _unrecognized),
     (r"invalid choice: '(?P<text>.*?)'", _other_command),
 )

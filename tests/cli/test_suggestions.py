@@ -2,15 +2,17 @@
 
 import gzip
 import io
+import random
 import re
 import shlex
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import cossim
-from cossim.__main__ import _parses, main
+from cossim.__main__ import _parser, _problem, main
 from cossim.cli import EXAMPLES, WHAT_FOR, suggestions
 
 
@@ -146,11 +148,122 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk corpus.npy queries.npy corpus.npy -k 3", "topk corpus.npy queries.npy -k 3"),
         ("topk queries.npy kept.index -k 3", "index search kept.index queries.npy -k 3"),
         ("pairs named.csv -t 0.9 --ids nam", "pairs named.csv -t 0.9 --ids name"),
+        ("topk queries.npy corpus.npy --memory lots", "topk queries.npy corpus.npy --memory 256M -k 10"),
+        ("topk queries.npy corpus.npy -t 0.5", "topk queries.npy corpus.npy -k 10"),
+        ("topk queries.npy -k 2 -o out.foo --memory=lots", "topk queries.npy -k 2 -o out.npz --memory 256M"),
+        ("topk -k 3 queries.npy --kk 3 corpus.npy", "topk queries.npy corpus.npy -k 3"),
+        ("pairs corpus.npy -t 0.9 queries.npy --quiet", "pairs corpus.npy queries.npy -t 0.9 --quiet"),
+        ("pairs corpus.npy -threshold 0.9 --grops", "pairs corpus.npy --threshold 0.9 --groups"),
+        ("pairs corpus.npy --m 99 -t x", "pairs corpus.npy --max-pairs 99 -t 0.95"),
+        ("dedupe corpus.npy -k 3", "dedupe corpus.npy -t 0.95"),
+        ("dedupe kept.index -t 0.9 --kept", "index search kept.index -t 0.9"),
+        ("index search kept.index queries.npy -k 3 -t 0.5", "index search kept.index queries.npy -k 3"),
+        ("index search queries.npy kept.index -k 3", "index search kept.index queries.npy -k 3"),
+        ("index search kept.index narrow.npy -k 3", "index search kept.index -k 3"),
+        ("index search kept.index 0.9", "index search kept.index -t 0.9"),
+        ("topk kept.index queries.npy -k 3", "index search kept.index queries.npy -k 3"),
+        ("topk queries.npy -k 3 --column", "topk queries.npy -k 3"),
+        ("topk queries.npy -k 3 --memory corpus.npy", "topk queries.npy corpus.npy -k 3 --memory 256M"),
+        ("--quiet topk queries.npy -k 3", "topk queries.npy --quiet -k 3"),
     ],
 )
 def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys):
     assert error_of(command, capsys).endswith(f"; try: cossim {works}")
     assert main(shlex.split(works)) == 0
+
+
+# Lines that parse, as files and options. Each mistake takes them and changes one thing, or adds one that is wrong.
+LINES = (
+    ("topk queries.npy corpus.npy", "-k 3", "--memory 1G", "--ids few.txt", "-o hits.csv", "--binary"),
+    ("pairs corpus.npy queries.npy", "-t 0.5", "--max-pairs 7", "--column a", "--where rows.txt", "--quiet"),
+    ("pairs corpus.npy", "--threshold 0.5", "--groups", "--eps 0.1", "--threads 3"),
+    ("dedupe named.csv", "-t 0.7", "--kept", "--memory 2M", "--output kept.npz"),
+    ("index build corpus.npy", "-o new.index", "--eps 0.1", "--threads 3"),
+    ("index add kept.index corpus.npy", "-o new.index", "--column b", "--quiet"),
+    ("index search kept.index queries.npy", "-k 4", "--exclude rows.txt", "--memory 3M"),
+    ("index search kept.index", "-t 0.25", "--max-pairs 8", "--quiet"),
+    ("train images.npy", "-o w.npz", "--epochs 3", "--batch-size 64", "--lr 0.1", "--seed 5", "--checkpoint c.npz"),
+    ("embed images.npy", "--weights w.npz", "-o e.npy", "--threads 3"),
+    ("demo", "--seed 3", "--output demo.png", "--no-plot"),
+)
+WRONG = {
+    "-k": "ten",
+    "--memory": "lots",
+    "--threads": "0",
+    "--max-pairs": "1.5",
+    "-o": "hits.foo",
+    "--output": "hits.foo",
+}
+WRONG |= {"--weights": "w.foo", "--checkpoint": "c.foo"}
+WRONG |= dict.fromkeys(("-t", "--threshold", "--eps", "--epochs", "--batch-size", "--lr", "--seed"), "x")
+
+
+def wrong_line(rng, count):
+    """Returns a line with `count` mistakes, and the words that they do not touch."""
+    files, *options = rng.choice(LINES)
+    command, *files = files.split()
+    if command == "index":
+        command = f"index {files.pop(0)}"
+    options = [[option.split()[0], option] for option in options]  # the right option, and the option as it is written
+    kept, extra = {option: right.split() for option, right in options}, []
+    for mistake in rng.sample(
+        ["value", "bare", "letter", "long", "unknown", "number", "command", "order", "lost"], count
+    ):
+        option = rng.choice(options)
+        name, _, value = option[1].partition(" ")
+        if option[0] not in kept or option[1] != " ".join(kept[option[0]]):
+            continue  # it has a mistake already
+        if mistake == "value" and name in WRONG and command.split()[-1] not in ("build", "add", "demo"):
+            option[1] = f"{name} {WRONG[name]}"
+        elif mistake == "bare" and value:
+            option[1] = name
+        elif mistake == "letter" and len(name) > 5:
+            option[1] = f"{name[:3]}{name[4:]} {value}"
+        elif mistake == "long" and len(name) > 4 and value:
+            option[1] = f"{name[1:]} {value}" if rng.random() < 0.5 else f"{name}={value}"
+        elif mistake == "lost" and name in ("-k", "-t", "-o", "--weights", "--threshold"):
+            options.remove(option)
+        elif mistake == "unknown":
+            extra.append(rng.choice(["--foo", "--foo 7", "--foo=7", "-q", "--fuzzy word"]))
+        elif mistake == "number" and command not in ("topk", "pairs", "demo") and not command.endswith("search"):
+            files.append("12")
+        elif mistake == "command" and " " not in command:
+            command = command[:-1]
+        elif mistake == "order" and files:
+            options.append([None, files.pop()])
+        if mistake in ("value", "bare", "lost") and option[1] != " ".join(kept[option[0]]) or option not in options:
+            del kept[option[0]]
+    good = [word for word in (*files, *(written for option, written in options if option is None)) if word != "12"]
+    return command, [*files, *(written for _, written in options), *extra], good + sum(kept.values(), [])
+
+
+def test_lines_with_several_mistakes_end_with_a_command_that_parses_and_keeps_the_right_words(folder):
+    np.save("images.npy", np.zeros((4, 28, 28)))
+    rng = random.Random(0)
+    for number in range(150):
+        command, parts, good = wrong_line(rng, 1 + number % 3)
+        line = shlex.split(" ".join([command, *parts]))
+        message = _problem(line)
+        if not message:
+            continue  # such as --threshold=0.5, which is no mistake
+        end = suggestions.ending(line, message, _problem)
+        assert end.startswith("; try: cossim "), (line, end)
+        words = shlex.split(end)[3:]
+        assert not _problem(words), (line, end)
+        assert not Counter(good) - Counter(words), (line, message, end)
+        assert words[0].startswith(command.split()[0]), (line, end)
+
+
+def test_the_options_of_all_commands_are_known():
+    def parsers(parser):
+        for action in parser._actions:
+            for sub in getattr(action, "choices", None) or () if action.nargs == "A..." else ():
+                yield from parsers(action.choices[sub])
+        yield parser
+
+    actions = [action for parser in parsers(_parser(["x"])) for action in parser._actions if action.option_strings]
+    assert {name for action in actions for name in action.option_strings} == set(suggestions.OPTIONS)
+    assert {name for action in actions if action.nargs == 0 for name in action.option_strings} == set(suggestions.FLAGS)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +289,12 @@ def test_a_file_that_is_missing_or_holds_other_arrays_ends_with_the_help(folder,
 
 
 def test_a_word_that_is_not_a_command(folder, capsys):
-    assert error_of("pears corpus.npy", capsys).endswith(f"; try: {EXAMPLES['pairs']}")
+    assert error_of("pears corpus.npy", capsys).endswith("; try: cossim pairs corpus.npy -t 0.95")
+    assert error_of("search kept.index -k 3", capsys).endswith("; try: cossim index search kept.index -k 3")
+    assert error_of("corpus.npy -t 0.9", capsys).endswith("; try: cossim pairs corpus.npy -t 0.9")
+    assert error_of("index kept.index queries.npy", capsys).endswith(
+        "; try: cossim index search kept.index queries.npy -k 10"
+    )
     assert error_of("7", capsys).endswith("; try: cossim --help")
 
 
@@ -186,11 +304,11 @@ def test_commands_within_a_command(folder, capsys):
     alone = error_of("index search x.index -k 1 --max-pairs 9", capsys)
     assert alone.endswith("; try: cossim index search x.index -k 1")
     both = error_of("index search x.index -k 1 -t 0.5", capsys)
-    assert both.endswith("; try: cossim index search corpus.index queries.npy -k 10")
-    assert error_of("index serch x.index", capsys).endswith("; try: cossim index search corpus.index queries.npy -k 10")
+    assert both.endswith("; try: cossim index search x.index -k 1")
+    assert error_of("index serch x.index", capsys).endswith("; try: cossim index search x.index -k 10")
     assert error_of("index remove x.index 3", capsys).endswith("; try: cossim index --help")
     for example in suggestions.INDEX_EXAMPLES.values():
-        assert _parses(shlex.split(example)[1:]), example
+        assert not _problem(shlex.split(example)[1:]), example
 
 
 def test_a_filter_of_the_wrong_dtype_is_an_error_of_one_line(folder, capsys):
@@ -203,13 +321,13 @@ def test_a_filter_of_the_wrong_dtype_is_an_error_of_one_line(folder, capsys):
 
 
 def test_a_message_that_ends_with_a_command_gets_no_other():
-    assert suggestions.ending(["info"], "x: this format needs pyarrow: pip install pyarrow", _parses) == ""
+    assert suggestions.ending(["info"], "x: this format needs pyarrow: pip install pyarrow", _problem) == ""
 
 
 def test_examples(capsys):
     assert list(EXAMPLES) == list(WHAT_FOR)
     for example in EXAMPLES.values():
-        assert _parses(shlex.split(example)[1:]), example
+        assert not _problem(shlex.split(example)[1:]), example
     assert main([]) == 0
     shown = re.findall(r"^    (cossim .*?) +# ", capsys.readouterr().out, re.M)
     assert shown == list(EXAMPLES.values())[:5]
