@@ -102,6 +102,10 @@ MASK_SHAPE = (
     "{function}(): the mask where must have shape {shapes}, an element for each row to choose from: make it from their "
     "ids, such as np.isin(ids, wanted) {arrays}"
 )
+MASK_OF_LIVE_ROWS = (
+    "{function}(): the mask where has {size} elements, one for each row that is left, but a mask counts removed rows "
+    "too, {given} in all: pass where=index.numbers[mask]"
+)
 WHERE_NUMBERS = (
     "{function}(): row numbers in where must have shape (n,), and hold for all queries: if each query has its own "
     "rows, pass a bool mask (Q, N) {arrays}"
@@ -129,7 +133,10 @@ NO_SUCH_ROW = "{function}(): {name} has the row number {number}, but there are {
 THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {threshold}"
 TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of the two"
 NO_ROWS = "{function}(): {name} has no rows: pass at least one {arrays}"
-NO_ELEMENTS = "{function}(): rows of {name} have no elements: pass rows of at least one element {arrays}"
+NO_ELEMENTS = (
+    "{function}(): rows of {name} have no elements: pass rows of at least one element, or np.empty((0, D)) for no rows "
+    "{arrays}"
+)
 IN_PATH = "{function}(): {name}: {error}"
 WRONG_SLICE = "{function}(): a slice of {name} must have {wanted}, as {name} declares: open it again {arrays}"
 LAZY = "{function}(): {name} is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups"
@@ -138,6 +145,10 @@ THRESHOLD_SECOND = (
 )
 M_SECOND = (
     "top_pairs(): m must be an integer, not {kind}: it is the second argument, top_pairs(x, m) or top_pairs(x, m, y)"
+)
+M_IS_A_COUNT = (
+    "top_pairs(): m must be an integer, not {kind}: it is the number of pairs; pairs_above(x, {m}) gives all pairs "
+    "from a threshold"
 )
 K_THIRD = (
     "topk(): {name} must be rows, not {kind}: k is the third argument, topk(queries, corpus, k) or topk(x, None, k)"
@@ -182,7 +193,7 @@ NOT_A_DOCUMENT = (
 )
 OFFSETS = (
     "{function}(): offsets must be integers that ascend from 0 to the number of rows of documents, so that each "
-    "document has a row {arrays}"
+    "document has a row: np.cumsum([0, *lengths]) makes them from lengths {arrays}"
 )
 
 NO_INDEX_OF_SPARSE = "{function} was fitted with sparse rows, so it has no Index: call its own methods"

@@ -232,6 +232,8 @@ def top_pairs(
     name = "top_pairs"
     if may_be_rows(m) or isinstance(m, str):
         raise TypeError(_errors.M_SECOND.format(kind=type(m).__name__))
+    if isinstance(m, (float, np.floating)):
+        raise TypeError(_errors.M_IS_A_COUNT.format(kind=type(m).__name__, m=m))
     m, eps, memory = size_argument(name, "m", m, 1), eps_argument(name, eps), memory_argument(name, memory)
     left, right = rows_to_search(name, False, x=x, y=y)
     with reporting(progress, name) as report:

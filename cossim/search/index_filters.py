@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cossim import _errors
 from cossim.search import filters
 from cossim.search.filters import Filter
 
@@ -52,6 +53,8 @@ def _where(function, state, where, rows, itself):
         numbers = filters._numbers(function, "where", given, state.given, least=0)
         places, lives = state.find(numbers)
         return places[lives] if numbers.ndim == 1 else places  # not 1-d, so filter_argument raises an error
+    if given.shape == (state.size,) != (state.given,):
+        raise ValueError(_errors.MASK_OF_LIVE_ROWS.format(function=function, size=state.size, given=state.given))
     mask = filters._mask(function, given, rows, state.given)
     if "numbers" in state.arrays:
         mask = mask[..., state.arrays["numbers"]]

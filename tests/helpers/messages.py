@@ -17,24 +17,24 @@ pairwise([[1, 2], None]) -> ValueError: pairwise(): row 1 of x is null: drop or 
 pairwise([[1, 2], [3, None]]) -> ValueError: pairwise(): row 1 of x has a null in it: drop or fill nulls first
 pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it has no numbers
 pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass x.detach()
-pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table without
-    a column of vectors: pass its columns of numbers alone (a), or turn text into vectors with a model
+pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table without a
+    column of vectors: pass its columns of numbers alone (a), or turn text into vectors with a model
 # ---- DLPack and Arrow ----
 pairwise(NoCapsule()) -> TypeError: pairwise(): __dlpack__ of x must return a new DLPack capsule, not int
-pairwise(dlpack.Exporter(device_type=2)) -> TypeError: pairwise(): x is on the device DLPack type 2: copy it to the
-    CPU first, such as x.cpu()
+pairwise(dlpack.Exporter(device_type=2)) -> TypeError: pairwise(): x is on the device DLPack type 2: copy it to the CPU
+    first, such as x.cpu()
 pairwise(dlpack.Exporter(code=10, bits=8)) -> TypeError: pairwise(): x has elements of DLPack type 10 with 8 bits in 1
     lanes, which NumPy lacks: convert them to float32
-pairwise(dlpack.Exporter(version=(2, 1))) -> ValueError: pairwise(): x comes as DLPack 2.1, and this cossim reads
-    DLPack 1: convert it to a NumPy array
+pairwise(dlpack.Exporter(version=(2, 1))) -> ValueError: pairwise(): x comes as DLPack 2.1, and this cossim reads DLPack
+    1: convert it to a NumPy array
 pairwise(dlpack.Exporter(data=None)) -> ValueError: pairwise(): the DLPack tensor of x is malformed: its shape and
     strides fit no memory
-pairwise(NoCapsules()) -> TypeError: pairwise(): the Arrow export of x must be new capsules of a schema and an array,
-    or of a stream
+pairwise(NoCapsules()) -> TypeError: pairwise(): the Arrow export of x must be new capsules of a schema and an array, or
+    of a stream
 pairwise(arrow.Chunks(*arrow.lists(X), fails_at=0, text=b"the disk is gone")) -> ValueError: pairwise(): the Arrow
     stream of x failed: the disk is gone
-pairwise(arrow.OneArray(*arrow.lists(X, null_count=7))) -> ValueError: pairwise(): the Arrow data of x are malformed:
-    a number of nulls is impossible
+pairwise(arrow.OneArray(*arrow.lists(X, null_count=7))) -> ValueError: pairwise(): the Arrow data of x are malformed: a
+    number of nulls is impossible
 pairwise(arrow.OneArray(*arrow.nulls(X, 3))) -> ValueError: pairwise(): row 3 of x is null: drop or fill nulls first
 pairwise(arrow.OneArray(*arrow.nulls(X, 3, 1))) -> ValueError: pairwise(): row 3 of x has a null in it: drop or fill
     nulls first
@@ -44,19 +44,18 @@ pairwise(arrow.OneArray(*arrow.nested(9))) -> TypeError: pairwise(): x has lists
     of numbers
 pairwise(arrow.Chunks(*arrow.lists(X), arrow.lists(X[:, :3])[1])) -> ValueError: pairwise(): rows of x must be equally
     long: row 6 has 3 elements, and row 0 has 4
-pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)}, 6))) -> ValueError: pairwise(): x is
-    a table with 2 columns of vectors, where one is needed: pass one of its columns (a, b),
-    or its columns of numbers alone
-# ---- vectors, continued ----
-pairwise("some text") -> FileNotFoundError: [Errno 2] pairwise(): x names no file: pass an array, or the path of a
-    file that exists: 'some text'
+pairwise(arrow.OneArray(*arrow.table({"a": arrow.lists(X), "b": arrow.lists(X)}, 6))) -> ValueError: pairwise(): x is a
+    table with 2 columns of vectors, where one is needed: pass one of its columns (a, b), or its columns of numbers
+    alone
+pairwise("some text") -> FileNotFoundError: [Errno 2] pairwise(): x names no file: pass an array, or the path of a file
+    that exists: 'some text'
 pairwise(np.array(["text"])) -> TypeError: pairwise(): x must hold real numbers, not text: open a file with
     cossim.open_rows(path), convert digits with astype(float), turn sentences into vectors with a model (x: shape (1,),
     dtype <U4)
 pairwise(np.array([[1, 2], [3, "four"]], object)) -> TypeError: pairwise(): x[1, 1] is text, 'four': pass numbers, such
     as the vector of a model
-pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: copy
-    it to the CPU first, such as x.cpu()
+pairwise([torch.ones(3), torch.ones(3, device="meta")]) -> TypeError: pairwise(): x is on the device meta: copy it to
+    the CPU first, such as x.cpu()
 topk(X, Index(Y), 1) -> TypeError: topk(): corpus is an Index: call its topk or pairs_above, or pass its corpus
 topk(UserDict(x=X, y=Y), X, 1) -> TypeError: topk(): queries holds arrays by name, as UserDict: pass one of them, such
     as queries['x']
@@ -129,17 +128,17 @@ plot.cluster_order(Y) -> ValueError: cluster_order(): an order needs a square ma
 plot.heatmap(Y @ Y.T, order=[0, 0, 1, 2, 3]) -> ValueError: heatmap(): order must be 'clusters' or the row numbers 0 to
     4, each once: pass one of them
 plot.heatmap(Y, list("abcd")) -> ValueError: heatmap(): labels has 4 names for 5 rows: pass a name for each
-plot.neighbours(X, TopK(X, X)) -> ValueError: neighbours(): images must have shape (N, H, W), (N, 1, H, W),
-    (N, 3, H, W) or (N, H, W, 3), not (6, 4): reshape them
+plot.neighbours(X, TopK(X, X)) -> ValueError: neighbours(): images must have shape (N, H, W), (N, 1, H, W), (N, 3, H, W)
+    or (N, H, W, 3), not (6, 4): reshape them
 plot.neighbours(P, topk(Y, Y, 1)) -> ValueError: neighbours(): the queries are 4 images, but found has results for 5:
     pass queries=, the images that were searched for
 plot.neighbours(P, TopK(np.ones((4, 1)), np.full((4, 1), 7))) -> ValueError: neighbours(): found has row number 7, but
     there are 4 images: pass all images of the corpus
-plot.neighbours(P, topk(X[:2], Y, 1), P[:2, :, :14]) -> ValueError: neighbours(): queries are images of (14, 28)
-    pixels, and the corpus has (28, 28): resize one of them
+plot.neighbours(P, topk(X[:2], Y, 1), P[:2, :, :14]) -> ValueError: neighbours(): queries are images of (14, 28) pixels,
+    and the corpus has (28, 28): resize one of them
 # ---- search ----
-topk(X, "objects.npy", 1) -> ValueError: topk(): corpus: objects.npy: an array of Python objects, dtype object: save
-    an array of numbers, such as np.stack(rows)
+topk(X, "objects.npy", 1) -> ValueError: topk(): corpus: objects.npy: an array of Python objects, dtype object: save an
+    array of numbers, such as np.stack(rows)
 topk(X, "/dev/null", 1) -> ValueError: topk(): corpus: '/dev/null': not a regular file: save the data of a pipe or
     device to a file first
 topk(X, "nested.npy", 1) -> ValueError: topk(): corpus: nested.npy: the header is damaged: copy the file or save the
@@ -148,11 +147,14 @@ topk(X, WrongSlices(), 1) -> ValueError: topk(): a slice of corpus must have sha
     declares: open it again (corpus[0:4]: shape (1, 4), dtype float64)
 Index(DX) -> TypeError: Index(): corpus is a Dask array: compute() it, or use topk, pairs_above or duplicate_groups
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
-topk(X, Y, 2**59) -> MemoryError: topk(): there is no memory for a result of shape (6, 576460752303423488):
-    request less, or search in parts
+topk(X, Y, 2**59) -> MemoryError: topk(): there is no memory for a result of shape (6, 576460752303423488): request
+    less, or search in parts
 Index(dim=2**62) -> ValueError: Index(): dim must be below 2**61, not 4611686018427387904
 topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): the mask where must have shape (5,) or (6, 5), an element for
     each row to choose from: make it from their ids, such as np.isin(ids, wanted) (where: shape (2,), dtype bool)
+(index := Index(X), index.remove(2), index.topk(X, 2, where=[True] * 5)) -> ValueError: Index.topk(): the mask where has
+    5 elements, one for each row that is left, but a mask counts removed rows too, 6 in all: pass
+    where=index.numbers[mask]
 topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where must have shape (n,), and hold for all
     queries: if each query has its own rows, pass a bool mask (Q, N) (where: shape (1, 2), dtype int64)
 topk(X, Y, 2, where=["a", "b"]) -> TypeError: topk(): where holds text, but rows are selected by their numbers or by a
@@ -172,8 +174,8 @@ lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array but 
 (index := Index(X), index._state.arrays.update(corpus=Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has
     been changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
 Index() -> TypeError: Index(): pass a corpus, or the number of elements of later rows, such as Index(dim=384)
-Index(X, dim=5) -> ValueError: Index(): dim=5 but the rows of corpus have 4 elements: leave dim out (corpus: shape
-    (6, 4), dtype float64)
+Index(X, dim=5) -> ValueError: Index(): dim=5 but the rows of corpus have 4 elements: leave dim out (corpus: shape (6,
+    4), dtype float64)
 Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 with binary=True, not 9: it is the number
     of bits of a row
 topk(X, Y, 1).to_list(ids={}) -> ValueError: TopK.to_list(): ids has no row 0, which was found: pass the id of each row
@@ -196,16 +198,16 @@ np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, 
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
     topk(x, None, k)
-Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of elements of later rows by name, such
-    as Index(dim=384)
+Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of elements of later rows by name, such as
+    Index(dim=384)
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
 Index(Y[:0, :0]) -> ValueError: Index(): corpus has no rows: pass at least one (corpus: shape (0, 0), dtype float64)
-pytest.importorskip("cossim.sklearn").CosineNeighbors(9).fit(X).kneighbors() -> ValueError: CosineNeighbors(): k must be
-    at most 5, the number of rows to choose from, not 9
-topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements: pass rows of at
-    least one element (corpus: shape (5, 0), dtype float64)
+neighbors(9).fit(X).kneighbors() -> ValueError: CosineNeighbors(): k must be at most 5, the number of rows to choose
+    from, not 9
+topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements: pass rows of at least one element,
+    or np.empty((0, D)) for no rows (corpus: shape (5, 0), dtype float64)
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
 topk(X, Y, 1, memory="1G") -> TypeError: topk(): memory must be a number of bytes, such as 2**30, not str
 topk(X, Y, 1, progress=1) -> TypeError: topk(): progress must be None, a bool or a callable of (done, total), not int
@@ -229,27 +231,29 @@ pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does no
 diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
 top_pairs(X, Y, 1) -> TypeError: top_pairs(): m must be an integer, not ndarray: it is the second argument, top_pairs(x,
     m) or top_pairs(x, m, y)
+top_pairs(X, 0.9) -> TypeError: top_pairs(): m must be an integer, not float: it is the number of pairs; pairs_above(x,
+    0.9) gives all pairs from a threshold
 maxsim(X, Index(Y)) -> TypeError: maxsim(): documents must be a list of arrays of shape (tokens, D), not Index: pass the
     offsets of documents that are in one array, one file or an Index, and list(documents.values()) of a dict
 maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it
     out, or pass the offsets of documents that are in one array (documents[1]: shape (0, 4), dtype float64)
 maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
-    documents, so that each document has a row (documents: shape (5, 4), dtype float64; offsets: shape (2,), dtype
-    int64)
-pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(pytest.importorskip("scipy.sparse").csr_array(X)).index_ ->
-    AttributeError: CosineNeighbors was fitted with sparse rows, so it has no Index: call its own methods
-pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).radius_neighbors(X, 3) -> ValueError: CosineNeighbors():
-    radius must be in [0, 2], as cosine distances are, not 3
-pytest.importorskip("cossim.sklearn").CosineNeighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError:
-    kneighbors_graph(): mode must be one of ('distance', 'similarity', 'connectivity'), not 'cosine'
+    documents, so that each document has a row: np.cumsum([0, *lengths]) makes them from lengths (documents: shape (5,
+    4), dtype float64; offsets: shape (2,), dtype int64)
+neighbors().fit(pytest.importorskip("scipy.sparse").csr_array(X)).index_ -> AttributeError: CosineNeighbors was fitted
+    with sparse rows, so it has no Index: call its own methods
+neighbors().fit(X).radius_neighbors(X, 3) -> ValueError: CosineNeighbors(): radius must be in [0, 2], as cosine
+    distances are, not 3
+neighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError: kneighbors_graph(): mode must be one of ('distance',
+    'similarity', 'connectivity'), not 'cosine'
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
     'cossim-c[progress]'
-lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress must be left out for Dask arrays, whose
-    results are lazy: use dask.diagnostics.ProgressBar or the dashboard
-lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out must be left out for Dask arrays, whose results
-    are lazy: use dask.array.store
-topk(X, DX[DX[:, 0] > 0], 1) -> ValueError: topk(): corpus has chunks of unknown size: call
-    corpus.compute_chunk_sizes() first
+lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress must be left out for Dask arrays, whose results are
+    lazy: use dask.diagnostics.ProgressBar or the dashboard
+lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out must be left out for Dask arrays, whose results are
+    lazy: use dask.array.store
+topk(X, DX[DX[:, 0] > 0], 1) -> ValueError: topk(): corpus has chunks of unknown size: call corpus.compute_chunk_sizes()
+    first
 vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size must be equal, but
     have 0 and 2 elements: call compute_chunk_sizes() on both arrays, and rechunk() one of them
 lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
@@ -295,10 +299,10 @@ refused(header(), bytes(64)) -> ValueError: 'forged': damaged: bytes 192 to 255 
     file again, or save the index again
 refused(header().replace("F32", "F33")) -> ValueError: 'forged': damaged: no index has such a header: save the index
     again
-refused(header(version="3")) -> ValueError: 'forged': its format has version 3, but this cossim reads versions 1
-    and 2: update cossim
-refused(header("BOOL", (64,))) -> ValueError: 'forged': damaged: bytes of the bool array 'x' are neither 0 nor 1:
-    save the index again
+refused(header(version="3")) -> ValueError: 'forged': its format has version 3, but this cossim reads versions 1 and 2:
+    update cossim
+refused(header("BOOL", (64,))) -> ValueError: 'forged': damaged: bytes of the bool array 'x' are neither 0 nor 1: save
+    the index again
 (monkeypatch.setattr(index_file, "_check_size", lambda *sizes: None), refused(header(), b"")) -> ValueError: 'forged':
     cut off while it was read: copy the file again
 (hide("ml_dtypes"), index_file.read("bfloat16.index")) -> ImportError: 'bfloat16.index' holds bfloat16, which needs
@@ -336,8 +340,8 @@ nn.avg_pool2d(P, 2, divisor_override=0) -> ValueError: avg_pool2d(): divisor_ove
     than 0, not 0
 nn.batch_norm(P, None, None, training=True, eps=0) -> ValueError: batch_norm(): eps must be finite, at least 0, and
     above 0 in training, not 0.0
-nn.batch_norm(X[0], None, None, training=True) -> ValueError: batch_norm(): x must have channels as its dimension 1,
-    (N, C, ...): reshape it (x: shape (4,), dtype float64)
+nn.batch_norm(X[0], None, None, training=True) -> ValueError: batch_norm(): x must have channels as its dimension 1, (N,
+    C, ...): reshape it (x: shape (4,), dtype float64)
 nn.batch_norm(X, X[0], X[:, 0]) -> ValueError: batch_norm(): running_var must have shape (4,), one number for each
     channel of x (x: shape (6, 4), dtype float64; running_mean: shape (4,), dtype float64; running_var: shape (6,),
     dtype float64)
@@ -460,8 +464,8 @@ simclr.nt_xent(X, Y) -> ValueError: nt_xent(): z0 and z1 must have the same shap
     float64; z1: shape (5, 4), dtype float64)
 simclr.nt_xent(Y) -> ValueError: nt_xent(): z0 holds both views, so its number of rows must be even (z0: shape (5, 4),
     dtype float64)
-simclr.nt_xent(X[:0]) -> ValueError: nt_xent(): the views have no rows: pass at least one pair of rows (z0:
-    shape (0, 4), dtype float64)
+simclr.nt_xent(X[:0]) -> ValueError: nt_xent(): the views have no rows: pass at least one pair of rows (z0: shape (0,
+    4), dtype float64)
 simclr.nt_xent(X, X, pairs="interleaved") -> ValueError: nt_xent(): pairs='interleaved' takes one array with both views:
     leave z1 out (z0: shape (6, 4), dtype float64; z1: shape (6, 4), dtype float64)
 simclr.nt_xent(X, pairs="diagonal") -> ValueError: nt_xent(): pairs must be 'halves' or 'interleaved', not 'diagonal'
@@ -471,8 +475,8 @@ simclr.nt_xent(X, X, 1e-310) -> ValueError: nt_xent(): temperature 1e-310 is too
 simclr.nt_xent(X, X, "0.5") -> TypeError: nt_xent(): temperature must be a number, not str
 simclr.nt_xent(X.astype(np.float16), X) -> TypeError: nt_xent(): z0 must be float32, float64 or integers, not float16:
     convert it with astype
-simclr.augment(np.zeros((2, 4, 4), np.int8)) -> TypeError: augment(): images must be float32, float64, or uint8 from
-    0 to 255, not int8: convert them with astype
+simclr.augment(np.zeros((2, 4, 4), np.int8)) -> TypeError: augment(): images must be float32, float64, or uint8 from 0
+    to 255, not int8: convert them with astype
 simclr.augment(X) -> ValueError: augment(): images must have shape (N, C, H, W) or (N, H, W), not (6, 4): reshape them
 simclr.augment(P, shift=-1) -> ValueError: augment(): shift must be at least 0 and finite, not -1
 simclr.augment(P, rotate=361) -> ValueError: augment(): rotate must be between -360 and 360 degrees, not 361
@@ -480,20 +484,20 @@ simclr.augment(P, rotate=(10, -10)) -> ValueError: augment(): rotate must be (lo
 simclr.augment(P, scale=(0, 1)) -> ValueError: augment(): scale must be (low, high) with 0 < low <= high, both finite,
     not (0, 1)
 simclr.augment(P, scale=1) -> TypeError: augment(): scale must be a pair of numbers, (low, high), not 1
-simclr.train(P[0, 0]) -> ValueError: train(): images must have shape (N, C, H, W) or (N, H, W), not (28, 28):
-    reshape them
+simclr.train(P[0, 0]) -> ValueError: train(): images must have shape (N, C, H, W) or (N, H, W), not (28, 28): reshape
+    them
 simclr.train(P[:1]) -> ValueError: train(): at least two images are required, got 1
-simclr.train(np.ones((4, 1, 28, 28), np.int8)) -> TypeError: train(): images must be float32, float64, or uint8
-    from 0 to 255, not int8: convert them with astype
+simclr.train(np.ones((4, 1, 28, 28), np.int8)) -> TypeError: train(): images must be float32, float64, or uint8 from 0
+    to 255, not int8: convert them with astype
 simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): images of shape (4, 1, 28, 28) have 224 NaN or
     infinite numbers: replace them first
 simclr.train(P, epochs=-1) -> ValueError: train(): epochs must be at least 0, not -1
 simclr.train(P, epochs=2**70) -> ValueError: train(): epochs must be below 2**31, not 1180591620717411303424
 simclr.train(P, seed=None) -> TypeError: train(): seed must be an integer, not NoneType
-simclr.train(P.transpose(0, 2, 3, 1)) -> ValueError: train(): images have shape (N, C, H, W), and those of shape
-    (4, 28, 28, 1) seem to have their channels last: pass images.transpose(0, 3, 1, 2)
-simclr.train(P[..., :12]) -> ValueError: train(): the default encoder takes images from 16 x 16 pixels, not of shape
-    (4, 1, 28, 12): pass encoder=
+simclr.train(P.transpose(0, 2, 3, 1)) -> ValueError: train(): images have shape (N, C, H, W), and those of shape (4, 28,
+    28, 1) seem to have their channels last: pass images.transpose(0, 3, 1, 2)
+simclr.train(P[..., :12]) -> ValueError: train(): the default encoder takes images from 16 x 16 pixels, not of shape (4,
+    1, 28, 12): pass encoder=
 simclr.train(P, encoder=nn.ReLU()) -> ValueError: train(): the encoder must return embeddings of shape (N, D), not an
     array of shape (2, 1, 28, 28): end it with nn.Flatten()
 simclr.train(P, head="linear") -> ValueError: train(): head must be 'mlp', a Module or None, not 'linear'
@@ -505,10 +509,10 @@ simclr.augment(P, hue=1) -> ValueError: augment(): hue must be between -0.5 and 
 simclr.augment(P, blur=30) -> ValueError: augment(): blur must be from 0 to 20 pixels, not 30
 simclr.augment(P[:, [0, 0]], hue=0.1) -> ValueError: augment(): colours need images with 1 or 3 channels, not of shape
     (4, 2, 28, 28): leave their options out
-simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers of at most 64 bits,
-    or bool, not float64: pass np.unique(labels, return_inverse=True)[1]
-simclr.nt_xent(X, labels=["cat", "dog", "cat"]) -> TypeError: nt_xent(): labels must be integers of at most
-    64 bits, or bool, not text: pass np.unique(labels, return_inverse=True)[1]
+simclr.nt_xent(X, labels=[0.5] * 3) -> TypeError: nt_xent(): labels must be integers of at most 64 bits, or bool, not
+    float64: pass np.unique(labels, return_inverse=True)[1]
+simclr.nt_xent(X, labels=["cat", "dog", "cat"]) -> TypeError: nt_xent(): labels must be integers of at most 64 bits, or
+    bool, not text: pass np.unique(labels, return_inverse=True)[1]
 simclr.nt_xent(X, labels=[1, 2]) -> ValueError: nt_xent(): labels must have shape (3,), one for each image, not (2,)
 simclr.train(P, optimizer="lbfgs") -> ValueError: train(): optimizer must be 'adam', 'sgd' or a callable, not 'lbfgs'
 simclr.train(P, encoder=abs) -> TypeError: train(): encoder must be a Module, not builtin_function_or_method
@@ -559,82 +563,82 @@ open_rows("rows.json") -> ValueError: rows.json: no known format, JSON without a
 open_rows("rows.pkl") -> ValueError: rows.pkl: no known format, a pickle, which is never loaded: load it yourself, and
     numpy.save('rows.npy', vectors)
 open_rows("nothing*.npy") -> FileNotFoundError: nothing*.npy: there is no file: change the folder or the pattern
-open_rows("mixed") -> ValueError: mixed: the files in this folder have the suffixes .fbin, .npy: pass a pattern such
-    as 'mixed/*.fbin', or a list
+open_rows("mixed") -> ValueError: mixed: the files in this folder have the suffixes .fbin, .npy: pass a pattern such as
+    'mixed/*.fbin', or a list
 open_rows("X.npy", shape=4) -> ValueError: X.npy: shape= and offset= are for raw elements, and .npy files have their
     own: leave them out
-open_rows("image.png", shape=4) -> ValueError: image.png: raw elements have no header: pass both dtype= and shape=,
-    such as shape=(-1, 128)
+open_rows("image.png", shape=4) -> ValueError: image.png: raw elements have no header: pass both dtype= and shape=, such
+    as shape=(-1, 128)
 open_rows("image.png", dtype="f4", shape=0) -> ValueError: image.png: shape=(0,) must be D, (-1, D) or (N, D), and
     offset=0 must lie in the file: change them
-open_rows("image.png", dtype="f4", shape=(9, 4)) -> ValueError: image.png: shape (9, 4) takes 144 bytes in all,
-    found 4: copy the file again, or change dtype and shape
-open_rows("X.npy", dtype="f4") -> ValueError: X.npy: .npy files have a dtype of their own: leave dtype= out, and
-    convert slices with astype
+open_rows("image.png", dtype="f4", shape=(9, 4)) -> ValueError: image.png: shape (9, 4) takes 144 bytes in all, found 4:
+    copy the file again, or change dtype and shape
+open_rows("X.npy", dtype="f4") -> ValueError: X.npy: .npy files have a dtype of their own: leave dtype= out, and convert
+    slices with astype
 open_rows("X.npy", "x") -> ValueError: X.npy: rows in this format have no name: leave 'x' out
-open_rows("words.txt", dtype=int) -> ValueError: words.txt: numbers of text become floats of at most 64 bits, not
-    int64: pass dtype=float or leave it out
+open_rows("words.txt", dtype=int) -> ValueError: words.txt: numbers of text become floats of at most 64 bits, not int64:
+    pass dtype=float or leave it out
 open_rows("X.npy", ids="id") -> ValueError: X.npy: it has no column of ids 'id': that of word2vec and GloVe is called
     'word', and arrays have none
-open_rows("weights.npz") -> ValueError: weights.npz: it has no rows of vectors: save real numbers of shape (N, D),
-    or a column of lists of equal lengths
+open_rows("weights.npz") -> ValueError: weights.npz: it has no rows of vectors: save real numbers of shape (N, D), or a
+    column of lists of equal lengths
 open_rows("ragged.fvecs") -> ValueError: ragged.fvecs: row 1 has 1 elements, and row 0 has 2: all must have the same
     number
-open_rows("cut.fvecs") -> ValueError: cut.fvecs: rows of 2 elements, as its first bytes say, do not fill 5 bytes:
-    copy the file again
+open_rows("cut.fvecs") -> ValueError: cut.fvecs: rows of 2 elements, as its first bytes say, do not fill 5 bytes: copy
+    the file again
 open_rows("cut.fbin") -> ValueError: cut.fbin: shape (3, 2) takes 32 bytes in all, found 16: copy the file again, or
     change dtype and shape
 open_rows("cut.safetensors") -> ValueError: cut.safetensors: the header does not fit the file, which is cut short or
     damaged: copy it again
-open_rows("bool.safetensors") -> ValueError: bool.safetensors: an array of bool holds bytes other than 0 and 1: save
-    it again
-open_rows("cube.safetensors", "x") -> ValueError: cube.safetensors: an array of shape (1, 1, 2), where rows of
-    vectors, shape (N, D), are needed: reshape it
-open_rows("array.npz") -> ValueError: array.npz: damaged, or of another format than its suffix says: File is not a
-    zip file
+open_rows("bool.safetensors") -> ValueError: bool.safetensors: an array of bool holds bytes other than 0 and 1: save it
+    again
+open_rows("cube.safetensors", "x") -> ValueError: cube.safetensors: an array of shape (1, 1, 2), where rows of vectors,
+    shape (N, D), are needed: reshape it
+open_rows("array.npz") -> ValueError: array.npz: damaged, or of another format than its suffix says: File is not a zip
+    file
 open_rows("two.npz", "z") -> ValueError: two.npz: it has nothing named 'z': choose one of 'a', 'b'
-open_rows("cut.fvecs.gz") -> ValueError: cut.fvecs.gz: .fvecs files need random access: unpack it first, as
-    gunzip does, and read it from a file
-open_rows("words.txt")[1:] -> ValueError: words.txt: row 1 does not have 2 numbers: '4 x': correct the line or
-    leave it out
+open_rows("cut.fvecs.gz") -> ValueError: cut.fvecs.gz: .fvecs files need random access: unpack it first, as gunzip does,
+    and read it from a file
+open_rows("words.txt")[1:] -> ValueError: words.txt: row 1 does not have 2 numbers: '4 x': correct the line or leave it
+    out
 open_rows("short.txt") -> ValueError: short.txt: the header says 3 rows, found 1: copy the file again
-open_rows("wordless.txt") -> ValueError: wordless.txt: no row ends with numbers: check that each line is a word and
-    D numbers, or numbers alone
+open_rows("wordless.txt") -> ValueError: wordless.txt: no row ends with numbers: check that each line is a word and D
+    numbers, or numbers alone
 open_rows("cut.txt.gz") -> ValueError: cut.txt.gz: the gzip file is cut short: copy it again
-open_rows("text.bin") -> ValueError: text.bin: not word2vec's binary format, which begins with a line of N and D:
-    for raw elements pass dtype= and shape=
-open_rows("word.bin") -> ValueError: word.bin: a word has more than 65536 bytes: check that this is word2vec's
-    binary format
+open_rows("text.bin") -> ValueError: text.bin: not word2vec's binary format, which begins with a line of N and D: for
+    raw elements pass dtype= and shape=
+open_rows("word.bin") -> ValueError: word.bin: a word has more than 65536 bytes: check that this is word2vec's binary
+    format
 open_rows("X.npy")[6] -> IndexError: row 6 is out of range for 6 rows: use -N to N - 1
 (rows := open_rows("X.npy"), rows.close(), rows[0]) -> ValueError: X.npy: the rows are closed: open them again with
     cossim.open_rows
-open_rows("X.npy").__array__(np.float32, copy=False) -> ValueError: X.npy: its rows are not in memory with this
-    dtype: leave copy=False out
-open_rows(["X.npy", "narrow.npy"]) -> ValueError: X.npy: rows of narrow.npy have shape (2, 3) and dtype float64,
-    those of X.npy (6, 4) and float64: choose files of one kind
+open_rows("X.npy").__array__(np.float32, copy=False) -> ValueError: X.npy: its rows are not in memory with this dtype:
+    leave copy=False out
+open_rows(["X.npy", "narrow.npy"]) -> ValueError: X.npy: rows of narrow.npy have shape (2, 3) and dtype float64, those
+    of X.npy (6, 4) and float64: choose files of one kind
 open_rows("flat.npy") -> ValueError: flat.npy: an array of shape (5,), where rows of vectors, shape (N, D), are needed:
     save one vector as x[None]
 open_rows("bsr.npz") -> ValueError: bsr.npz: sparse rows in the format bsr: save them as CSR,
     scipy.sparse.save_npz(path, matrix.tocsr())
 open_rows("short_indptr.npz") -> ValueError: short_indptr.npz: the arrays of its sparse rows do not fit together: save
     the matrix again with save_npz
-open_rows(["X.npz", "sparse.npz"]) -> ValueError: X.npz: sparse.npz and X.npz are not of one kind, sparse or dense:
-    open them one by one
+open_rows(["X.npz", "sparse.npz"]) -> ValueError: X.npz: sparse.npz and X.npz are not of one kind, sparse or dense: open
+    them one by one
 cossim.Index("sparse.npz") -> TypeError: Index(): corpus is sparse, and dense rows are needed: pass corpus.toarray() if
     it fits into memory, or use topk, pairs_above or duplicate_groups, which take sparse rows
-open_rows("two.npz") -> ValueError: two.npz: it has 2 arrays or columns of vectors, so a name is needed, one of:
-    'a', 'b'
+open_rows("two.npz") -> ValueError: two.npz: it has 2 arrays or columns of vectors, so a name is needed, one of: 'a',
+    'b'
 # ---- the command line ----
-cossim topk X.npy zip.npy -k 1 -> 1: cossim: zip.npy: an archive such as .npz, where a single array, .npy, is
-    needed: save one array of it with numpy.save
+cossim topk X.npy zip.npy -k 1 -> 1: cossim: zip.npy: an archive such as .npz, where a single array, .npy, is needed:
+    save one array of it with numpy.save
 cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumPy saves bfloat16 as |V2, without its
     name: pass dtype=ml_dtypes.bfloat16 to open_rows, or save as float32
-cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' does not end in .npz or .csv
-    or .tsv or .jsonl or .parquet or .safetensors
+cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' does not end in .npz or .csv or
+    .tsv or .jsonl or .parquet or .safetensors
 cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: this format needs pyarrow: pip install
     'cossim-c[files]'
-cossim topk X.npy -k 1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one line for each
-    row, with its name
+cossim topk X.npy -k 1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one line for each row,
+    with its name
 cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds only
     numbers: leave --ids out, or write .npz
 cossim dedupe sparse.npz -t 0.9 -> 1: cossim: sparse.npz: sparse rows, where dense ones are needed: save
@@ -653,34 +657,32 @@ cossim topk X.npy -k 1 -o no/hits.npz -> 1: cossim: no/hits.npz: no file can be 
 (hide("matplotlib"), demo_command.run("none.npy")) -> ModuleNotFoundError: without --no-plot, the demo draws a heatmap
     with matplotlib: pip install 'cossim-c[demo]'
 cossim demo --images none.npy --no-plot -> 1: cossim: none.npy: it has no images: choose another file
-cossim topk X.npy text.npy -k 1 -o hits.npz -> 1: cossim: text.npy: not a .npy file, because it begins with 31 20 32 20
-    33 0a: save the array with numpy.save
-cossim topk X.npy empty.npy -k 1 -o hits.npz -> 1: cossim: empty.npy: not a .npy file, because it begins with nothing:
-    save the array with numpy.save
-cossim topk X.npy complex.npy -k 1 -o hits.npz -> 1: cossim: complex.npy: the elements must be real numbers of at most
-    64 bits, not complex128: save them as float32 or float64
-cossim topk X.npy --binary -k 1 -o hits.npz -> 1: cossim: X.npy: packed bits must be uint8, not float64: pack the signs
-    of numbers with numpy.packbits(rows > 0, axis=1)
-cossim topk X.npy P.npy -k 1 -o hits.npz -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28), where rows of vectors,
-    shape (N, D), are needed: reshape it
-cossim topk X.npy cut.npy -k 1 -o hits.npz -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the
-    header, found 63: copy the file again
-cossim topk X.npy version.npy -k 1 -o hits.npz -> 1: cossim: version.npy: a .npy file of an unknown version, or a
-    damaged one: save the array with numpy.save
-cossim topk X.npy negative.npy -k 1 -o hits.npz -> 1: cossim: negative.npy: the header is damaged, no array has the
-    shape (-2, 4): copy the file or save the array again
-cossim topk X.npy huge.npy -k 1 -o hits.npz -> 1: cossim: huge.npy: the header is damaged, no array has the shape (0,
+cossim topk X.npy text.npy -k 1 -> 1: cossim: text.npy: not a .npy file, because it begins with 31 20 32 20 33 0a: save
+    the array with numpy.save
+cossim topk X.npy empty.npy -k 1 -> 1: cossim: empty.npy: not a .npy file, because it begins with nothing: save the
+    array with numpy.save
+cossim topk X.npy complex.npy -k 1 -> 1: cossim: complex.npy: the elements must be real numbers of at most 64 bits, not
+    complex128: save them as float32 or float64
+cossim topk X.npy --binary -k 1 -> 1: cossim: X.npy: packed bits must be uint8, not float64: pack the signs of numbers
+    with numpy.packbits(rows > 0, axis=1)
+cossim topk X.npy P.npy -k 1 -> 1: cossim: P.npy: an array of shape (4, 1, 28, 28), where rows of vectors, shape (N, D),
+    are needed: reshape it
+cossim topk X.npy cut.npy -k 1 -> 1: cossim: cut.npy: truncated: shape (2, 4) takes 64 bytes after the header, found 63:
+    copy the file again
+cossim topk X.npy version.npy -k 1 -> 1: cossim: version.npy: a .npy file of an unknown version, or a damaged one: save
+    the array with numpy.save
+cossim topk X.npy negative.npy -k 1 -> 1: cossim: negative.npy: the header is damaged, no array has the shape (-2, 4):
+    copy the file or save the array again
+cossim topk X.npy huge.npy -k 1 -> 1: cossim: huge.npy: the header is damaged, no array has the shape (0,
     99999999999999999999): copy the file or save the array again
-cossim topk X.npy nested.npy -k 1 -o hits.npz -> 1: cossim: nested.npy: the header is damaged: copy the file or save the
-    array again
-cossim topk X.npy narrow.npy -k 1 -o hits.npz -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3: choose
-    files of one model
+cossim topk X.npy nested.npy -k 1 -> 1: cossim: nested.npy: the header is damaged: copy the file or save the array again
+cossim topk X.npy narrow.npy -k 1 -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3: choose files of one
+    model
 cossim topk X.npy -k 9223372036854775808 -> 2: cossim topk: error: argument -k: 9223372036854775808 does not fit 64 bits
 cossim topk X.npy -k 1 --threads 0 -> 2: cossim topk: error: argument --threads: 0 is not at least 1
-cossim topk X.npy -k 1 --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is not an amount of memory, such as
-    256M, 1.5G or a number of bytes
-cossim topk X.npy -k 1 --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807
-    bytes
+cossim topk x --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is not an amount of memory, such as 256M,
+    1.5G or a number of bytes
+cossim topk x --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807 bytes
 cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
     another path
 cossim topk X.npy -k 1 --exclude X.npy -> 1: cossim: X.npy: an array of float64: save whole numbers, or for --where a

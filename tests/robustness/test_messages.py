@@ -152,6 +152,10 @@ def csr(**changes):
     return SimpleNamespace(**(arrays | changes))
 
 
+def neighbors(*arguments):
+    return pytest.importorskip("cossim.sklearn").CosineNeighbors(*arguments)
+
+
 def names_for(call, monkeypatch, hide):
     """The names that a row may use."""
     names = {name: getattr(cossim, name) for name in cossim.__all__} | {"hide": hide, "monkeypatch": monkeypatch}
