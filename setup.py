@@ -51,12 +51,11 @@ if sys.platform == "linux" and not any(os.environ.get(name) for name in special)
     link_args += ["-Wl,--strip-all"]  # the names of static functions take 70 kB
 
 
-# On x86 only processors from before 2013 run the kernels in plain C, and csrc/python and csrc/arguments check and convert
-# arguments. At -O2 they take 0.3 MB less, and are compiled in less time.
+# On x86 only processors from before 2013 run the kernels in plain C, and csrc/python and csrc/arguments check and
+# convert arguments. At -O2 and without gaps between functions they take 0.3 MB less, and are compiled in less time.
 SMALLER = ("isa_generic", os.path.join("csrc", "python", ""), os.path.join("csrc", "arguments", ""))
-smaller_args = (
-    ["-O2"] if platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get("COSSIM_DEBUG") else []
-)
+small = platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get("COSSIM_DEBUG")
+smaller_args = ["-O2", "-falign-functions=16"] if small else []
 
 
 def in_order_of_compilation(paths):
