@@ -398,6 +398,17 @@ void pool_run(size_t tasks, int workers, pool_task task, void *context, struct c
     atomic_store(&pool.owner, NULL);
 }
 
+int pool_run_in_arena(struct arena *arena, size_t tasks, int workers, pool_task task, void *context,
+                      struct cancel_token *token)
+{
+    if (arena->block == NULL) {
+        return -1;
+    }
+    pool_run(tasks, workers, task, context, token);
+    scratch_free(arena->block);
+    return 0;
+}
+
 void pool_stop(void)
 {
     pthread_mutex_lock(&pool.threads_lock);

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "base/cancel.h"
+#include "base/scratch.h"
 
 /*
  * A small thread pool. Workers start on the first call that needs them and sleep between jobs. They
@@ -21,6 +22,11 @@ typedef void (*pool_task)(void *context, size_t task, size_t worker);
  * have begun are done. Long tasks poll the token themselves with cancel_poll_here.
  */
 void pool_run(size_t tasks, int workers, pool_task task, void *context, struct cancel_token *token);
+
+/* Runs tasks whose memory lies in an arena, after its last pass, and frees the arena's block.
+ * Returns 0, or -1 if there is no block because memory ran out. */
+int pool_run_in_arena(struct arena *arena, size_t tasks, int workers, pool_task task, void *context,
+                      struct cancel_token *token);
 
 /*
  * The largest number of threads that pool_run uses, from 1 to 257 (256 workers and the caller). A

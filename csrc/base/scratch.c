@@ -17,6 +17,8 @@ enum { MADV_DONTNEED, MADV_HUGEPAGE, MADV_FREE };
 
 #include "base/kept.h"
 
+enum { HUGE_PAGE = 1 << 21 }; /* bytes */
+
 static _Atomic size_t live;  /* blocks in use */
 static _Atomic long to_fail; /* counts down to the allocation that fails; <= 0: none fails */
 
@@ -164,6 +166,13 @@ bool arena_pass(struct arena *arena)
         return arena->block != NULL;
     default:
         return false;
+    }
+}
+
+void arena_use_huge_pages(const struct arena *arena)
+{
+    if (arena->block != NULL && arena->bytes >= HUGE_PAGE) {
+        scratch_use_huge_pages(arena->block, arena->bytes);
     }
 }
 

@@ -46,6 +46,7 @@ static bool build_block(const struct sparse_rows *rows, struct coarse_block *blo
         lists = arena_take(&arena, size_sum_or_max(end - first, COARSE_PIECE - 1), sizeof *lists);
         values = arena_take(&arena, end - first, size);
     }
+    arena_use_huge_pages(&arena);
     block->memory = arena.block;
     if (arena.block == NULL) {
         return false;

@@ -99,6 +99,7 @@ static bool build_block(const struct postings *p, struct postings_block *block)
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
         lists = arena_take(&arena, entries, size);
     }
+    arena_use_huge_pages(&arena);
     block->memory = arena.block;
     if (arena.block == NULL) {
         return false;

@@ -322,12 +322,8 @@ static int run(struct filter_job *job)
             }
         }
     }
-    if (arena.block == NULL) {
-        return -1;
-    }
-    pool_run(size_parts(s->queries->count, TASK_QUERIES), threads, search_queries, job, s->token);
-    scratch_free(arena.block);
-    return 0;
+    return pool_run_in_arena(&arena, size_parts(s->queries->count, TASK_QUERIES), threads,
+                             search_queries, job, s->token);
 }
 
 int prefix_filter(const struct sparse_search *search)

@@ -80,6 +80,7 @@ static bool allocate_entries(struct sparse_rows *rows, size_t entries)
         rows->values = arena_take(&arena, entries, sizeof *rows->values);
         rows->column = arena_take(&arena, entries, sizeof *rows->column);
     }
+    arena_use_huge_pages(&arena);
     rows->blocks[1] = arena.block;
     return arena.block != NULL;
 }

@@ -224,6 +224,7 @@ static int run(struct pairwise_job *job)
     const size_t bytes = result_bytes(call);
     job->streams = scores_in_place(call) && !lists_rows && !job->symmetric && bytes >= STREAMED &&
                    call->row_stride == (ptrdiff_t)(call->y->count * compute_size(call->x->compute));
+    job->unusual_count = 0;
     while (arena_pass(&arena)) {
         job->unusual = arena_take(&arena, call->y->count, sizeof *job->unusual);
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
@@ -236,22 +237,16 @@ static int run(struct pairwise_job *job)
                 job->workers[w] = worker;
             }
         }
+        for (size_t j = 0; arena.block != NULL && j < call->y->count; j++) {
+            job->unusual[job->unusual_count] = j;
+            job->unusual_count += !is_usual(call->y->norms[j]);
+        }
     }
-    if (arena.block == NULL) {
-        return -1;
-    }
-    job->unusual_count = 0;
-    for (size_t j = 0; j < call->y->count; j++) {
-        job->unusual[job->unusual_count] = j;
-        job->unusual_count += !is_usual(call->y->norms[j]);
-    }
-    if (job->streams) {
+    if (arena.block != NULL && job->streams) {
         pool_run(size_parts(bytes, TOUCHED_PART), threads, touch_part, job, call->token);
     }
     const size_t tasks = size_parts(call->x->count, TASK_ROWS) * job->postings.block_count;
-    pool_run(tasks, threads, score_rows, job, call->token);
-    scratch_free(arena.block);
-    return 0;
+    return pool_run_in_arena(&arena, tasks, threads, score_rows, job, call->token);
 }
 
 int sparse_pairwise(const struct sparse_pairwise *call)

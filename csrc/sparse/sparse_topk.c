@@ -336,10 +336,11 @@ static size_t list_candidates(struct coarse_worker *c, float level)
     size_t count = 0;
     for (size_t i = 0; i < c->scores.candidate_count; i++) {
         const uint32_t row = c->scores.candidates[i];
+        const float score = scores[row];
         c->survivors[count] = row;
-        c->selected[count] = scores[row];
-        count += scores[row] >= level;
-        scores[row] = scores[row] >= level ? -2.0f : scores[row]; /* a repeated row is left out */
+        c->selected[count] = score;
+        count += score >= level;
+        scores[row] = score >= level ? -2.0f : score; /* a repeated row is left out */
     }
     for (size_t i = 0; i < count; i++) {
         scores[c->survivors[i]] = c->selected[i];
@@ -394,7 +395,7 @@ static size_t find_survivors(struct coarse_worker *c, size_t rows, size_t k, flo
         reached = reached_by_groups(c, rows, k);
     }
     if (!(least > 0.0f)) {
-        c->expected += (0.85f * reached - c->expected) / (c->expected > 0.0f ? 8.0f : 1.0f);
+        c->expected += (0.8f * reached - c->expected) / (c->expected > 0.0f ? 8.0f : 1.0f);
     }
     const float needed = (float)((double)reached - 2.0 * error);
     least = needed > least ? needed : least;
@@ -450,9 +451,14 @@ static bool search_coarse_block(const struct topk_job *job, struct coarse_worker
     const struct sparse_topk *call = job->call;
     const double error = coarse_error_of(call->queries, query), least = w->threshold - error;
     const float start = c->expected > least ? c->expected : (float)least;
+    const bool has_query = call->self && query - block->first < block->rows;
+    float *own = has_query ? &c->scores.scores[query - block->first] : NULL;
+    if (has_query) {
+        *own = -4.0f; /* stays below 0 when 1 is added, so it is no candidate */
+    }
     coarse_accumulate(&c->scores, block, call->queries, query, start > 0.0f ? start : INFINITY);
-    if (call->self && query >= block->first && query - block->first < block->rows) {
-        c->scores.scores[query - block->first] = -1.0f;
+    if (has_query) {
+        *own = -1.0f;
     }
     const size_t n = find_survivors(c, block->rows, call->k, start, w->threshold, error);
     if (n != SIZE_MAX) {
@@ -482,6 +488,7 @@ static void search_coarse_queries(void *context, size_t task, size_t worker)
     struct coarse_worker *c = &job->coarse_workers[worker];
     const size_t first = task * TASK_QUERIES,
                  end = smaller(first + TASK_QUERIES, job->call->queries->count);
+    size_t done = 0;
     for (size_t query = first; query < end; query++) {
         bool is_done = true;
         reset_entries(w);
@@ -491,9 +498,10 @@ static void search_coarse_queries(void *context, size_t task, size_t worker)
         job->is_done[query] = is_done;
         if (is_done) {
             store_entries(job->call, w, query);
-            progress_add(job->call->token, job->call->corpus->count);
+            done++;
         }
     }
+    progress_add(job->call->token, done * job->call->corpus->count); /* waits for all stores */
 }
 
 /* True if the index of short floats finds the results of most queries. */
@@ -550,12 +558,8 @@ static int run_coarse(struct topk_job *job)
             }
         }
     }
-    if (arena.block == NULL) {
-        return -1;
-    }
-    pool_run(size_parts(queries, TASK_QUERIES), threads, search_coarse_queries, job, call->token);
-    scratch_free(arena.block);
-    return 0;
+    return pool_run_in_arena(&arena, size_parts(queries, TASK_QUERIES), threads,
+                             search_coarse_queries, job, call->token);
 }
 
 /* Searches all queries with the index of short floats, and sets is_done. */
@@ -599,16 +603,12 @@ static int run(struct topk_job *job)
                 job->workers[w] = worker;
             }
         }
+        for (size_t row = 0; arena.block != NULL && row < call->corpus->count; row++) {
+            job->inverses[row] = coarse_inverse(call->corpus, row);
+        }
     }
-    if (arena.block == NULL) {
-        return -1;
-    }
-    for (size_t row = 0; row < call->corpus->count; row++) {
-        job->inverses[row] = coarse_inverse(call->corpus, row);
-    }
-    pool_run(size_parts(queries, TASK_QUERIES), threads, search_queries, job, call->token);
-    scratch_free(arena.block);
-    return 0;
+    return pool_run_in_arena(&arena, size_parts(queries, TASK_QUERIES), threads, search_queries,
+                             job, call->token);
 }
 
 /* Searches the queries that are not done, by exact sums. */

@@ -338,6 +338,16 @@ def test_any_object_with_the_arrays_of_csr(rng):
     same([cossim.pairwise(more)], [expected])  # entries behind the last row belong to none
 
 
+def test_normalize_reads_csr_with_unsigned_positions(rng):
+    class Rows:
+        def __init__(self, arrays, shape):
+            self.data, self.indices, self.indptr, self.shape = *arrays, shape
+
+    x = csr(rng, 30, 50, 0.2)
+    found = cossim.normalize(Rows((x.data, x.indices, x.indptr.astype(np.uint64)), x.shape))
+    same([found.data, found.indptr], [cossim.normalize(x).data, x.indptr.astype(np.uint64)])
+
+
 def test_a_table_with_columns_of_these_names_is_dense():
     class Table(types.SimpleNamespace):
         def __array__(self, dtype=None, copy=None):
