@@ -64,6 +64,16 @@ struct result_handler {
      * add_result. Each pair of the search is then in one tile (search->ordered_pairs).
      */
     void (*add_tile)(struct result_handler *handler, size_t worker, const struct score_tile *tile);
+
+    /*
+     * May be NULL. Takes bounds of the score of two queries in place of it: low <= score <= high.
+     * Returns false if the pair must be scored now. Else the handler has it scored later if it can
+     * be a result.
+     */
+    bool (*add_bounds)(struct result_handler *handler, size_t worker, size_t i, size_t j, float low,
+                       float high);
+    /* Prefetches what add_bounds reads of a query. */
+    void (*prefetch_bounds)(const struct result_handler *handler, size_t query);
 };
 
 static inline double threshold_at(const struct result_handler *handler, size_t worker, size_t query)

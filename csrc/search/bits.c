@@ -1,6 +1,4 @@
 /* Search in rows of packed bits. */
-#include "search/bits.h"
-
 #include "base/scratch.h"
 #include "pairwise/bits.h"
 #include "search/block.h"

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <math.h>
+
 #include "pairwise/pair_scores.h"
 #include "search/search_call.h"
 
@@ -17,6 +19,30 @@ enum { ANY_WORKER = -1 };
 
 /* Scores all pairs of a block by GEMM. Returns 0, or -1 when memory runs out. */
 int score_block(struct search_block *block, struct cancel_token *token);
+
+/*
+ * Searches the corpus rows of a block from `first` on. The prefilter compares SQ8 codes if
+ * use_codes is set, else float32 rows. Returns 0, or -1 when memory runs out.
+ */
+int prefilter(const struct search *search, const struct search_block *block, size_t first);
+
+/*
+ * A search whose rows are packed bits. A distance takes no more time than a prefilter would, so all
+ * distances are computed. A threshold is converted to the largest distance that reaches it. Only
+ * distances up to this one are converted to scores. Returns 0, or -1 when memory runs out.
+ */
+int search_bits(const struct search *search);
+
+/* Returns the compute type of the scores: float32 if both dtypes are floats of at most 32 bits,
+ * else float64. */
+enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
+
+/* The largest float that is not above a number. NaN stays NaN. */
+static inline float float_at_most(double number)
+{
+    const float rounded = (float)number;
+    return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
+}
 
 /* block_plan makes the plan of a block. block_call makes the reduction that scores the block. */
 void block_plan(const struct search_block *block, struct plan *plan);

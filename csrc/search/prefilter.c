@@ -2,8 +2,6 @@
  * The prefilter: bounds the score of each pair, and computes the exact scores of the pairs that the
  * bound does not rule out.
  */
-#include "search/prefilter.h"
-
 #include <math.h>
 #include <string.h>
 

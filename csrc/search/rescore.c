@@ -8,19 +8,15 @@
 /* Rows that do not follow one another in memory are prefetched this many rows ahead. */
 enum { ROWS_AHEAD = 2 };
 
-/* The largest float that is not above a number. NaN stays NaN. */
-static float float_at_most(double number)
-{
-    const float rounded = (float)number;
-    return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
-}
-
 /*
  * A score is a dot product over a product of two norms, each clamped by eps. In double the
  * score is 0 once that product is above 2^1024. A row that is not scaled has a norm of at most
  * 2^250 (square_is_near_1), so the lost score is at most 2^250 * 2^250 / 2^1024.
  */
 static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-520};
+
+/* Bounds what underflow changes in a bound: far less than 2^-20 of a score that is not tiny. */
+#define UNDERFLOW_ERROR 0x1p-60f
 
 /* Rounds a threshold down. Products of subnormal numbers take a hundred times as long, so small
  * ones become a lower number. */
@@ -128,14 +124,37 @@ void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t f
     }
 }
 
-/* Compares one row with one query, as prefilter_rows() does. */
-static bool coarse_rules_out(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+/*
+ * In a search that defers scores, passes on the bounds of a pair: its score with the query of norm
+ * 1 is within `error` of `score`, but for underflow. Returns false if the bounds are not known for
+ * the query's own norm, see normalize_query, if the row may not be ruled out, or if the pair must
+ * be scored now.
+ */
+static bool pass_bounds(const struct prefilter *p, size_t worker, size_t first, size_t r,
+                        size_t query, float score, float error)
+{
+    const struct search *s = p->search;
+    struct result_handler *handler = s->result_handler;
+    const size_t i = query_number(s, p->block.query + query), j = candidate_number(s, first + r);
+    if (handler->add_bounds == NULL || !(error < 1.0f) ||
+        !(fabs(p->threshold_factors[query] - 1.0) <= 0x1p-23)) {
+        return false;
+    }
+    const float low = score - error - UNDERFLOW_ERROR, high = score + error + UNDERFLOW_ERROR;
+    return handler->add_bounds(handler, worker, i, j, low, high);
+}
+
+/* Compares one row with one query, as prefilter_rows() does. Returns true if the pair is not to be
+ * scored now: it is ruled out or its bounds have been passed on. */
+static bool coarse_is_enough(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                              size_t first, size_t r, size_t query)
 {
     const float *vector = p->unit_queries + query * p->plan.depth;
     coarse_rows(p, w, first + r, 1, &vector, 1);
-    return is_below(p, w->dots[0], w->norms[0], w->divisors[0],
-                    pair_threshold(p, w, worker, r, query));
+    const float dot = w->dots[0], norm = w->norms[0], divisor = w->divisors[0];
+    return pass_bounds(p, worker, first, r, query, dot / divisor,
+                       p->coarse_error * norm / divisor) ||
+           is_below(p, dot, norm, divisor, pair_threshold(p, w, worker, r, query));
 }
 
 /* Computes the exact score of row r of the chunk at `first` and a query. */
@@ -205,7 +224,7 @@ void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, 
 {
     for (size_t i = 0; i < w->queued; i++) {
         const size_t row = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
-        if (!p->coarse_after_codes || !coarse_rules_out(p, w, worker, first, row, query)) {
+        if (!p->coarse_after_codes || !coarse_is_enough(p, w, worker, first, row, query)) {
             rescore(p, w, worker, first, row, query);
         }
     }
@@ -228,7 +247,8 @@ void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_
     if (p->block.triangle && first + r >= q) { /* both sides are the same rows */
         return;
     }
-    if (!pair_is_allowed(s, query_number(s, q), candidate_number(s, first + r))) {
+    const size_t i = query_number(s, q), j = candidate_number(s, first + r);
+    if (!pair_is_allowed(s, i, j)) {
         return;
     }
     w->survivors++;
@@ -238,4 +258,8 @@ void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_
     w->rescore_queue[w->queued].row = (uint16_t)r;
     w->rescore_queue[w->queued++].query = (uint16_t)query;
     prefetch_row(p, first + r);
+    if (s->result_handler->prefetch_bounds != NULL) {
+        s->result_handler->prefetch_bounds(s->result_handler, i);
+        s->result_handler->prefetch_bounds(s->result_handler, j);
+    }
 }

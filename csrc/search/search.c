@@ -2,9 +2,8 @@
 #include <string.h>
 
 #include "base/scratch.h"
-#include "search/bits.h"
+#include "search/block.h"
 #include "search/head.h"
-#include "search/prefilter.h"
 #include "search/search.h"
 
 enum {
@@ -196,7 +195,7 @@ static int search_marked(const struct search *s, const uint64_t *rows)
 
 /* Runs search_marked on PIECE_ROWS corpus rows at a time, which bounds the memory for row numbers.
  * A search within one array is one piece. */
-static int search_pieces(const struct search *s, const uint64_t *rows)
+static RUNS_ONCE int search_pieces(const struct search *s, const uint64_t *rows)
 {
     const size_t corpus = s->corpus_rows.size,
                  step = search_is_within(s) ? larger(corpus, 1) : PIECE_ROWS;
@@ -233,7 +232,7 @@ static void mark_candidates(const struct search *s, size_t query, struct marks *
 
 /* Searches the candidates that the filter gives each query. The queries share one pass over all
  * rows that are a candidate of any query. If that takes longer, each query has its own pass. */
-static int search_pairs_marked(const struct search *search_of_all)
+static RUNS_ONCE int search_pairs_marked(const struct search *search_of_all)
 {
     /* In this filter, `rows` marks candidates but not queries. */
     struct filter of_pairs = *search_of_all->filter;

@@ -4,6 +4,9 @@
 #include "results/result_handler.h"
 #include "vectors/reduce.h"
 
+/* Functions that run a few times in a search are compiled for size. */
+#define RUNS_ONCE __attribute__((cold))
+
 /*
  * A search scores every row of a corpus against every query and keeps only the scores that reach a
  * threshold. A prefilter, which is cheaper, can run first. It rules out pairs whose score is

@@ -28,13 +28,16 @@ enum {
     /* For large k, the prefilter runs only if the corpus has at least this many times k rows for
      * each query, or for each of MANY_QUERIES queries if there are more. */
     MIN_ROWS_PER_RESULT = 8,
-    MANY_QUERIES = 16,
-    /* A search for the neighbours of all rows has one center for this many rows: at most
-     * MAX_CENTERS centers, and at least as many as another search has warm-up rows. */
-    ROWS_PER_CENTER = 64,
-    MAX_CENTERS = 1024,
-    MAX_GROUP = 256 /* rows of a group, so that groups have few of all pairs */
+    MANY_QUERIES = 16
 };
+
+/* The threshold that the lower bounds give a query; -infinity if it has none. */
+static double floor_of(const struct topk *t, size_t query)
+{
+    const struct waiting *w = t->waiting;
+    const size_t row = w == NULL ? SIZE_MAX : query - w->search->first_query;
+    return w == NULL || row >= w->search->corpus_rows.size ? -INFINITY : waiting_threshold(w, row);
+}
 
 /* True if candidates are collected. They belong to one block of queries, so a pair of two queries
  * is scored twice, once for each query. */
@@ -87,10 +90,11 @@ static void raise_threshold(struct topk *t, size_t worker, size_t query, double 
         threshold = t->result_handler.compute == COMPUTE_F64 ? after_double(score)
                                                              : (double)after_float((float)score);
     }
-    set_threshold(t, worker, query, threshold);
+    const double floor = floor_of(t, query);
+    const bool is_exact = threshold >= floor && threshold != -INFINITY;
+    set_threshold(t, worker, query, is_exact ? threshold : floor);
     if (t->last != NULL) {
-        t->last[worker * t->result_handler.thresholds_step + query] =
-            threshold == -INFINITY ? INT64_MAX : index;
+        t->last[worker * t->result_handler.thresholds_step + query] = is_exact ? index : INT64_MAX;
     }
 }
 
@@ -353,7 +357,7 @@ static size_t queries_of_block(const struct topk *t, const struct search *s)
 }
 
 /* Searches the corpus for each block of queries. */
-static int search_blocks(struct topk *t, const struct search *search)
+static RUNS_ONCE int search_blocks(struct topk *t, const struct search *search)
 {
     if (search->query_rows.size == 0) {
         return 0;
@@ -388,7 +392,7 @@ static int search_blocks(struct topk *t, const struct search *search)
 }
 
 /* Sets all workers' thresholds to those of the results. */
-static void set_thresholds(struct topk *t)
+static RUNS_ONCE void set_thresholds(struct topk *t)
 {
     const size_t step = t->result_handler.thresholds_step, queries = step - SELECT_PADDING;
     for (size_t worker = 0; worker < (size_t)t->result_handler.workers; worker++) {
@@ -404,129 +408,88 @@ static void set_thresholds(struct topk *t)
     }
 }
 
-/* ---- groups of similar rows ---- */
+/* ---- rows with themselves ---- */
 
-/*
- * A row has many of its neighbours among the rows with the same nearest center. Scoring these pairs
- * first gives each row a high threshold, so fewer of the other pairs are scored exactly. Most
- * centers are the first rows, which are the results where all rows are equal. The others are rows
- * at equal distances, because rows may be in the order of their clusters. First the pairs of the
- * centers are scored, which gives the nearest center of each other row; then the pairs of each
- * group.
- */
-struct groups {
-    const struct search *search;
-    size_t centers, first, step; /* center c is row c, or row first + (c - first) * step */
-    size_t count;
-    size_t *numbers; /* [rows]: the centers, then the rows of group after group, each ascending */
-    size_t *starts;  /* [count + 1]: in numbers */
-    _Atomic int status;
-};
-
-static bool has_groups(const struct search *s)
+static bool defers_scores(const struct search *s)
 {
     return s->mirrored && search_is_within(s) && !s->corpus.packed_bits && search_has_prefilter(s);
 }
 
-static size_t first_centers(size_t centers)
+/* Lets a pair wait for the results of a query. If there is no room and few pairs can be dropped,
+ * scores them. */
+static void wait_with(struct topk *t, size_t worker, size_t query, struct waiting_pair pair,
+                      float low)
 {
-    return centers - centers / 4;
-}
-
-static size_t center_count(const struct search *s)
-{
-    return larger(s->warm_up_rows, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
-}
-
-/* The pairs that the progress of a search with groups counts. */
-static size_t pairs_with_groups(size_t rows, size_t centers)
-{
-    return size_sum_or_max(
-        pairs_of_rows(rows - first_centers(centers)),
-        size_sum_or_max(size_product_or_max(rows - centers, centers), pairs_of_rows(centers)));
-}
-
-/* Scores the pairs of two lists of row numbers, or the pairs within one list if both are the same.
- * Worker `owner` does it alone; with ANY_WORKER all workers share it. */
-static int score_numbered(const struct search *search, const size_t *rows, size_t row_count,
-                          const size_t *queries, size_t query_count, size_t owner)
-{
-    struct search s = *search;
-    s.row_numbers = rows;
-    s.query_numbers = queries;
-    s.corpus_rows.size = row_count;
-    s.query_rows.size = query_count;
-    struct search_block block = {
-        .search = &s, .rows = row_count, .queries = query_count, .owner = owner};
-    return row_count == 0 || query_count == 0
-               ? 0
-               : score_block(&block, owner == (size_t)ANY_WORKER ? s.token : NULL);
-}
-
-/* Runs a task: scores all pairs of a group. */
-static void score_group(void *context, size_t group, size_t worker)
-{
-    struct groups *g = context;
-    const size_t first = g->starts[group], count = g->starts[group + 1] - first;
-    const size_t *numbers = g->numbers + first;
-    if (score_numbered(g->search, numbers, count, numbers, count, worker) < 0) {
-        atomic_store(&g->status, -1);
+    const struct waiting *w = t->waiting;
+    const size_t row = query - w->search->first_query;
+    struct waiting_query *q = waiting_query_at(w, row);
+    struct waiting_pair full[MAX_WAITING];
+    size_t count = 0;
+    pthread_mutex_t *lock = lock_query(t, query);
+    waiting_add_low(w, row, low);
+    const double threshold = waiting_threshold(w, row);
+    if (threshold_at(&t->result_handler, worker, query) < threshold) {
+        set_threshold(t, worker, query, threshold);
+        t->last[worker * t->result_handler.thresholds_step + query] = INT64_MAX;
     }
-}
-
-/* Returns the last center that is not after a row. */
-static size_t center_before(const struct groups *g, size_t row)
-{
-    return row < g->first ? row : smaller(g->first + (row - g->first) / g->step, g->centers - 1);
-}
-
-static bool is_center(const struct groups *g, size_t row)
-{
-    const size_t distance = row - g->first;
-    return row < g->first ||
-           (distance % g->step == 0 && distance / g->step < g->centers - g->first);
-}
-
-/* Returns the center of which a row has the best score. */
-static size_t nearest_center(const struct groups *g, const struct topk *t, size_t row)
-{
-    const size_t query = g->search->first_query + row;
-    /* If an earlier search has found better rows, any center will do. */
-    return center_before(g, (size_t)t->indices[query * t->k] - g->search->first_candidate);
-}
-
-/* Sorts the rows that are not centers by their nearest centers, and cuts each center's rows into
- * groups. Numbers groups from 1 on. ends has g->centers elements. */
-static void cut_groups(struct groups *g, const struct topk *t, size_t *ends, uint32_t *of_row)
-{
-    const size_t rows = g->search->corpus_rows.size, others = rows - g->centers;
-    memset(ends, 0, g->centers * sizeof *ends);
-    for (size_t n = 0; n < others; n++) {
-        const size_t row = g->numbers[g->centers + n];
-        of_row[row] = (uint32_t)nearest_center(g, t, row);
-        ends[of_row[row]]++;
-    }
-    for (size_t center = 0, end = g->centers; center < g->centers; center++) {
-        const size_t first = end;
-        end += ends[center];
-        ends[center] = first;
-        for (size_t at = first; at < end; at += MAX_GROUP) {
-            g->starts[g->count++] = at;
+    if (waiting_add(w, row, pair)) {
+        waiting_drop(w, row, threshold_at(&t->result_handler, worker, query));
+        if ((size_t)q->count + WAITING / 2 > w->room) { /* scored after the lock is released */
+            count = q->count;
+            memcpy(full, waiting_pairs_at(w, row), count * sizeof *full);
+            q->count = 0;
+            atomic_store_explicit(&q->is_exact, true, memory_order_relaxed);
         }
     }
-    g->starts[g->count] = rows;
-    for (size_t row = 0; row < rows; row++) {
-        if (is_center(g, row)) {
-            of_row[row] = 0;
-        } else {
-            g->numbers[ends[of_row[row]]++] = row;
-        }
+    unlock_query(lock);
+    waiting_score(w, row, full, count, worker);
+}
+
+/* True if a candidate with this upper bound of its score can be a result of a query. */
+static bool can_be_result(const struct topk *t, size_t worker, size_t query, size_t candidate,
+                          float high)
+{
+    const struct result_handler *handler = &t->result_handler;
+    const double threshold = threshold_at(handler, worker, query);
+    const int64_t last = t->last[worker * handler->thresholds_step + query];
+    return high >= (threshold >= 1.0 && last <= (int64_t)candidate ? INFINITY : threshold);
+}
+
+/* See struct result_handler. */
+static bool add_bounds(struct result_handler *handler, size_t worker, size_t i, size_t j, float low,
+                       float high)
+{
+    struct topk *t = (struct topk *)handler;
+    const struct waiting *w = t->waiting;
+    const size_t first = w->search->first_query;
+    const bool of_i = can_be_result(t, worker, i, j, high),
+               of_j = can_be_result(t, worker, j, i, high);
+    if ((of_i && waiting_is_exact(w, i - first)) || (of_j && waiting_is_exact(w, j - first))) {
+        return false;
     }
-    for (size_t group = 0; group < g->count; group++) {
-        for (size_t at = g->starts[group]; at < g->starts[group + 1]; at++) {
-            of_row[g->numbers[at]] = (uint32_t)group + 1;
-        }
+    if (of_i) {
+        wait_with(t, worker, i, (struct waiting_pair){high, (uint32_t)(j - first)}, low);
     }
+    if (of_j) {
+        wait_with(t, worker, j, (struct waiting_pair){high, (uint32_t)(i - first)}, low);
+    }
+    return true;
+}
+
+/* See struct result_handler. */
+static void prefetch_bounds(const struct result_handler *handler, size_t query)
+{
+    const struct waiting *w = ((const struct topk *)handler)->waiting;
+    __builtin_prefetch(waiting_query_at(w, query - w->search->first_query), 1);
+}
+
+/* Runs a task: scores the pairs of one query that can be results. */
+static void score_query(void *context, size_t row, size_t worker)
+{
+    struct topk *t = context;
+    const struct waiting *w = t->waiting;
+    waiting_drop(w, row, threshold_at(&t->result_handler, worker, w->search->first_query + row));
+    waiting_score(w, row, waiting_pairs_at(w, row), waiting_query_at(w, row)->count, worker);
 }
 
 /* True if k of the first rows score 1 with every row after them. Then no later row is a result. */
@@ -542,32 +505,16 @@ static bool is_complete(const struct topk *t, const struct search *s, size_t fir
     return complete;
 }
 
-/* Scores the pairs of centers and of groups, and lets the search leave them out. *groups_of_rows
- * receives the memory of s->groups, which the caller frees. Returns 1 if the search is complete, as
- * where all rows are equal, and -1 when memory runs out. */
-static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_rows)
+/* Scores the pairs of centers and of groups, and lets the search leave them out. Returns 1 if the
+ * search is complete, as where all rows are equal, and -1 when memory runs out. */
+static int search_groups(struct topk *t, struct search *s, struct groups *g)
 {
-    const size_t rows = s->corpus_rows.size, centers = center_count(s), all = (size_t)ANY_WORKER;
-    struct groups g = {.search = s, .centers = centers, .first = first_centers(centers)};
-    g.step = (rows - g.first) / (centers - g.first);
-    uint32_t *const of_row = *groups_of_rows = scratch_alloc(rows * sizeof *of_row);
-    struct arena arena = {.block = NULL};
-    size_t *ends = NULL, center = 0, other = centers;
-    while (of_row != NULL && arena_pass(&arena)) {
-        ends = arena_take(&arena, centers, sizeof *ends);
-        g.numbers = arena_take(&arena, rows, sizeof *g.numbers);
-        g.starts = arena_take(&arena, centers + rows / MAX_GROUP + 1, sizeof *g.starts);
-    }
-    int status = arena.block == NULL ? -1 : 0;
-    for (size_t row = 0; status == 0 && row < rows; row++) {
-        g.numbers[is_center(&g, row) ? center++ : other++] = row;
-    }
-    /* The first few centers come first: if all rows are equal, these are all results. */
-    for (size_t from = 0, to = smaller(g.first, 2 * t->k);
+    const size_t rows = s->corpus_rows.size, centers = g->centers;
+    int status = 0;
+    /* First a few centers, which are all results where all rows are equal, then the others. */
+    for (size_t from = 0, to = smaller(g->first, 2 * t->k);
          status == 0 && from < centers && !cancel_requested(s->token); from = to, to = centers) {
-        const size_t *numbers = g.numbers + from;
-        status = score_numbered(s, numbers, to - from, numbers, to - from, all);
-        status |= score_numbered(s, numbers, to - from, g.numbers + to, rows - to, all);
+        status = score_centers(g, from, to);
         if (status == 0 && from == 0 && is_complete(t, s, to)) {
             progress_add(s->token,
                          pairs_with_groups(rows, centers) - pairs_of_rows(to) - to * (rows - to));
@@ -576,16 +523,59 @@ static int search_groups(struct topk *t, struct search *s, uint32_t **groups_of_
     }
     if (status == 0 && !cancel_requested(s->token)) {
         set_thresholds(t);
-        cut_groups(&g, t, ends, of_row);
-        pool_run(g.count, thread_count_for(rows, rows / centers * s->depth.size, GRAIN_SUMS),
-                 score_group, &g, s->token);
-        set_thresholds(t);
-        status = atomic_load(&g.status);
+        status = score_groups(g, t->indices + s->first_query * t->k, t->k);
     }
-    scratch_free(arena.block);
-    s->groups = of_row;
-    s->scored_rows = g.first;
+    s->groups = g->of_row;
+    s->scored_rows = g->first;
     return status;
+}
+
+/* Searches with bounds in place of scores, then scores the pairs that wait. Without memory for
+ * pairs, scores all at once. */
+static int search_waiting(struct topk *t, struct search *s)
+{
+    const size_t rows = s->corpus_rows.size, first = s->first_query * t->k;
+    const int workers = t->result_handler.workers;
+    struct waiting waiting;
+    void *memory = waiting_init(&waiting, s, t->k, (size_t)workers);
+    if (memory == NULL) {
+        return search(s);
+    }
+    for (size_t i = 0; i < rows * t->k; i++) { /* the results so far */
+        const double value = compute_load(t->result_handler.compute, t->values, first + i);
+        if (t->indices[first + i] >= 0 && !isnan(value)) {
+            waiting_add_low(&waiting, i / t->k, float_at_most(value));
+        }
+    }
+    t->waiting = &waiting;
+    t->result_handler.add_bounds = add_bounds;
+    t->result_handler.prefetch_bounds = prefetch_bounds;
+    set_thresholds(t);
+    const int status = search(s);
+    if (status == 0 && !cancel_requested(s->token)) {
+        const int threads = thread_count_for(rows, t->k * s->depth.size, GRAIN_SUMS);
+        set_thresholds(t);
+        pool_run(rows, threads < workers ? threads : workers, score_query, t, s->token);
+    }
+    t->waiting = NULL;
+    t->result_handler.add_bounds = NULL;
+    t->result_handler.prefetch_bounds = NULL;
+    scratch_free(memory);
+    return status;
+}
+
+/* Finds the k best of rows among themselves. */
+static int search_within(struct topk *t, struct search *s)
+{
+    struct groups groups;
+    int status = groups_init(&groups, s);
+    status = status == 0 ? search_groups(t, s, &groups) : status;
+    if (status == 0 && !cancel_requested(s->token)) {
+        status = search_waiting(t, s);
+    }
+    groups_free(&groups);
+    s->groups = NULL;
+    return status < 0 ? -1 : 0;
 }
 
 /* ---- the search ---- */
@@ -638,7 +628,8 @@ static struct search with_sides_swapped(const struct search *s)
 }
 
 /* Returns the search with all that top-k adds to it. */
-static struct search search_of_topk(const struct topk *t, const struct search *search_of_block)
+static RUNS_ONCE struct search search_of_topk(const struct topk *t,
+                                              const struct search *search_of_block)
 {
     struct search s = *search_of_block;
     const size_t least = size_product_or_max(MIN_ROWS_PER_RESULT, t->k);
@@ -669,7 +660,7 @@ static int run(struct topk *t, const struct search *s)
     return is_collecting(t) ? search_blocks(t, s) : search(s);
 }
 
-int topk_search(struct topk *t, const struct search *search_of_block)
+RUNS_ONCE int topk_search(struct topk *t, const struct search *search_of_block)
 {
     struct search s = search_of_topk(t, search_of_block);
     s.result_handler = &t->result_handler;
@@ -677,13 +668,7 @@ int topk_search(struct topk *t, const struct search *search_of_block)
     if (keep_last(t) < 0) {
         return -1;
     }
-    uint32_t *groups_of_rows = NULL;
-    int status = has_groups(&s) ? search_groups(t, &s, &groups_of_rows) : 0;
-    if (status == 0 && !cancel_requested(s.token)) {
-        status = run(t, &s);
-    }
-    scratch_free(groups_of_rows);
-    s.groups = NULL;
+    const int status = defers_scores(&s) ? search_within(t, &s) : run(t, &s);
     if (status < 0 || !s.self || s.mirrored || search_is_within(&s)) {
         return status < 0 ? -1 : 0;
     }
@@ -695,6 +680,6 @@ size_t topk_pairs(const struct topk *t, const struct search *search_of_block)
 {
     const struct search s = search_of_topk(t, search_of_block);
     const bool twice = s.self && !s.mirrored && !search_is_within(&s);
-    return has_groups(&s) ? pairs_with_groups(s.corpus_rows.size, center_count(&s))
-                          : size_product_or_max(twice ? 2 : 1, search_pairs(&s));
+    return defers_scores(&s) ? pairs_with_groups(s.corpus_rows.size, center_count(&s))
+                             : size_product_or_max(twice ? 2 : 1, search_pairs(&s));
 }

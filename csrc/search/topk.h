@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include "results/candidates.h"
-#include "search/search_call.h"
+#include "search/within.h"
 
 /* Keeps the k best candidates of each query in values and indices, both (queries, k), sorted. */
 struct topk {
@@ -18,6 +18,7 @@ struct topk {
     /* If not rising: the candidate of the score that is a worker's threshold, else INT64_MAX;
      * [workers][thresholds_step] */
     int64_t *last;
+    struct waiting *waiting; /* NULL: all pairs are scored at once */
 
     /* For large k: the candidates of a block of queries, which begins with `first`. */
     size_t first, capacity;

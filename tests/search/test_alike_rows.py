@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import cossim
+from cossim import _core
 
 N, D, K = 2600, 32, 4
 
@@ -91,7 +92,19 @@ def test_neighbours_of_rows_that_repeat(dtype, kind):
             np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
 
 
-@pytest.mark.parametrize("kind", ["random", "alike", "repeated", "tiny", "not finite"])
+def _neighbours_of_two_sides(x, k):
+    """The k nearest others of each row, by a search that compares each pair twice."""
+    twice = cossim.topk(x, x.copy(), k + 1)
+    others = np.argsort(twice.indices == np.arange(len(x))[:, None], axis=1, kind="stable")[:, :k]
+    return [np.take_along_axis(part, others, axis=1) for part in twice]
+
+
+def _assert_same(found, expected):
+    np.testing.assert_array_equal(found.values, expected[0])
+    np.testing.assert_array_equal(found.indices, expected[1])
+
+
+@pytest.mark.parametrize("kind", ["random", "alike", "repeated", "tiny", "not finite", "whole", "int8", "float64"])
 def test_neighbours_by_codes_are_those_of_other_searches(kind):
     """A large set is compared with itself by codes, each pair once; with a copy, each pair twice."""
     rng = np.random.default_rng(6)
@@ -105,14 +118,45 @@ def test_neighbours_by_codes_are_those_of_other_searches(kind):
         x[1::4] *= np.float32(1e-38)
     elif kind == "not finite":
         x[5:9000:1000, 3], x[17, 2], x[8000] = np.nan, np.inf, -np.inf
-    k = 2
-    twice = cossim.topk(x, x.copy(), k + 1)
-    others = np.argsort(twice.indices == np.arange(len(x))[:, None], axis=1, kind="stable")[:, :k]
+    elif kind == "whole":  # most scores tie with others
+        x = np.rint(x)
+    elif kind == "int8":
+        x = np.rint(9 * x).astype(np.int8)
+    elif kind == "float64":
+        x = x * np.where(np.arange(9000) % 3, 1e200, 1e-200)[:, None]
+    expected = _neighbours_of_two_sides(x, 2)
     for threads in (1, 2):
         with cossim.threads(threads):
-            found = cossim.topk(x, None, k) if threads == 1 else cossim.Index(x).topk(None, k)
-        np.testing.assert_array_equal(found.indices, np.take_along_axis(twice.indices, others, axis=1))
-        np.testing.assert_array_equal(found.values, np.take_along_axis(twice.values, others, axis=1))
+            _assert_same(cossim.topk(x, None, 2) if threads == 1 else cossim.Index(x).topk(None, 2), expected)
+
+
+@pytest.mark.parametrize("kind", ["spikes", "sorted"])
+def test_neighbours_whose_scores_wait_are_those_of_other_searches(kind):
+    """Pairs wait with bounds until thresholds are final. Here, more pairs wait than there is room for."""
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal((9472, 16), np.float32)
+    if kind == "spikes":
+        x = np.eye(16, dtype=np.float32)[rng.integers(0, 16, len(x))] + np.float32(1e-3) * np.abs(x)
+    else:
+        x.sort(axis=0)
+    _assert_same(cossim.topk(x, None, 5), _neighbours_of_two_sides(x, 5))
+
+
+def test_neighbours_without_memory_for_pairs_that_wait_are_the_same():
+    x = np.random.default_rng(8).standard_normal((8800, 16), np.float32)
+    _core._fail_allocation(10**6)
+    expected = cossim.topk(x, None, 1)
+    last = 10**6 - _core._fail_allocation(0)
+    for n in range(last, last - 20, -1):
+        _core._fail_allocation(n)
+        try:
+            found = cossim.topk(x, None, 1)
+        except MemoryError:
+            continue
+        finally:
+            assert _core._fail_allocation(0) == 0, "an allocation failed"
+        break
+    _assert_same(found, expected)
 
 
 def test_scores_of_repeated_rows_are_those_of_single_pairs():
