@@ -4,6 +4,7 @@
 #define ISA_TILES avx512
 #define ISA_BYTES avx512_vnni
 #define ISA_SQ8 avx512_vnni
+#define ISA_ROUGH avx512_vnni
 #define ISA_LAYERS avx512
 #define ISA_NARROW_LAYERS avx2
 #define ISA_LANES avx512

@@ -31,9 +31,9 @@
 
 /*
  * An instruction set can reuse a group of kernels of another instruction set if they are at least
- * as fast. ISA_SUMS, ISA_TILES, ISA_BYTES, ISA_SQ8, ISA_BITS, ISA_LAYERS and ISA_LANES name the
- * other instruction set, each for one group. If the macro of a group is not defined, this file
- * defines the kernels of that group.
+ * as fast. ISA_SUMS, ISA_TILES, ISA_BYTES, ISA_SQ8, ISA_ROUGH, ISA_BITS, ISA_LAYERS and ISA_LANES
+ * name the other instruction set, each for one group. If the macro of a group is not defined, this
+ * file defines the kernels of that group.
  */
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
@@ -309,6 +309,15 @@ extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_SQ8);
 #define ISA_SQ8 ISA_NAME
 #endif
 
+/* Sets with VNNI have kernels of rough cosines. */
+#ifdef ISA_ROUGH
+extern const struct rough_kernels PASTE(rough_kernels_, ISA_ROUGH);
+#elif defined(SIMD_VNNI)
+#include "isa/rough_template.h"
+const struct rough_kernels PASTE(rough_kernels_, ISA_NAME) = {rough_codes, rough_dots, rough_near};
+#define ISA_ROUGH ISA_NAME
+#endif
+
 #ifdef ISA_BITS
 extern const struct bit_kernels PASTE(bit_kernels_, ISA_BITS);
 #else
@@ -452,6 +461,11 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
 #else
 #define KERNEL_BYTES NULL
 #endif
+#ifdef ISA_ROUGH
+#define KERNEL_ROUGH &PASTE(rough_kernels_, ISA_ROUGH)
+#else
+#define KERNEL_ROUGH NULL
+#endif
 #define KERNELS(layer_set, narrow_table) \
     { \
         .name = TEXT(ISA_NAME), \
@@ -462,6 +476,7 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
         .bytes = KERNEL_BYTES, \
         .halves = &PASTE(half_kernels_, ISA_TILES), \
         .sq8 = &PASTE(sq8_kernels_, ISA_SQ8), \
+        .rough = KERNEL_ROUGH, \
         .bits = &PASTE(bit_kernels_, ISA_BITS), \
         .layers = PASTE(layer_kernels_, layer_set), \
         .lanes = PASTE(lanes_kernels_, ISA_LANES), \

@@ -8,7 +8,7 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
-#include "pairwise/pair_scores.h"
+#include "pairwise/near_rows.h"
 #include "pairwise/pairwise.h"
 
 enum {
@@ -35,14 +35,19 @@ struct maxsim_state {
     char *edges;  /* (tasks, 2, step) */
     char *maxima; /* (workers, maxima_rows, step) */
     size_t maxima_rows;
+    size_t *numbers;          /* (workers, NEAR_ROWS): rows that rough cosines do not rule out */
+    struct reduction product; /* all document rows with the block of query rows */
+    struct plan plan;
+    struct near_rows near;
     _Atomic bool no_memory;
 };
 
 /* Documents whose rows a worker multiplies. maxima is (documents, step). */
 struct run {
     const struct maxsim_state *state;
-    size_t row;      /* the first row of the product */
-    size_t document; /* the first document */
+    size_t row;            /* the first row */
+    const size_t *numbers; /* row r of the product is row + numbers[r]; NULL: row + r */
+    size_t document;       /* the first document */
     char *maxima;
     size_t current; /* the document of the last block */
 };
@@ -72,6 +77,11 @@ static bool is_chosen(const struct maxsim *m, size_t document)
     return m->mask == NULL || m->mask[document] != 0;
 }
 
+static size_t row_of(const struct run *run, size_t r)
+{
+    return run->row + (run->numbers == NULL ? r : run->numbers[r]);
+}
+
 /* Receives a block of scores: rows are document rows, columns are query rows. */
 static void take_scores(const void *context, const struct gemm_block *b, const void *scores,
                         size_t step)
@@ -80,17 +90,20 @@ static void take_scores(const void *context, const struct gemm_block *b, const v
     const struct maxsim_state *s = run->state;
     const struct maxsim *m = s->call;
     maxima_kernel *maxima = kernels_current()->tiles[s->compute].maxima;
-    const size_t first = run->row + b->row, end = first + b->rows;
     size_t document = run->current;
-    if (document_begin(m, document) > first || document_begin(m, document + 1) <= first) {
-        document = document_of(m, first);
-    }
-    for (size_t row = first, next; row < end; row = next, document++) {
-        next = smaller(end, document_begin(m, document + 1));
+    for (size_t r = 0, begin; r < b->rows;) {
+        const size_t row = row_of(run, b->row + r);
+        if (document_begin(m, document) > row || document_begin(m, document + 1) <= row) {
+            document = document_of(m, row);
+        }
+        begin = r++;
+        while (r < b->rows && row_of(run, b->row + r) < document_begin(m, document + 1)) {
+            r++;
+        }
         maxima(run->maxima + ((document - run->document) * s->step + b->column) * s->size,
-               (const char *)scores + (row - first) * step * s->size, step, next - row, b->columns);
+               (const char *)scores + begin * step * s->size, step, r - begin, b->columns);
     }
-    run->current = document - 1;
+    run->current = document;
 }
 
 static void set_lowest(const struct maxsim_state *s, void *maxima, size_t count)
@@ -110,32 +123,50 @@ static void add_to_score(const struct maxsim_state *s, size_t document, const vo
     s->call->scores[document] = sum;
 }
 
-/* Computes the maxima of rows [first, end), which belong to documents from `document` on. Returns
- * 0, or -1 when memory runs out. */
-static int multiply(const struct maxsim_state *s, size_t document, size_t documents, size_t first,
-                    size_t end, char *maxima)
+/* Plans the product of all document rows with the block of query rows. */
+static void plan_product(struct maxsim_state *s)
 {
     const struct maxsim *m = s->call;
-    struct run run = {s, first, document, maxima, document};
-    const struct score_receiver receiver = {take_scores, &run};
-    struct axis rows = m->rows, query_rows = m->query_rows;
-    struct plan plan;
-    rows.size = end - first;
+    struct axis query_rows = m->query_rows;
     query_rows.size = s->count;
-    plan_pairs(&plan, &rows, &query_rows, &m->depth);
-    struct reduction call = {.op = OP_COSINE,
-                             .eps = m->eps,
-                             .x = m->x,
-                             .y = m->y,
-                             .out_dtype = s->compute == COMPUTE_F32 ? DTYPE_F32 : DTYPE_F64,
-                             .plan = &plan,
-                             .receiver = &receiver,
-                             .distinct = true,
-                             .workers = 1};
-    call.x.data += (ptrdiff_t)first * m->rows.x;
-    call.y.data += (ptrdiff_t)s->first * m->query_rows.y;
+    plan_pairs(&s->plan, &m->rows, &query_rows, &m->depth);
+    s->product = (struct reduction){.op = OP_COSINE,
+                                    .eps = m->eps,
+                                    .x = m->x,
+                                    .y = m->y,
+                                    .out_dtype = s->compute == COMPUTE_F32 ? DTYPE_F32 : DTYPE_F64,
+                                    .plan = &s->plan,
+                                    .distinct = true,
+                                    .x_step = m->rows.x,
+                                    .workers = 1};
+    s->product.y.data += (ptrdiff_t)s->first * m->query_rows.y;
+}
+
+/* Computes the maxima of rows [first, end), which belong to documents from `document` on. Returns
+ * 0, or -1 when memory runs out. */
+static int multiply(const struct maxsim_state *s, size_t worker, size_t document, size_t documents,
+                    size_t first, size_t end, char *maxima)
+{
+    size_t *const numbers = s->near.scratch == NULL ? NULL : s->numbers + worker * NEAR_ROWS;
+    struct run run = {s, first, numbers, document, maxima, document};
+    const struct score_receiver receiver = {take_scores, &run};
+    struct plan plan = s->plan;
+    struct reduction call = s->product;
+    int status = 0;
+    call.plan = &plan;
+    call.receiver = &receiver;
+    call.x.data += (ptrdiff_t)first * s->call->rows.x;
+    call.x_numbers = numbers;
     set_lowest(s, maxima, documents * s->step);
-    return pairwise_run(&call);
+    for (size_t row = first, next; row < end && status == 0; row = next) {
+        next = numbers == NULL ? end : smaller(end, row + NEAR_ROWS);
+        plan.left.at[0].size = numbers == NULL
+                                   ? end - row
+                                   : near_rows_find(&s->near, worker, document_of(s->call, row),
+                                                    row, next, first, numbers);
+        status = cancel_poll_here() ? 0 : pairwise_run(&call);
+    }
+    return status;
 }
 
 /* Returns the maxima that a task leaves at an edge: 0 of the document that began in an earlier
@@ -147,14 +178,14 @@ static char *edge_at(const struct maxsim_state *s, size_t task, size_t edge)
 
 /* Handles rows [first, end) of a task, which belong to consecutive chosen documents. Returns 0, or
  * -1 when memory runs out. */
-static int run_documents(const struct maxsim_state *s, size_t task, size_t document, size_t first,
-                         size_t end, char *maxima)
+static int run_documents(const struct maxsim_state *s, size_t task, size_t worker, size_t document,
+                         size_t first, size_t end, char *maxima)
 {
     const struct maxsim *m = s->call;
     const size_t task_begin = task * s->task_rows,
                  task_end = smaller(s->rows, task_begin + s->task_rows),
                  documents = document_of(m, end - 1) - document + 1;
-    if (multiply(s, document, documents, first, end, maxima) < 0) {
+    if (multiply(s, worker, document, documents, first, end, maxima) < 0) {
         return -1;
     }
     for (size_t d = document; d < document + documents; d++, maxima += s->step * s->size) {
@@ -183,15 +214,16 @@ static void run_task(void *context, size_t task, size_t worker)
             continue;
         }
         if (begin < document &&
-            run_documents(s, task, begin, larger(first, document_begin(m, begin)), row, maxima) <
-                0) {
+            run_documents(s, task, worker, begin, larger(first, document_begin(m, begin)), row,
+                          maxima) < 0) {
             atomic_store(&s->no_memory, true);
             return;
         }
         begin = document + 1;
     }
     if (begin < document &&
-        run_documents(s, task, begin, larger(first, document_begin(m, begin)), end, maxima) < 0) {
+        run_documents(s, task, worker, begin, larger(first, document_begin(m, begin)), end,
+                      maxima) < 0) {
         atomic_store(&s->no_memory, true);
         return;
     }
@@ -238,13 +270,20 @@ int maxsim_run(const struct maxsim *m)
         s.edges = arena_take(&arena, size_product_or_max(tasks, 2), s.step * s.size);
         s.maxima = arena_take(&arena, size_product_or_max((size_t)workers, s.maxima_rows),
                               s.step * s.size);
+        s.numbers = arena_take(&arena, (size_t)workers * NEAR_ROWS, sizeof *s.numbers);
     }
     if (arena.block == NULL) {
         return -1;
     }
     for (s.first = 0; s.first < queries && !cancel_requested(m->token); s.first += s.count) {
         s.count = smaller(block, queries - s.first);
+        plan_product(&s);
+        if (near_rows_begin(&s.near, &s.product, m->offsets, m->documents, workers) < 0) {
+            scratch_free(arena.block);
+            return -1;
+        }
         pool_run(tasks, workers, run_task, &s, m->token);
+        near_rows_end(&s.near);
         if (!cancel_requested(m->token) && !atomic_load(&s.no_memory)) {
             join_edges(&s, tasks);
         }

@@ -327,7 +327,7 @@ static int run_group(struct pairwise_state *p, size_t batches)
         .right = s->right,
         .depth = s->plan->depth,
         .symmetric = s->symmetric,
-        .prefetch_left = p->lazy != NULL,
+        .prefetch_left = p->lazy != NULL && s->call->x_numbers == NULL,
         .left_rows = left_rows,
         .right_rows = right_rows,
         .epilogue = take_block,

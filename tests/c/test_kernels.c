@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "check.h"
+#include "isa/rough_kernels.h"
 #include "kernels/kernels.h"
 
 enum { MAX_LENGTH = 1100, ROWS = 9, MAX_DEPTH = 2200 };
@@ -255,6 +256,71 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
     }
 }
 
+/* Checks rough cosines of 13 rows with a panel, and which rows come near the largest ones. The
+ * norm of row 5 is out of range. */
+static void check_rough(const struct kernels *k, size_t n, double eps)
+{
+    enum { COUNT = 13, SCORES = ROUGH_ROWS * ROUGH_COLUMNS };
+    static float rows[ROUGH_ROWS * ROUGH_DEPTH], columns[ROUGH_COLUMNS * ROUGH_DEPTH];
+    static int16_t codes[ROUGH_ROWS * ROUGH_DEPTH], panel[ROUGH_COLUMNS * ROUGH_DEPTH];
+    static int32_t scores[SCORES];
+    const size_t length = rough_length(n);
+    fill(ELEMENT_F32, rows, COUNT * n);
+    fill(ELEMENT_F32, columns, ROUGH_COLUMNS * n);
+    for (size_t i = 5 * n; i < 6 * n; i++) {
+        rows[i] *= 1e-20f;
+    }
+    for (size_t first = 0; first < ROUGH_COLUMNS; first += ROUGH_ROWS) {
+        const ptrdiff_t step = (ptrdiff_t)(n * sizeof(float));
+        CHECK(k->rough->codes(codes, columns + first * n, step, ROUGH_ROWS, n, eps) == 0, "range");
+        for (size_t i = 0; i < ROUGH_ROWS * length; i++) {
+            const size_t c = first + i / length, at = i % length;
+            panel[(at / 2 * ROUGH_COLUMNS + c) * 2 + at % 2] = codes[i];
+        }
+    }
+    memset(codes, 0, sizeof codes);
+    const unsigned outside =
+        k->rough->codes(codes, rows, (ptrdiff_t)(n * sizeof(float)), COUNT, n, eps);
+    CHECK(outside == 1u << 5, "%s rough codes: outside %x", k->name, outside);
+    k->rough->dots(scores, codes, panel, n, n % 2 == 0 ? (const char *)rows : NULL);
+    for (size_t i = 0; i < COUNT * ROUGH_COLUMNS; i++) {
+        double sums[3] = {0.0};
+        for (size_t at = 0; at < n; at++) {
+            const double a = rows[i / ROUGH_COLUMNS * n + at],
+                         b = columns[i % ROUGH_COLUMNS * n + at];
+            sums[0] += a * b;
+            sums[1] += a * a;
+            sums[2] += b * b;
+        }
+        const double cosine = sums[0] / fmax(sqrt(sums[1]), eps) / fmax(sqrt(sums[2]), eps),
+                     found = scores[i] / ((double)ROUGH_UNIT * ROUGH_UNIT),
+                     most = (sqrt((double)n) + 3.0) / ROUGH_UNIT;
+        CHECK(i / ROUGH_COLUMNS == 5 || fabs(found - cosine) <= most, "%s rough cosines %zu: %g %g",
+              k->name, n, found, cosine);
+    }
+    uint8_t near[COUNT] = {0};
+    int32_t largest[ROUGH_COLUMNS];
+    const int32_t margin = 1 << 24;
+    for (size_t c = 0; c < ROUGH_COLUMNS; c++) {
+        largest[c] = c % 3 == 0 ? INT32_MAX : ROUGH_NONE / 4 * 3;
+        scores[5 * ROUGH_COLUMNS + c] = ROUGH_NONE;
+    }
+    k->rough->near(near, largest, scores, COUNT, margin);
+    for (size_t r = 0; r < COUNT; r++) {
+        bool expected = r == 5;
+        for (size_t c = 0; c < ROUGH_COLUMNS; c++) {
+            int32_t most = INT32_MIN;
+            for (size_t i = 0; i < COUNT; i++) {
+                const int32_t score = scores[i * ROUGH_COLUMNS + c];
+                most = score > most ? score : most;
+            }
+            CHECK(largest[c] == (c % 3 == 0 ? INT32_MAX : most), "%s rough largest", k->name);
+            expected |= c % 3 != 0 && scores[r * ROUGH_COLUMNS + c] >= most - margin;
+        }
+        CHECK(near[r] == expected, "%s rough near %zu row %zu", k->name, n, r);
+    }
+}
+
 static void check_transpose(const struct kernels *k, bool f64, size_t count, size_t n)
 {
     enum { STEP = 43 };
@@ -458,6 +524,9 @@ int main(void)
         for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
             check_tile(k, false, depths[i]);
             check_tile(k, true, depths[i]);
+            if (k->rough != NULL && depths[i] <= ROUGH_DEPTH) {
+                check_rough(k, depths[i], i % 3 == 0 ? 2.0 : 1e-8);
+            }
         }
         for (size_t i = 0; i < 40 * 39; i++) {
             check_transpose(k, false, 1 + i % 40, i / 40);
