@@ -125,10 +125,56 @@ def test_links_of_pages_have_targets(path):
         assert not anchor or anchor in anchors(target.read_text()), (link, anchor)
 
 
+def loaded(name):
+    specification = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_broken_screenshots_are_found():
+    faults = loaded("check_browser").faults
+    text = np.where(np.arange(390) % 9 < 3, 30, 250) * np.ones((1000, 1), int)
+    text[:, -16:] = 250
+    assert faults(text, 390, True) == faults(280 - text, 390, False) == []
+    assert faults(text, 1300, True) == ["390 pixels wide, not 1300"]
+    assert faults(text, 390, False) == ["the background has the grey 250"]
+    assert faults(np.full((1000, 390), 250), 390, True) == [f"part {number} of 4 is blank" for number in (1, 2, 3, 4)]
+    assert faults(np.where(np.arange(1000)[:, None] < 500, text, 250), 390, True)[-1] == "part 4 of 4 is blank"
+    assert faults(np.roll(text, 14, axis=1), 390, True) == ["text at the right edge is cut off"]
+
+
+def test_broken_pages_are_found_in_a_browser(tmp_path):
+    check_browser = loaded("check_browser")
+    if (browser := check_browser.installed()) is None:
+        pytest.skip("needs Chromium")
+    dark = "<style>[data-theme=dark] body { background: #222; color: #ddd } [data-theme=dark] p { color: #444 }</style>"
+    pages = {
+        "good.html": f"{dark}<h1>Title</h1><math><mi>x</mi></math><div class=highlight><button class=copybtn></div>",
+        "faint.html": f"{dark}<p>one word",
+        "grey.html": "<body style='background: #999; color: #777'>other words",
+        "wide.html": "<div style='width: 900px'>wide</div>",
+        "broken.html": "<img src=none.png><div class=highlight>no button</div>",
+        "semantics.html": "no formula",
+    }
+    for name, text in pages.items():
+        (tmp_path / name).write_text(f"<!doctype html>{text}")
+    with check_browser.served(tmp_path) as address:
+        wrong = check_browser.measured(browser, address, tmp_path, [*pages, "none.html"])
+    assert [line.split(": ", 1)[0] for line in wrong if "good.html" in line] == []
+    for expected in (
+        "faint.html: contrast 1.6 in dark colours: 'one word'",
+        "grey.html: contrast 1.6 in light colours: 'other words'",
+        "wide.html: 908 pixels wide",
+        "broken.html: no image none.png",
+        "broken.html: 1 blocks have 0 copy buttons",
+        "semantics.html: a formula is not shown",
+    ):
+        assert expected in wrong, wrong
+
+
 def test_the_links_of_a_site_are_checked(tmp_path):
-    specification = importlib.util.spec_from_file_location("check_links", ROOT / "docs/check_links.py")
-    check_links = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(check_links)
+    check_links = loaded("check_links")
     (tmp_path / "a.css").touch()
     texts = {
         "one.html": '<a href="two.html#here">1</a><link href="a.css?v=1"><a href="#">2</a><a href="https://x.example/">3</a>',
