@@ -156,10 +156,13 @@ void accumulator_allocate(struct accumulator *a, const struct postings *p, bool 
     a->compute = p->rows->compute;
     a->lists_rows = lists_rows;
     a->rows = smaller(p->block_rows, p->rows->count);
-    const size_t compensated = a->compute == COMPUTE_F64 ? a->rows : 0;
+    const size_t compensated = a->compute == COMPUTE_F64 ? a->rows : 0,
+                 additions = size_sum_or_max(2 * compensated, 1);
     a->sums = arena_take(arena, size_sum_or_max(a->rows, COSINE_PADDING), sizeof *a->sums);
     a->errors = arena_take(arena, compensated, sizeof *a->errors);
-    a->additions = arena_take(arena, size_sum_or_max(2 * compensated, 1), sizeof *a->additions);
+    a->additions.sums = arena_take(arena, additions, sizeof *a->additions.sums);
+    a->additions.products = arena_take(arena, additions, sizeof *a->additions.products);
+    a->additions.rows = arena_take(arena, additions, sizeof *a->additions.rows);
     a->is_touched = arena_take(arena, a->rows, sizeof *a->is_touched);
     a->touched = arena_take(arena, a->rows, sizeof *a->touched);
 }
@@ -177,9 +180,9 @@ void accumulator_clear(struct accumulator *a)
 static void add_roundings(struct accumulator *a, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        struct exact_sum sum = {a->additions[i].sum, 0.0};
-        exact_add(COMPUTE_F64, &sum, a->additions[i].product);
-        a->errors[a->additions[i].row] += sum.error;
+        struct exact_sum sum = {a->additions.sums[i], 0.0};
+        exact_add(COMPUTE_F64, &sum, a->additions.products[i]);
+        a->errors[a->additions.rows[i]] += sum.error;
     }
 }
 
@@ -189,7 +192,7 @@ static void add_errors(struct accumulator *a, size_t n, bool are_all)
 {
     add_roundings(a, n);
     for (size_t i = 0; i < (are_all ? n : a->rows); i++) {
-        const size_t row = are_all ? a->additions[i].row : i;
+        const size_t row = are_all ? a->additions.rows[i] : i;
         a->sums[row] += a->errors[row];
         a->errors[row] = 0.0; /* a row can be listed again */
     }
@@ -204,17 +207,17 @@ struct list {
  * and stops at the first row below `from`. Appends to the first n additions, and returns how many
  * there are. */
 INLINE size_t add_list(const enum compute_type compute, const bool listed, struct accumulator *a,
-                       const void *lists, struct list list, double value, uint32_t from, size_t n)
+                       const void *lists, struct list list, double value, size_t from, size_t n)
 {
     const struct posting_f32 *floats = lists;
     const struct posting_f64 *doubles = lists;
     uint32_t *const touched = a->touched;
     uint8_t *const is_touched = a->is_touched;
     double *const sums = a->sums;
-    struct addition *const additions = a->additions;
+    const struct additions additions = a->additions;
     size_t count = a->count;
     for (size_t at = list.end; at > list.begin; at--) {
-        const uint32_t row = compute == COMPUTE_F32 ? floats[at - 1].row : doubles[at - 1].row;
+        const size_t row = compute == COMPUTE_F32 ? floats[at - 1].row : doubles[at - 1].row;
         if (row < from) {
             break;
         }
@@ -223,11 +226,15 @@ INLINE size_t add_list(const enum compute_type compute, const bool listed, struc
         const double sum = sums[row];
         sums[row] = sum + product;
         if (compute == COMPUTE_F64) {
-            additions[n] = (struct addition){sum, product, row};
-            n += sum != 0.0;
+            uint64_t bits; /* of the sum, which is never -0 */
+            memcpy(&bits, &sum, sizeof bits);
+            additions.sums[n] = sum;
+            additions.products[n] = product;
+            additions.rows[n] = (uint32_t)row;
+            n += bits != 0;
         }
         if (listed) {
-            touched[count] = row;
+            touched[count] = (uint32_t)row;
             count += !is_touched[row];
             is_touched[row] = 1;
         }
@@ -274,7 +281,7 @@ INLINE void add_lists(const enum compute_type compute, const bool listed, struct
                 are_all = false;
             }
             additions = add_list(compute, listed, a, block->lists, lists[e],
-                                 queries->values[first + e], (uint32_t)from, additions);
+                                 queries->values[first + e], from, additions);
             unpolled = (unpolled < POLL_PRODUCTS ? unpolled : 0) + length;
         }
     }

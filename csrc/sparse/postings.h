@@ -33,10 +33,10 @@ int postings_init(struct postings *postings, const struct sparse_rows *rows, con
                   struct cancel_token *token);
 void postings_free(struct postings *postings);
 
-/* A product that was added to a sum other than 0. */
-struct addition {
-    double sum, product;
-    uint32_t row;
+/* Products that were added to sums other than 0: the sums before, the products, and their rows. */
+struct additions {
+    double *sums, *products;
+    uint32_t *rows;
 };
 
 /* The sums of one query with the rows of a block. A row is touched if it shares a column with the
@@ -48,7 +48,7 @@ struct accumulator {
     /* For COMPUTE_F64: the additions whose rounding errors are not in `errors` yet. They are few
      * where rows share few columns, because the first product of a row is exact. There is room for
      * two lists. */
-    struct addition *additions;
+    struct additions additions;
     double *errors; /* (rows): all 0 between two queries */
     uint8_t *is_touched;
     uint32_t *touched; /* the touched rows, numbered within the block, in no order */
