@@ -14,8 +14,8 @@ enum {
     WAITING_BYTES = 64 << 20,
     ROWS_PER_WAITING = 4,
     MEASURED_ROWS = 1024, /* norms that are measured between two polls of the token */
-    /* There is one center in this many rows, but at most MAX_CENTERS and at least as many as the
-     * first rows of another search. */
+    /* There is one center in this many rows, but at most MAX_CENTERS and at least half as many as
+     * another search has warm-up rows. */
     ROWS_PER_CENTER = 64,
     MAX_CENTERS = 1024,
     MAX_GROUP = 256 /* rows of a group, so that groups have few of all pairs */
@@ -100,22 +100,14 @@ static void prefetch_row(const struct search *s, size_t row)
     }
 }
 
-void waiting_score(const struct waiting *w, size_t row, struct waiting_pair *pairs, size_t count,
-                   size_t worker)
+void waiting_score(const struct waiting *w, size_t row, const struct waiting_pair *pairs,
+                   size_t count, size_t worker)
 {
     const struct search *s = w->search;
     const size_t query = s->first_query + row;
     char *buffer = w->buffers + 2 * worker * w->buffer_size;
     const struct norms right = {w->norms.value + row, w->norms.exponent + row};
     const struct scored_row y = {row, &right, buffer + w->buffer_size};
-    for (size_t i = 1; i < count; i++) {
-        const struct waiting_pair pair = pairs[i];
-        size_t at = i;
-        for (; at > 0 && pairs[at - 1].high < pair.high; at--) {
-            pairs[at] = pairs[at - 1];
-        }
-        pairs[at] = pair;
-    }
     for (size_t i = 0; i < count && i < ROWS_AHEAD; i++) {
         prefetch_row(s, pairs[i].row);
     }
@@ -126,11 +118,11 @@ void waiting_score(const struct waiting *w, size_t row, struct waiting_pair *pai
         } score;
         const size_t candidate = pairs[i].row;
         const struct norms left = {w->norms.value + candidate, w->norms.exponent + candidate};
-        if (pairs[i].high < threshold_at(s->result_handler, worker, query)) {
-            return;
-        }
         if (i + ROWS_AHEAD < count) {
             prefetch_row(s, pairs[i + ROWS_AHEAD].row);
+        }
+        if (pairs[i].high < threshold_at(s->result_handler, worker, query)) {
+            continue;
         }
         pair_scores_one(&w->scores, &(struct scored_row){candidate, &left, buffer}, &y, &score);
         add_score(s, worker, query, s->first_candidate + candidate,
@@ -147,7 +139,7 @@ size_t first_centers(size_t centers)
 
 size_t center_count(const struct search *s)
 {
-    return larger(s->warm_up_rows, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
+    return larger(s->warm_up_rows / 2, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
 }
 
 size_t pairs_with_groups(size_t rows, size_t centers)

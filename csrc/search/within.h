@@ -82,8 +82,8 @@ void waiting_add_low(const struct waiting *waiting, size_t row, float low);
 /* Drops the pairs of a query whose upper bounds are below a threshold. */
 void waiting_drop(const struct waiting *waiting, size_t row, double threshold);
 
-/* Scores pairs of a query that can be results, those with the highest bounds first. Sorts them. */
-void waiting_score(const struct waiting *waiting, size_t row, struct waiting_pair *pairs,
+/* Scores pairs of a query that can be results. */
+void waiting_score(const struct waiting *waiting, size_t row, const struct waiting_pair *pairs,
                    size_t count, size_t worker);
 
 /* ---- groups of similar rows ---- */
