@@ -141,7 +141,7 @@ def test_broken_screenshots_are_found():
     assert faults(text, 390, False) == ["the background has the grey 250"]
     assert faults(np.full((1000, 390), 250), 390, True) == [f"part {number} of 4 is blank" for number in (1, 2, 3, 4)]
     assert faults(np.where(np.arange(1000)[:, None] < 500, text, 250), 390, True)[-1] == "part 4 of 4 is blank"
-    assert faults(np.roll(text, 14, axis=1), 390, True) == ["text at the right edge is cut off"]
+    assert faults(np.roll(text, 18, axis=1), 390, True) == ["text at the right edge is cut off"]
 
 
 def test_broken_pages_are_found_in_a_browser(tmp_path):
