@@ -159,7 +159,7 @@ def searches(browser, address):
 
 
 def pictures(browser, address, folder):
-    """Takes a screenshot of each page and look, and returns what is wrong with them."""
+    """Takes screenshots of some pages in each of LOOKS, and returns what is wrong with them."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def take(page, look):
