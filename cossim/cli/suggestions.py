@@ -96,7 +96,7 @@ def ending(arguments, message, problem):
 
 
 def _mended(words, message, problem, tried=None):
-    """Returns the line after remedies, when it parses, or None. Each message of the parser gives the next remedy."""
+    """Applies remedies until the line parses, and returns it, or None. Each message gives the next remedy."""
     tried = tried or [words]
     for pattern, remedy in (*RUNTIME, *ARGPARSE):
         found = re.search(pattern, message)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# Attributes of arrays in memory, of sparse matrices and of tables, none of which is read by slices.
+# Arrays in memory, sparse matrices and tables have one of these attributes. They are not read by slices.
 _OTHER_PROTOCOLS = (
     "__array_interface__",
     "__array_struct__",

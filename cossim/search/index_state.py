@@ -277,7 +277,7 @@ def exact_rows(function: str, rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArr
 
 
 def _copy_rows(to, rows, places=None):
-    """Copies rows, or those at some places, to the first rows of an array of the same type in any byte order."""
+    """Copies rows, or only those at `places`, to the first rows of `to`. Both have one type, in either byte order."""
     if to.dtype != rows.dtype and is_bfloat16(
         to.dtype
     ):  # as integers, because not all kinds of bfloat16 convert to one another

@@ -222,7 +222,7 @@ def _flip(maps, flipped, width):
     maps[flipped, :, 0] *= -1
 
 
-# A view whose colours stay: the identity matrix, no share of the mean brightness, no blur.
+# These numbers leave a view as it is: the identity matrix of colours, no mean brightness mixed in, no blur.
 NO_CHANGE = np.array([1.0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0])
 BRIGHTNESS_OF = np.array([0.299, 0.587, 0.114])  # shares of red, green and blue: ITU-R BT.601
 # the matrix of the cross product with (1, 1, 1)
