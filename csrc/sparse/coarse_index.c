@@ -118,6 +118,7 @@ void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena)
     coarse->factors = arena_take(arena, COARSE_PRODUCTS + COARSE_PIECE, sizeof *coarse->factors);
     coarse->bases = arena_take(arena, COARSE_PRODUCTS, sizeof *coarse->bases);
     coarse->hits = arena_take(arena, COARSE_PRODUCTS + 1, sizeof *coarse->hits);
+    coarse->numbers = arena_take(arena, COARSE_PRODUCTS, sizeof *coarse->numbers);
     coarse->sums = arena_take(arena, COARSE_BLOCK_ROWS, sizeof *coarse->sums);
     coarse->candidates = arena_take(arena, COARSE_PRODUCTS + 1, sizeof *coarse->candidates);
 }
@@ -253,9 +254,13 @@ add_exact_products(const enum compute_type compute, struct coarse_scores *coarse
         const uint32_t i = coarse->hits[h], factor = coarse->factors[i],
                        at = i + coarse->bases[factor];
         const double value = compute == COMPUTE_F32 ? (double)floats[at] : doubles[at];
-        const size_t n = (size_t)(FIRST_MARK - coarse->scores[coarse->rows[i]]);
-        exact_add(compute, &coarse->sums[n], factors[factor] * value);
+        exact_add(compute, &coarse->sums[coarse->numbers[h]], factors[factor] * value);
     }
+}
+
+void coarse_clear(struct coarse_scores *coarse, const struct coarse_block *block)
+{
+    memset(coarse->scores, 0, block->rows * sizeof *coarse->scores);
 }
 
 /* The scores of the rows become marks: row number n gets FIRST_MARK - n. So one pass over the
@@ -278,7 +283,9 @@ void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *
     for (size_t h = 0; h < count; h++) {
         const uint32_t i = coarse->hits[h], at = i + coarse->bases[coarse->factors[i]];
         __builtin_prefetch((const char *)block->values + at * size);
+        coarse->numbers[h] = (uint32_t)(FIRST_MARK - coarse->scores[coarse->rows[i]]);
     }
+    coarse_clear(coarse, block); /* while the values arrive */
     if (queries->compute == COMPUTE_F32) {
         add_exact_products(COMPUTE_F32, coarse, block->values, factors, count);
     } else {

@@ -53,7 +53,8 @@ struct coarse_scores {
     float *products;
     uint32_t *factors;
     uint32_t *bases; /* (COARSE_PRODUCTS): product i with factor f is of list entry i + bases[f] */
-    uint32_t *hits;  /* (COARSE_PRODUCTS + 1) */
+    uint32_t *hits;  /* (COARSE_PRODUCTS + 1): the products of some rows */
+    uint32_t *numbers;      /* (COARSE_PRODUCTS): of their rows among these */
     struct exact_sum *sums; /* (COARSE_BLOCK_ROWS) */
 
     /* The rows whose scores reached the level when a product was added. Rows whose final scores
@@ -73,11 +74,14 @@ void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *
 
 /*
  * Computes the exact sums x.y of a query and n rows of a block, from the products of
- * coarse_accumulate, which must have kept them. Overwrites the coarse scores of these rows.
+ * coarse_accumulate, which must have kept them. Clears the coarse scores.
  */
 void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *block,
                        const struct sparse_rows *queries, size_t query, const uint32_t *rows,
                        size_t n, double *sums);
+
+/* Sets the scores of the rows of a block to 0. */
+void coarse_clear(struct coarse_scores *coarse, const struct coarse_block *block);
 
 /*
  * Returns an upper bound of the difference between a coarse score of a query and the score.

@@ -153,26 +153,39 @@ struct row_reader {
     double *values; /* (longest row) */
 };
 
+static inline __attribute__((always_inline)) bool
+read_columns_of(const struct row_reader *r, const bool wide, const bool is_identity, size_t begin,
+                size_t n, uint32_t *to, bool *ascending)
+{
+    const struct sparse_source *s = r->source;
+    const uint64_t columns = s->columns;
+    bool in_range = true, in_order = true;
+    int64_t before = -1;
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t column = integer_at(s->indices, wide, begin + i);
+        const uint32_t number = is_identity ? (uint32_t)column : mapped(r->map, column);
+        in_range &= column < columns;
+        /* UINT32_MAX: the array has changed since the map was made */
+        in_range &= is_identity || number != UINT32_MAX;
+        in_order &= (int64_t)number > before;
+        before = number;
+        to[i] = number;
+    }
+    *ascending = in_order;
+    return in_range;
+}
+
 /* Reads the columns of n entries from `begin` on. Sets *ascending to true if each column is higher
  * than the one before it. Returns false if a column is out of range. */
 static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uint32_t *to,
                          bool *ascending)
 {
-    const struct sparse_source *s = r->source;
-    bool in_order = true;
-    for (size_t i = 0; i < n; i++) {
-        const uint64_t column = integer_at(s->indices, s->wide_indices, begin + i);
-        if (column >= s->columns) {
-            return false;
-        }
-        to[i] = r->map->is_identity ? (uint32_t)column : mapped(r->map, column);
-        if (!r->map->is_identity && to[i] == UINT32_MAX) {
-            return false; /* the array has changed since the map was made */
-        }
-        in_order = in_order && (i == 0 || to[i - 1] < to[i]);
+    const bool wide = r->source->wide_indices;
+    if (!r->map->is_identity) {
+        return read_columns_of(r, wide, false, begin, n, to, ascending);
     }
-    *ascending = in_order;
-    return true;
+    return wide ? read_columns_of(r, true, true, begin, n, to, ascending)
+                : read_columns_of(r, false, true, begin, n, to, ascending);
 }
 
 /* Adds one duplicate to the sum, in the order of the arrays, as SciPy's toarray does. Sums of
@@ -207,22 +220,32 @@ static size_t sort_entries(const struct row_reader *r, size_t n, uint32_t *colum
     return count;
 }
 
-/* Leaves out zeros. Returns how many entries are left. Sets *largest to the largest magnitude of
- * the values, or to NaN if a value is NaN. */
-static size_t drop_zeros(size_t n, uint32_t *columns, double *values, double *largest)
+/* The largest magnitude of the values of a row, or NaN if a value is NaN, and the sum of their
+ * squares. */
+struct row_size {
+    double largest, square;
+};
+
+/* Leaves out zeros. Returns how many entries are left. */
+static inline __attribute__((always_inline)) size_t drop_zeros(const enum compute_type compute,
+                                                               size_t n, uint32_t *columns,
+                                                               double *values,
+                                                               struct row_size *size)
 {
     size_t count = 0;
-    double magnitude_max = 0.0;
-    bool has_nan = false;
+    double largest = 0.0;
+    struct exact_sum squares = {0.0, 0.0};
     for (size_t i = 0; i < n; i++) {
         const double value = values[i], magnitude = fabs(value);
+        uint64_t bits;
+        memcpy(&bits, &magnitude, sizeof bits);
         columns[count] = columns[i];
         values[count] = value;
-        count += !(value == 0.0);
-        magnitude_max = magnitude > magnitude_max ? magnitude : magnitude_max;
-        has_nan |= isnan(value);
+        count += bits != 0;
+        largest = magnitude > largest ? magnitude : largest;
+        exact_add(compute, &squares, value * value);
     }
-    *largest = has_nan ? NAN : magnitude_max;
+    *size = (struct row_size){isnan(squares.sum) ? NAN : largest, exact_total(&squares)};
     return count;
 }
 
@@ -252,11 +275,16 @@ static bool are_whole(const double *values, size_t n)
     return whole == n;
 }
 
-/* Measures a row of n values, whose largest magnitude is given, and scales it if needed. */
-static void measure_row(struct sparse_rows *rows, size_t row, double *values, size_t n,
-                        double largest)
+/* Leaves out the zeros of a row of n entries, measures the row and scales it if needed. Returns how
+ * many entries are left: none if a value is not finite. */
+static size_t measure_row(struct sparse_rows *rows, size_t row, uint32_t *columns, double *values,
+                          size_t n)
 {
-    double square = isfinite(largest) ? sum_of_squares(rows->compute, values, n) : largest;
+    struct row_size size;
+    n = rows->compute == COMPUTE_F32 ? drop_zeros(COMPUTE_F32, n, columns, values, &size)
+                                     : drop_zeros(COMPUTE_F64, n, columns, values, &size);
+    const double largest = size.largest;
+    double square = isfinite(largest) ? size.square : largest;
     int exponent = 0;
     if (rows->compute == COMPUTE_F64 && n > 0 && isfinite(largest) && !square_is_safe(square)) {
         exponent = ilogb(largest);
@@ -274,6 +302,7 @@ static void measure_row(struct sparse_rows *rows, size_t row, double *values, si
         has_whole_square(square) && are_whole(values, n)) {
         rows->norms[row] = -norm;
     }
+    return isfinite(largest) ? n : 0;
 }
 
 double sparse_whole_cosine(const double *x, const double *y, double xy)
@@ -294,7 +323,7 @@ static bool read_row(const struct row_reader *r, size_t row, size_t at, size_t *
     const struct sparse_source *s = r->source;
     struct sparse_rows *rows = r->rows;
     uint32_t *columns = rows->column + at;
-    double *values = rows->values + at, largest;
+    double *values = rows->values + at;
     const size_t begin = rows->starts[row], n = rows->starts[row + 1] - begin;
     bool ascending;
     operand_load(&s->data, s->data.data + (ptrdiff_t)begin * s->stride, s->stride, n, COMPUTE_F64,
@@ -302,10 +331,8 @@ static bool read_row(const struct row_reader *r, size_t row, size_t at, size_t *
     if (!read_columns(r, begin, n, columns, &ascending)) {
         return false;
     }
-    *count =
-        drop_zeros(ascending ? n : sort_entries(r, n, columns, values), columns, values, &largest);
-    measure_row(rows, row, values, *count, largest);
-    *count = isfinite(largest) ? *count : 0;
+    *count = measure_row(rows, row, columns, values,
+                         ascending ? n : sort_entries(r, n, columns, values));
     return true;
 }
 
@@ -361,15 +388,12 @@ static enum sparse_status read_dense(struct sparse_rows *rows, const struct spar
     const bool has_memory = buffer != NULL && allocate_entries(rows, entries);
     size_t at = 0;
     for (size_t i = 0; i < s->count && has_memory && !cancel_poll_here(); i++) {
-        double largest;
         rows->starts[i] = at;
         operand_load(&s->data, s->data.data + (ptrdiff_t)i * s->row_stride, s->stride, s->columns,
                      COMPUTE_F64, buffer);
-        size_t count =
+        const size_t count =
             compress_row(buffer, s->columns, entries - at, rows->column + at, rows->values + at);
-        count = drop_zeros(count, rows->column + at, rows->values + at, &largest);
-        measure_row(rows, i, rows->values + at, count, largest);
-        at += isfinite(largest) ? count : 0;
+        at += measure_row(rows, i, rows->column + at, rows->values + at, count);
     }
     if (has_memory) {
         rows->starts[s->count] = at;

@@ -426,7 +426,7 @@ static void prefetch_rows(const struct sparse_rows *rows, size_t first, const ui
     }
 }
 
-/* Computes the sums of a query and the n survivors of a block. */
+/* Computes the sums of a query and the n survivors of a block, and clears the coarse scores. */
 static void sum_survivors(struct coarse_worker *c, const struct sparse_topk *call,
                           const struct coarse_block *block, size_t query, size_t n)
 {
@@ -441,6 +441,7 @@ static void sum_survivors(struct coarse_worker *c, const struct sparse_topk *cal
                          smaller(n - i, QUERY_BATCH), c->sums + i);
     }
     query_table_empty(&c->table);
+    coarse_clear(&c->scores, block);
 }
 
 /* Searches a block for a query. Returns false if the coarse scores cannot tell. */
@@ -461,13 +462,11 @@ static bool search_coarse_block(const struct topk_job *job, struct coarse_worker
         *own = -1.0f;
     }
     const size_t n = find_survivors(c, block->rows, call->k, start, w->threshold, error);
-    if (n != SIZE_MAX) {
-        sum_survivors(c, call, block, query, n);
-    }
-    memset(c->scores.scores, 0, block->rows * sizeof *c->scores.scores);
     if (n == SIZE_MAX) {
+        coarse_clear(&c->scores, block);
         return false;
     }
+    sum_survivors(c, call, block, query, n);
     for (size_t i = 0; i < n; i++) {
         const size_t candidate = block->first + c->survivors[i];
         const double score =
