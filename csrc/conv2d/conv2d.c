@@ -46,9 +46,12 @@ static void plan_input_copy(struct conv2d_plan *p)
     p->row_vectors = size_parts(conv2d_computed(c).w, p->lanes);
     p->narrow = conv2d_computed(c).w < p->lanes;
     p->copied = p->narrow || conv2d_needs_copy(c);
-    p->phase = p->copied ? (c->kernel.w - 1) * c->dilation.w / c->stride.w +
-                               vectors_before_pooling(p) * p->lanes
-                         : c->in.w;
+    const size_t columns =
+        (c->kernel.w - 1) * c->dilation.w / c->stride.w + vectors_before_pooling(p) * p->lanes;
+    /* The first taps of a strided kernel read aligned vectors. */
+    p->phase = !p->copied        ? c->in.w
+               : c->stride.w > 1 ? size_parts(columns, p->lanes) * p->lanes
+                                 : columns;
     p->pitch = p->phase * c->stride.w; /* stride.w is 1 without a copy */
 }
 

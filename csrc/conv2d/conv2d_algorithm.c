@@ -27,7 +27,8 @@ const void *conv2d_block_input(const struct conv2d_plan *p, const struct conv2d_
 void conv2d_outer(const struct conv2d_plan *p, struct outer o)
 {
     const struct outer all = o;
-    const size_t tiles = size_parts(p->filters, p->tile_rows);
+    const size_t most = conv2d_has_wide_tiles(p) ? OUTER_WIDE_ROWS : p->tile_rows,
+                 tiles = size_parts(p->filters, most);
     /* Tiles are as even as possible: 10 filters are divided into 5 and 5, not 6 and 4. */
     for (size_t i = 0; i < tiles; i++) {
         const size_t f = i * p->filters / tiles, rows = (i + 1) * p->filters / tiles - f;

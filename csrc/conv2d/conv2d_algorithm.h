@@ -103,6 +103,12 @@ static inline size_t conv2d_channels(const struct conv2d_plan *p, size_t channel
 const void *conv2d_block_input(const struct conv2d_plan *plan, const struct conv2d_block *b,
                                size_t channel_block);
 
+/* True if conv2d_outer divides the filters into tiles of OUTER_WIDE_ROWS. */
+static inline bool conv2d_has_wide_tiles(const struct conv2d_plan *p)
+{
+    return p->tile_rows >= OUTER_WIDE_ROWS && p->filters % OUTER_WIDE_ROWS == 0 && !p->conv.pool;
+}
+
 /* Runs the outer kernel on all filters of a group, a tile at a time. o.left, o.bias,
  * o.partial_sums and o.out are those of the group's first filter. */
 void conv2d_outer(const struct conv2d_plan *plan, struct outer o);

@@ -168,7 +168,10 @@ static double direct_cost(const struct conv2d_plan *p, size_t images)
                  vectors = rows * (double)p->row_vectors,
                  copy = p->copied ? conv2d_cost_copy((double)(p->channels * p->conv.in.h), columns)
                                   : 0;
-    return conv2d_cost_outer(p, vectors) * conv2d_cost_terms(p) + copy;
+    /* Tiles of three vectors hide the loads. */
+    const double products = conv2d_has_wide_tiles(p) ? 1.25 * (double)p->filters * vectors
+                                                     : conv2d_cost_outer(p, vectors);
+    return products * conv2d_cost_terms(p) + copy;
 }
 
 const struct conv2d_algorithm conv2d_direct = {

@@ -333,10 +333,11 @@ extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_LAYERS)[
 /*
  * A kernel of dot products keeps DOTS_ROWS x DOTS_COLUMNS sums in registers. At least eight
  * independent sums hide the latency of an addition. Sets with a TILE_ROWS of 8 have 32 registers:
- * room for 16 such sums, and for OUTER_MOST_ROWS x TILE_VECTORS sums of outer products.
+ * room for 16 such sums, and for OUTER_MOST_ROWS x TILE_VECTORS or OUTER_WIDE_ROWS x WIDE_VECTORS
+ * sums of outer products.
  */
 enum { DOTS_ROWS = 4, DOTS_COLUMNS = TILE_ROWS < 8 ? 2 : 4, DOTS_SUMS = DOTS_ROWS * DOTS_COLUMNS };
-enum { OUTER_MOST_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 10 };
+enum { OUTER_MOST_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 10, WIDE_VECTORS = 3 };
 #include "simd/float32.h"
 #include "kernels/layers_template.h"
 #include "kernels/pixels_template.h"

@@ -459,6 +459,7 @@ struct outer {
     const ptrdiff_t *out_offsets;
 };
 typedef void outer_kernel(const struct outer *o, size_t rows);
+enum { OUTER_WIDE_ROWS = 8 }; /* the fastest number of rows for three vectors or more */
 
 /*
  * Products of pixels with a block of filters, whose weights lie side by side in the lanes:

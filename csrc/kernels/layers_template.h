@@ -12,8 +12,8 @@
 
 INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows, const int vectors)
 {
-    const FLOAT_TYPE *left = o->left, *right[TILE_VECTORS];
-    FLOAT_VECTOR sums[OUTER_MOST_ROWS][TILE_VECTORS];
+    const FLOAT_TYPE *left = o->left, *right[WIDE_VECTORS];
+    FLOAT_VECTOR sums[OUTER_MOST_ROWS][WIDE_VECTORS];
     _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
     {
         right[v] = (const FLOAT_TYPE *)o->right + o->vector_offsets[first + (size_t)v];
@@ -24,7 +24,7 @@ INLINE void NAME(outer_tile)(const struct outer *o, size_t first, const int rows
     }
     for (size_t i = 0; i < o->depth; i++, left += o->left_depth_step) {
         const ptrdiff_t at = o->depth_offsets[i];
-        FLOAT_VECTOR x[TILE_VECTORS];
+        FLOAT_VECTOR x[WIDE_VECTORS];
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
             x[v] = FLOAT_OP(load)(right[v] + at);
@@ -96,6 +96,10 @@ _Static_assert(TILE_VECTORS == 2, "a pooling window needs the vectors of two row
     { \
         const struct outer o = *call; /* a local copy cannot alias o.out */ \
         size_t v = 0; \
+        for (; rows == OUTER_WIDE_ROWS && !o.pool && v + WIDE_VECTORS <= o.vectors; \
+             v += WIDE_VECTORS) { \
+            NAME(outer_tile)(&o, v, rows, WIDE_VECTORS); \
+        } \
         for (; v + TILE_VECTORS <= o.vectors; v += TILE_VECTORS) { \
             NAME(outer_tile)(&o, v, rows, TILE_VECTORS); \
         } \
