@@ -183,7 +183,9 @@ size_t near_rows_find(const struct near_rows *n, size_t worker, size_t document,
     memset(s.near, 0, end - first);
     for (size_t row = first, next; row < end; row = next, document++) {
         next = smaller(end, (size_t)n->offsets[document + 1]);
-        begin_largest(n, s.largest);
+        if (row == base || row == (size_t)n->offsets[document]) {
+            begin_largest(n, s.largest);
+        }
         for (size_t p = 0; p < panels_of(n); p++) {
             n->kernels->near(s.near + (row - first), s.largest + p * ROUGH_COLUMNS,
                              s.scores + (p * NEAR_ROWS + row - first) * ROUGH_COLUMNS, next - row,
