@@ -84,8 +84,7 @@ static bool pack_query(const struct near_rows *n, const struct near_scratch *s)
  * Bounds the distance of two rough cosines whose exact ones are in the other order. The codes of a
  * row differ from x * ROUGH_UNIT / |x| by a vector of norm e: half a unit for each element, and at
  * most 1 for float32 rounding. So a dot product of codes has an error of at most 2 ROUGH_UNIT e +
- * e^2. An exact cosine has one of 2^-17, and differs by 2^-17 more if it is recomputed because it
- * is near 1.
+ * e^2. An exact cosine has one below 2^-16: see docs/bounds.md.
  */
 static int32_t margin_of(size_t depth)
 {
