@@ -153,39 +153,27 @@ struct row_reader {
     double *values; /* (longest row) */
 };
 
-static inline __attribute__((always_inline)) bool
-read_columns_of(const struct row_reader *r, const bool wide, const bool is_identity, size_t begin,
-                size_t n, uint32_t *to, bool *ascending)
+/* Reads the columns of n entries from `begin` on. Sets *ascending to true if each column is higher
+ * than the one before it. Returns false if a column is out of range. */
+static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uint32_t *to,
+                         bool *ascending)
 {
     const struct sparse_source *s = r->source;
+    const bool wide = s->wide_indices, is_identity = r->map->is_identity;
     const uint64_t columns = s->columns;
     bool in_range = true, in_order = true;
     int64_t before = -1;
     for (size_t i = 0; i < n; i++) {
         const uint64_t column = integer_at(s->indices, wide, begin + i);
         const uint32_t number = is_identity ? (uint32_t)column : mapped(r->map, column);
-        in_range &= column < columns;
-        /* UINT32_MAX: the array has changed since the map was made */
-        in_range &= is_identity || number != UINT32_MAX;
+        /* the map lacks a column if the array has changed since the map was made */
+        in_range &= column < columns && (is_identity || number != UINT32_MAX);
         in_order &= (int64_t)number > before;
         before = number;
         to[i] = number;
     }
     *ascending = in_order;
     return in_range;
-}
-
-/* Reads the columns of n entries from `begin` on. Sets *ascending to true if each column is higher
- * than the one before it. Returns false if a column is out of range. */
-static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uint32_t *to,
-                         bool *ascending)
-{
-    const bool wide = r->source->wide_indices;
-    if (!r->map->is_identity) {
-        return read_columns_of(r, wide, false, begin, n, to, ascending);
-    }
-    return wide ? read_columns_of(r, true, true, begin, n, to, ascending)
-                : read_columns_of(r, false, true, begin, n, to, ascending);
 }
 
 /* Adds one duplicate to the sum, in the order of the arrays, as SciPy's toarray does. Sums of
@@ -249,15 +237,6 @@ static inline __attribute__((always_inline)) size_t drop_zeros(const enum comput
     return count;
 }
 
-static double sum_of_squares(enum compute_type compute, const double *values, size_t n)
-{
-    struct exact_sum sum = {0.0, 0.0};
-    for (size_t i = 0; i < n; i++) {
-        exact_add(compute, &sum, values[i] * values[i]);
-    }
-    return exact_total(&sum);
-}
-
 /* True if a row of whole numbers can have this squared norm and the cosine kernel can compute its
  * cosines exactly. */
 static bool has_whole_square(double square)
@@ -291,7 +270,8 @@ static size_t measure_row(struct sparse_rows *rows, size_t row, uint32_t *column
         for (size_t i = 0; i < n; i++) {
             values[i] = ldexp(values[i], -exponent);
         }
-        square = sum_of_squares(rows->compute, values, n);
+        n = drop_zeros(COMPUTE_F64, n, columns, values, &size);
+        square = size.square;
     }
     const double norm =
         isfinite(largest) ? formula_clamped_norm(square, eps_scaled(rows->eps, exponent)) : NAN;

@@ -116,14 +116,6 @@ static void store_touched(const struct pairwise_job *job, struct pairwise_worker
     accumulator_forget(&w->sums);
 }
 
-/* Copies one score to its mirror image. */
-static void mirror_score(const struct sparse_pairwise *call, size_t i, size_t j)
-{
-    memcpy(call->out + (ptrdiff_t)j * call->row_stride + (ptrdiff_t)i * call->column_stride,
-           call->out + (ptrdiff_t)i * call->row_stride + (ptrdiff_t)j * call->column_stride,
-           dtype_size(call->out_dtype));
-}
-
 /* Copies a tile of scores to its mirror image with the transpose kernel: rows [first, first + n) of
  * x with rows [column, column + MIRRORED) of y. All these rows of y come after those of x. */
 static void mirror_tile(const struct pairwise_job *job, size_t first, size_t n, size_t column)
@@ -143,29 +135,32 @@ static void mirror_tile(const struct pairwise_job *job, size_t first, size_t n, 
     }
 }
 
+/* The same for any rows, score by score, and rows [column, last) of y. */
+static void mirror_scores(const struct sparse_pairwise *call, size_t first, size_t end,
+                          size_t column, size_t last)
+{
+    for (size_t j = column; j < last && !cancel_poll_here(); j++) {
+        for (size_t i = first; i < smaller(end, j); i++) {
+            memcpy(call->out + (ptrdiff_t)j * call->row_stride + (ptrdiff_t)i * call->column_stride,
+                   call->out + (ptrdiff_t)i * call->row_stride + (ptrdiff_t)j * call->column_stride,
+                   dtype_size(call->out_dtype));
+        }
+    }
+}
+
 /* Copies the scores of rows [first, end) of x with the rows of a block to their mirror images. The
  * first call can wait for the system to clear all pages of the result, so it polls. */
 static void mirror_block(const struct pairwise_job *job, size_t first, size_t end,
                          const struct postings_block *block)
 {
     const struct sparse_pairwise *call = job->call;
-    const size_t block_end = block->first + block->rows;
-    size_t j = larger(first + 1, block->first);
-    const bool tiles = scores_in_place(call);
-    for (; j < block_end && (j < end || !tiles || block_end - j < MIRRORED) && !cancel_poll_here();
-         j++) {
-        for (size_t i = first; i < smaller(end, j); i++) {
-            mirror_score(call, i, j);
-        }
-    }
+    const size_t begin = larger(first + 1, block->first), block_end = block->first + block->rows;
+    size_t j = scores_in_place(call) ? smaller(larger(begin, end), block_end) : block_end;
+    mirror_scores(call, first, end, begin, j);
     for (; j + MIRRORED <= block_end && !cancel_poll_here(); j += MIRRORED) {
         mirror_tile(job, first, end - first, j);
     }
-    for (; j < block_end && !cancel_poll_here(); j++) {
-        for (size_t i = first; i < smaller(end, j); i++) {
-            mirror_score(call, i, j);
-        }
-    }
+    mirror_scores(call, first, end, j, block_end);
 }
 
 /* Runs a task: up to TASK_ROWS rows of x with one block of y. */

@@ -66,7 +66,7 @@ struct coarse_worker {
     struct query_table table;
     uint32_t *found;     /* words of the select kernel */
     uint32_t *survivors; /* (COARSE_BLOCK_ROWS + 1): rows whose coarse scores reach a level */
-    float *selected;     /* (COARSE_BLOCK_ROWS + 1) */
+    float *selected;     /* (COARSE_BLOCK_ROWS + 1): their coarse scores */
     double *sums;        /* (COARSE_BLOCK_ROWS): of the survivors */
     float *level;        /* (TILE_COLUMNS): copies of one level */
     float *maxima;       /* (TILE_COLUMNS): of groups of scores */
@@ -322,7 +322,9 @@ static size_t list_survivors(struct coarse_worker *c, size_t rows, float level)
     for (size_t f = 0; f < words; f++) {
         const uint32_t row = (c->found[f] >> 16) * TILE_COLUMNS + (c->found[f] >> 8 & 0xff);
         for (uint32_t bits = c->found[f] & 0xff; bits != 0; bits &= bits - 1) {
-            c->survivors[count++] = row + (uint32_t)__builtin_ctz(bits);
+            c->survivors[count] = row + (uint32_t)__builtin_ctz(bits);
+            c->selected[count] = c->scores.scores[c->survivors[count]];
+            count++;
         }
     }
     return count;
@@ -346,15 +348,6 @@ static size_t list_candidates(struct coarse_worker *c, float level)
         scores[c->survivors[i]] = c->selected[i];
     }
     return count;
-}
-
-/* Returns the k-th largest coarse score of n survivors. */
-static float kth_survivor(struct coarse_worker *c, size_t n, size_t k)
-{
-    for (size_t i = 0; i < n; i++) {
-        c->selected[i] = c->scores.scores[c->survivors[i]];
-    }
-    return kth_largest(c->selected, n, k);
 }
 
 /* Returns a number that at least k of the coarse scores of a block reach: the k-th largest of the
@@ -390,7 +383,7 @@ static size_t find_survivors(struct coarse_worker *c, size_t rows, size_t k, flo
         count = list_survivors(c, rows, start);
     }
     if (count >= k) {
-        reached = kth_survivor(c, count, k);
+        reached = kth_largest(c->selected, count, k);
     } else if (!(least > 0.0f)) {
         reached = reached_by_groups(c, rows, k);
     }
