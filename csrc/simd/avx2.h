@@ -129,14 +129,15 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
                                                     _mm256_extracti128_si256(high, 1)));
 }
 
+static inline vi vi_lower_halves(vi a, vi b) { return _mm256_permute2x128_si256(a, b, 0x20); }
+static inline vi vi_upper_halves(vi a, vi b) { return _mm256_permute2x128_si256(a, b, 0x31); }
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
     __m256i low =
         _mm256_hadd_epi32(_mm256_hadd_epi32(rows[0], rows[1]), _mm256_hadd_epi32(rows[2], rows[3]));
     __m256i high =
         _mm256_hadd_epi32(_mm256_hadd_epi32(rows[4], rows[5]), _mm256_hadd_epi32(rows[6], rows[7]));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20),
-                            _mm256_permute2x128_si256(low, high, 0x31));
+    return _mm256_add_epi32(vi_lower_halves(low, high), vi_upper_halves(low, high));
 }
 
 static inline vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }

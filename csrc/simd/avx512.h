@@ -176,6 +176,9 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
                             _mm512_shuffle_i32x4(low, high, 0xdd));
 }
 
+static inline vi vi_lower_halves(vi a, vi b) { return _mm512_shuffle_i64x2(a, b, 0x44); }
+static inline vi vi_upper_halves(vi a, vi b) { return _mm512_shuffle_i64x2(a, b, 0xee); }
+
 static inline vd vd_abs(vd a) { return _mm512_abs_pd(a); }
 
 static inline vd vd_max_propagating_nan(vd a, vd b)

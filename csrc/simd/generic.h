@@ -267,6 +267,17 @@ static inline vi vi_add_counts(vi sums, vb counts)
     return sums;
 }
 
+/* The lower halves of two vectors, and their upper halves. */
+static inline vi vi_lower_halves(vi a, vi b)
+{
+    memcpy(a.lane + VF_LANES / 2, b.lane, sizeof b.lane / 2);
+    return a;
+}
+static inline vi vi_upper_halves(vi a, vi b)
+{
+    memcpy(b.lane, a.lane + VF_LANES / 2, sizeof a.lane / 2);
+    return b;
+}
 /* Lane r is the sum of the lanes of rows[r]. */
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {

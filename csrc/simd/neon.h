@@ -157,6 +157,14 @@ static inline vi vi_add_counts(vi sums, vb counts)
 {
     return vaddq_s32(sums, vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(counts))));
 }
+static inline vi vi_lower_halves(vi a, vi b)
+{
+    return vcombine_s32(vget_low_s32(a), vget_low_s32(b));
+}
+static inline vi vi_upper_halves(vi a, vi b)
+{
+    return vcombine_s32(vget_high_s32(a), vget_high_s32(b));
+}
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
     return vpaddq_s32(vpaddq_s32(rows[0], rows[1]), vpaddq_s32(rows[2], rows[3]));
