@@ -1,6 +1,9 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
+
+struct arena;
 
 /*
  * (base/scratch.c) Memory that is needed again and again in the same size, such as that of a
@@ -16,11 +19,16 @@ enum kept_slot {
     KEPT_GRADIENTS, /* the memory of a backward pass */
     KEPT_RESULT,    /* a large array that a function returns: arguments/result_memory.c */
     KEPT_FILTERS,   /* conv2d/conv2d_winograd.c */
+    KEPT_ROWS,      /* the entries of sparse rows */
+    KEPT_INDEX,     /* an inverted index of sparse rows */
     KEPT_SLOTS
 };
 enum { KEPT_BYTES = 64 << 20, KEPT_RESULT_BYTES = 128 << 20 };
 void *kept_alloc(enum kept_slot slot, size_t bytes);
 void kept_free(enum kept_slot slot, void *block);
+
+/* arena_pass with a block of kept_alloc, which kept_free frees. Large blocks get huge pages. */
+bool kept_arena_pass(enum kept_slot slot, struct arena *arena);
 
 /* Returns the block that the slot keeps, with its contents, or NULL. */
 void *kept_take(enum kept_slot slot);

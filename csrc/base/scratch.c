@@ -169,11 +169,18 @@ bool arena_pass(struct arena *arena)
     }
 }
 
-void arena_use_huge_pages(const struct arena *arena)
+bool kept_arena_pass(enum kept_slot slot, struct arena *arena)
 {
+    if (arena->passes != 1) {
+        return arena_pass(arena);
+    }
+    arena->passes++;
+    arena->block = kept_alloc(slot, arena->bytes);
     if (arena->block != NULL && arena->bytes >= HUGE_PAGE) {
         scratch_use_huge_pages(arena->block, arena->bytes);
     }
+    arena->bytes = 0;
+    return arena->block != NULL;
 }
 
 size_t scratch_live(void)

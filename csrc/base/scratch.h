@@ -135,10 +135,6 @@ struct arena {
 
 bool arena_pass(struct arena *arena);
 
-/* Asks the system for huge pages for the block of an arena, if it is large. Call it after the last
- * pass, before the block is written. Then new memory costs a quarter of the time. */
-void arena_use_huge_pages(const struct arena *arena);
-
 static inline void *arena_take(struct arena *arena, size_t n, size_t size)
 {
     const size_t offset = scratch_add(&arena->bytes, n, size);

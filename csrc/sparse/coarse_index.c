@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/kept.h"
+
 /* Row number n of a list has the mark FIRST_MARK - n. Marks are below all scores, which are at
  * least -2. A float holds COARSE_BLOCK_ROWS different marks exactly. */
 #define FIRST_MARK -4.0f
@@ -41,12 +43,11 @@ static bool build_block(const struct sparse_rows *rows, struct coarse_block *blo
     uint32_t *starts = NULL, *lists = NULL;
     void *values = NULL;
     struct arena arena = {.block = NULL};
-    while (arena_pass(&arena)) {
+    while (kept_arena_pass(KEPT_INDEX, &arena)) {
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
         lists = arena_take(&arena, size_sum_or_max(end - first, COARSE_PIECE - 1), sizeof *lists);
         values = arena_take(&arena, end - first, size);
     }
-    arena_use_huge_pages(&arena);
     block->memory = arena.block;
     if (arena.block == NULL) {
         return false;
@@ -103,7 +104,7 @@ int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows
 void coarse_index_free(struct coarse_index *index)
 {
     for (size_t b = 0; b < index->block_count; b++) {
-        scratch_free(index->blocks[b].memory);
+        kept_free(KEPT_INDEX, index->blocks[b].memory);
     }
     scratch_free(index->blocks);
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/kept.h"
 #include "sparse/exact_sum.h"
 
 enum {
@@ -95,11 +96,10 @@ static bool build_block(const struct postings *p, struct postings_block *block)
         entries += bitmap_has(p->kept, row) ? rows->starts[row + 1] - rows->starts[row] : 0;
     }
     struct arena arena = {.block = NULL};
-    while (arena_pass(&arena)) {
+    while (kept_arena_pass(KEPT_INDEX, &arena)) {
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
         lists = arena_take(&arena, entries, size);
     }
-    arena_use_huge_pages(&arena);
     block->memory = arena.block;
     if (arena.block == NULL) {
         return false;
@@ -143,7 +143,7 @@ int postings_init(struct postings *p, const struct sparse_rows *rows, const uint
 void postings_free(struct postings *p)
 {
     for (size_t b = 0; b < p->block_count; b++) {
-        scratch_free(p->blocks[b].memory);
+        kept_free(KEPT_INDEX, p->blocks[b].memory);
     }
     scratch_free(p->blocks);
 }

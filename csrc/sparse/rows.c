@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/kept.h"
 #include "kernels/kernels.h"
 #include "results/filter.h"
 #include "sparse/exact_sum.h"
@@ -76,11 +77,10 @@ static bool allocate_rows(struct sparse_rows *rows, size_t count)
 static bool allocate_entries(struct sparse_rows *rows, size_t entries)
 {
     struct arena arena = {.block = NULL};
-    while (arena_pass(&arena)) {
+    while (kept_arena_pass(KEPT_ROWS, &arena)) {
         rows->values = arena_take(&arena, entries, sizeof *rows->values);
         rows->column = arena_take(&arena, entries, sizeof *rows->column);
     }
-    arena_use_huge_pages(&arena);
     rows->blocks[1] = arena.block;
     return arena.block != NULL;
 }
@@ -160,14 +160,13 @@ static bool read_columns(const struct row_reader *r, size_t begin, size_t n, uin
 {
     const struct sparse_source *s = r->source;
     const bool wide = s->wide_indices, is_identity = r->map->is_identity;
-    const uint64_t columns = s->columns;
     bool in_range = true, in_order = true;
     int64_t before = -1;
     for (size_t i = 0; i < n; i++) {
         const uint64_t column = integer_at(s->indices, wide, begin + i);
         const uint32_t number = is_identity ? (uint32_t)column : mapped(r->map, column);
         /* the map lacks a column if the array has changed since the map was made */
-        in_range &= column < columns && (is_identity || number != UINT32_MAX);
+        in_range &= column < s->columns && (is_identity || number != UINT32_MAX);
         in_order &= (int64_t)number > before;
         before = number;
         to[i] = number;
@@ -401,7 +400,7 @@ enum sparse_status sparse_rows_init(struct sparse_rows *rows, const struct spars
 void sparse_rows_free(struct sparse_rows *rows)
 {
     scratch_free(rows->blocks[0]);
-    scratch_free(rows->blocks[1]);
+    kept_free(KEPT_ROWS, rows->blocks[1]);
 }
 
 double sparse_dot(const struct sparse_rows *x, size_t i, const struct sparse_rows *y, size_t j)
