@@ -267,7 +267,7 @@ static inline vi vi_add_counts(vi sums, vb counts)
     return sums;
 }
 
-/* The lower halves of two vectors, and their upper halves. */
+/* The lower halves of a and b, and their upper halves. */
 static inline vi vi_lower_halves(vi a, vi b)
 {
     memcpy(a.lane + VF_LANES / 2, b.lane, sizeof b.lane / 2);

@@ -280,6 +280,14 @@ static void check_codes(void)
                 CHECK(out[r] == (r == round % VF_LANES ? total : 0) && floats[r] == (float)out[r],
                       "row %d of round %d: %d", r, round, out[r]);
         }
+        int32_t upper[VF_LANES];
+        vi_store(out, vi_lower_halves(vi_load(expected[0]), vi_load(expected[1])));
+        vi_store(upper, vi_upper_halves(vi_load(expected[0]), vi_load(expected[1])));
+        for (int r = 0; r < VF_LANES; r++) {
+            const int at = r % (VF_LANES / 2), t = r / (VF_LANES / 2);
+            CHECK(out[r] == expected[t][at] && upper[r] == expected[t][at + VF_LANES / 2],
+                  "half %d, lane %d of round %d: %d", t, at, round, out[r]);
+        }
         for (int t = 0; t < 2; t++) { /* squares of bytes without and with a sign */
             int64_t expected_square = 0, square = 0;
             const vc bytes = vc_load(codes);
