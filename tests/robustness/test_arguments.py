@@ -358,11 +358,12 @@ class OnDevice:
         ({1.0, 2.0}, TypeError, ["x", "set"]),
         ([1j, 2], TypeError, ["x", "x.real"]),
         (OnDevice(), TypeError, ["cuda:0", "x.cpu()"]),
-        ([torch.zeros(2), torch.zeros(2, requires_grad=True)], TypeError, ["x.detach()"]),
+        (lambda: [torch.zeros(2), torch.zeros(2, requires_grad=True)], TypeError, ["x.detach()"]),
         ([Raising([1.0]), [1.0, 2.0]], ValueError, ["x cannot be read", "inhomogeneous"]),  # NumPy's own words
     ],
 )
 def test_the_message_says_what_is_wrong_where(rows, error, words):
+    rows = rows() if callable(rows) else rows
     for call in (cossim.pairwise, cossim.vector_norm, lambda x: cossim.duplicate_groups(x, 0.5)):
         with pytest.raises(error) as caught:
             call(rows)

@@ -7,6 +7,7 @@ end with a command, which tests/cli/test_suggestions.py checks.
 # ruff: noqa: F401 (rows of the table use these names)
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -35,7 +36,7 @@ import cossim
 from cossim import _errors, nn, simclr
 from cossim.__main__ import main
 from cossim.cli import demo_command, image_files, result_files, row_files
-from cossim.search import dask_arrays, index_file
+from cossim.search import index_file
 
 with suppress(ImportError):  # it looks for pyarrow once, when it is imported, and some rows hide pyarrow
     import pandas
@@ -159,14 +160,17 @@ def neighbors(*arguments):
 def names_for(call, monkeypatch, hide):
     """The names that a row may use."""
     names = {name: getattr(cossim, name) for name in cossim.__all__} | {"hide": hide, "monkeypatch": monkeypatch}
-    names |= globals() | {"lazy": dask_arrays}
+    names |= globals()
     if "torch" in call:
         names["torch"] = pytest.importorskip("torch", reason="needs torch")
     if "DX" in call or "dask" in call:
         array = pytest.importorskip("dask.array", reason="needs dask[array]")
-        names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}
+        lazy = importlib.import_module("cossim.search.dask_arrays")
+        names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2), "lazy": lazy}
     if call.startswith("plot."):
         names["plot"] = pytest.importorskip("cossim.plot", reason="needs matplotlib")
+    if "to_csr" in call:
+        pytest.importorskip("scipy.sparse", reason="needs SciPy")
     if "pandas" in call:
         names["pandas"] = pytest.importorskip("pandas")
     if ".safetensors" in call and "hide(" not in call and not SAFETENSORS:
@@ -259,7 +263,7 @@ def test_every_template_is_used():
     messages_h = ROOT / "csrc/arguments/messages.h"
     if not messages_h.exists():
         pytest.skip("needs csrc")
-    python = "".join(p.read_text() for p in ROOT.glob("cossim/**/*.py"))
+    python = "".join(p.read_text() for p in Path(cossim.__file__).parent.glob("**/*.py"))
     c = "".join(p.read_text() for p in ROOT.glob("csrc/**/*.[ch]"))
     used = {*re.findall(r"\b_errors\.([A-Z]\w*)", python), *re.findall(r'"([A-Z]\w*)"', c)}
     macros = re.findall(r"#define (\w+) ", messages_h.read_text())
