@@ -46,10 +46,11 @@ static bool is_collecting(const struct topk *t)
     return t->k > MAX_SORTED;
 }
 
-static void set_threshold(struct topk *t, size_t worker, size_t query, double threshold)
+static inline void set_threshold(struct topk *t, enum compute_type compute, size_t worker,
+                                 size_t query, double threshold)
 {
     struct result_handler *handler = &t->result_handler;
-    compute_store(handler->compute, handler->thresholds, worker * handler->thresholds_step + query,
+    compute_store(compute, handler->thresholds, worker * handler->thresholds_step + query,
                   threshold);
 }
 
@@ -79,20 +80,21 @@ static inline double after_double(double threshold)
  * the next larger number. After a score of 1 the threshold is infinity, because no score is above
  * 1. So even a bound above 1 is below the threshold.
  */
-static void raise_threshold(struct topk *t, size_t worker, size_t query, double score,
-                            int64_t index, size_t candidate)
+static inline __attribute__((always_inline)) void
+raise_threshold(struct topk *t, enum compute_type compute, size_t worker, size_t query,
+                double score, int64_t index, size_t candidate)
 {
     const bool ties_follow = t->rising && index <= (int64_t)candidate;
     double threshold = score;
     if (index < 0 || isnan(score)) { /* every number is better than NaN */
         threshold = -INFINITY;
     } else if (ties_follow) {
-        threshold = t->result_handler.compute == COMPUTE_F64 ? after_double(score)
-                                                             : (double)after_float((float)score);
+        threshold =
+            compute == COMPUTE_F64 ? after_double(score) : (double)after_float((float)score);
     }
     const double floor = floor_of(t, query);
     const bool is_exact = threshold >= floor && threshold != -INFINITY;
-    set_threshold(t, worker, query, is_exact ? threshold : floor);
+    set_threshold(t, compute, worker, query, is_exact ? threshold : floor);
     if (t->last != NULL) {
         t->last[worker * t->result_handler.thresholds_step + query] = is_exact ? index : INT64_MAX;
     }
@@ -182,22 +184,29 @@ insert(const struct topk *t, enum compute_type compute, size_t query, double val
     indices[at] = index;
 }
 
+static inline __attribute__((always_inline)) void add_as(struct topk *t, enum compute_type compute,
+                                                         size_t worker, size_t query,
+                                                         size_t candidate, double score)
+{
+    const size_t last = query * t->k + t->k - 1;
+    if (is_better(score, (int64_t)candidate, compute_load(compute, t->values, last),
+                  t->indices[last])) {
+        insert(t, compute, query, score, (int64_t)candidate);
+    }
+    raise_threshold(t, compute, worker, query, compute_load(compute, t->values, last),
+                    t->indices[last], candidate);
+}
+
 static void add_sorted(struct result_handler *handler, size_t worker, size_t query,
                        size_t candidate, double score)
 {
     struct topk *t = (struct topk *)handler;
-    const size_t last = query * t->k + t->k - 1;
     pthread_mutex_t *lock = lock_query(t, query);
-    if (is_better(score, (int64_t)candidate, compute_load(handler->compute, t->values, last),
-                  t->indices[last])) {
-        if (handler->compute == COMPUTE_F64) {
-            insert(t, COMPUTE_F64, query, score, (int64_t)candidate);
-        } else {
-            insert(t, COMPUTE_F32, query, score, (int64_t)candidate);
-        }
+    if (handler->compute == COMPUTE_F64) {
+        add_as(t, COMPUTE_F64, worker, query, candidate, score);
+    } else {
+        add_as(t, COMPUTE_F32, worker, query, candidate, score);
     }
-    raise_threshold(t, worker, query, compute_load(handler->compute, t->values, last),
-                    t->indices[last], candidate);
     unlock_query(lock);
 }
 
@@ -228,7 +237,8 @@ static void add_collected(struct result_handler *handler, size_t worker, size_t 
         c->numbers[c->count++] = (int64_t)candidate;
     }
     if (c->has_last) {
-        raise_threshold(t, worker, query, c->last_score, c->last_number, candidate);
+        raise_threshold(t, handler->compute, worker, query, c->last_score, c->last_number,
+                        candidate);
     }
     unlock_query(lock);
 }
@@ -281,7 +291,8 @@ static void add_tile(struct result_handler *handler, size_t worker, const struct
         pthread_mutex_t *lock = lock_query(t, query);
         make_room(t, c, tile->rows);
         if (c->has_last) {
-            raise_threshold(t, worker, query, c->last_score, c->last_number, tile->candidate);
+            raise_threshold(t, compute, worker, query, c->last_score, c->last_number,
+                            tile->candidate);
         }
         const size_t first = c->count;
         c->count +=
@@ -395,15 +406,15 @@ static RUNS_ONCE int search_blocks(struct topk *t, const struct search *search)
 static RUNS_ONCE void set_thresholds(struct topk *t)
 {
     const size_t step = t->result_handler.thresholds_step, queries = step - SELECT_PADDING;
+    const enum compute_type compute = t->result_handler.compute;
     for (size_t worker = 0; worker < (size_t)t->result_handler.workers; worker++) {
         for (size_t query = 0; query < queries; query++) {
             const size_t last = query * t->k + t->k - 1;
-            raise_threshold(t, worker, query,
-                            compute_load(t->result_handler.compute, t->values, last),
+            raise_threshold(t, compute, worker, query, compute_load(compute, t->values, last),
                             t->indices[last], 0);
         }
         for (size_t query = queries; query < step; query++) {
-            set_threshold(t, worker, query, INFINITY);
+            set_threshold(t, compute, worker, query, INFINITY);
         }
     }
 }
@@ -429,7 +440,7 @@ static void wait_with(struct topk *t, size_t worker, size_t query, struct waitin
     waiting_add_low(w, row, low);
     const double threshold = waiting_threshold(w, row);
     if (threshold_at(&t->result_handler, worker, query) < threshold) {
-        set_threshold(t, worker, query, threshold);
+        set_threshold(t, t->result_handler.compute, worker, query, threshold);
         t->last[worker * t->result_handler.thresholds_step + query] = INT64_MAX;
     }
     if (waiting_add(w, row, pair)) {
