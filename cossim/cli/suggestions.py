@@ -60,6 +60,7 @@ NAMES = ("--column", "--exclude", "--ids", "--images", "--output", "--where", "-
 OPTIONS = (*FLAGS, *NAMES, *(name for name in VALUES if name.startswith("-")))
 ALIKE = {"-t": "--threshold", "-o": "--output"}
 MOST_LINES = 60  # lines tried at most for one error
+LONGEST = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
 LOOKED_AT = 20  # files opened at most, to find one to suggest
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
@@ -98,6 +99,8 @@ def ending(arguments, message, problem):
 def _mended(words, message, problem, tried=None):
     """Applies remedies until the line parses, and returns it, or None. Each message gives the next remedy."""
     tried = tried or [words]
+    if len(message) > LONGEST:
+        return None
     for pattern, remedy in (*RUNTIME, *ARGPARSE):
         found = re.search(pattern, message)
         changed = remedy(list(words), found.groupdict()) if found else None
@@ -240,11 +243,14 @@ def _output(words, found):
     suffix = re.search(r"\.\w+", found.get("suffixes") or os.path.splitext(text)[1])
     stem = os.path.splitext(os.path.basename(text))[0].lstrip(".") or "result"
     name = stem + (suffix[0] if suffix else ".npz")
-    return _replaced(words, text, name if name != text else "new-" + name) if text in words else None
+    return _replaced(words, text, _new_name(name, text)) if text in words else None
 
 
-def _new_name(name):
-    return "new-" + name if os.path.exists(name) else name
+def _new_name(name, *taken):
+    """Puts "new-" before a name until no file has it, so that no suggestion overwrites a file."""
+    while os.path.lexists(name) or name in taken:
+        name = "new-" + name
+    return name
 
 
 def _output_for(words):
@@ -256,7 +262,7 @@ def _output_for(words):
 
 def _other_output(words, _):
     option = "--output" if words[0] == "demo" else "-o"
-    return _option(words, option, "new-" + OUTPUTS.get(words[0], "result.npz"))
+    return _option(words, option, _new_name("new-" + OUTPUTS.get(words[0], "result.npz")))
 
 
 def _without_corpus(words, found):

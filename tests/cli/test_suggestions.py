@@ -5,6 +5,7 @@ import io
 import random
 import re
 import shlex
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -320,6 +321,30 @@ def test_a_filter_of_the_wrong_dtype_is_an_error_of_one_line(folder, capsys):
     capsys.readouterr()
     for option in ("--exclude mask.npy", "--exclude floats.npy", "--where floats.npy"):
         assert error_of(f"topk queries.npy -k 1 {option}", capsys).startswith(f"cossim: {option.split()[1]}: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("topk queries.npy corpus.npy -k 2 -o both.zip", "new-new-both.npz"),
+        ("topk queries.npy corpus.npy -k 2 -o named.csv/result.csv", "new-result.csv"),
+        ("topk both.npz --column a -k 2 -o both.npz", "new-new-result.npz"),
+    ],
+)
+def test_no_file_that_is_there_is_suggested_as_the_output(folder, command, output, capsys):
+    for name in ("new-both.npz", "result.csv", "new-result.npz"):
+        (folder / name).write_bytes(b"")
+    assert error_of(command, capsys).endswith(f" -o {output}")
+
+
+def test_a_long_message_takes_no_time(folder):
+    """Patterns with several fields take minutes on a name of thousands of characters that holds their separators."""
+    words = ["topk", "x: " * 20_000, "-k", "2"]
+    started = time.process_time()
+    assert suggestions.ending(words, f"{words[1]}: no known format, x", _problem).startswith("; then: cossim topk ")
+    many = ["topk", "corpus.npy", *["(): ', '"] * 5_000]
+    assert suggestions.ending(many, _problem(many), _problem).startswith("; try: cossim topk ")
+    assert time.process_time() - started < 10
 
 
 def test_a_message_that_ends_with_a_command_gets_no_other():
