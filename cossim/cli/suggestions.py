@@ -36,14 +36,27 @@ VALUES = {
     "ROWS": "more.npy",
     "IMAGES": "images.npy",
 }
+# The smallest and the largest value of options whose range the called function checks, not the parser.
+RANGES = {
+    "-k": (1, 2**63),
+    "--threshold": (-1, 1),
+    "--eps": (0, float("inf")),
+    "--max-pairs": (0, 2**63),
+    "--threads": (1, 2**31 - 1),
+    "--epochs": (0, 2**63),
+    "--batch-size": (2, 2**63),
+    "--temperature": (1e-300, 1e300),
+    "--lr": (0, 1e300),
+    "--seed": (0, 2**63),
+}
 INDEX_EXAMPLES = {
     "build": EXAMPLES["index"],
     "add": "cossim index add corpus.index more.npy",
     "search": "cossim index search corpus.index queries.npy -k 10",
 }
-# The same command fails as long as the file has these contents. So the help is suggested, which says what it must hold.
-OTHER_CONTENTS = r"images must have shape"
-NO_SUCH_FILE = r"^(?P<path>.+): No such file or directory$"
+# Here the user has to choose another file, so the help is suggested, which says what a file must hold.
+OTHER_FILE = r"images must have shape|does not fit Encoder|: there is no file: change"
+NO_SUCH_FILE = r"^(?P<path>.*): No such file or directory$"
 OTHER_NAMES = {
     "--k": "-k",
     "-n": "-k",
@@ -59,9 +72,9 @@ FLAGS = ("--binary", "--groups", "--help", "--kept", "--no-plot", "--quiet", "--
 NAMES = ("--column", "--exclude", "--ids", "--images", "--output", "--where", "-o")  # options whose value is a name
 OPTIONS = (*FLAGS, *NAMES, *(name for name in VALUES if name.startswith("-")))
 ALIKE = {"-t": "--threshold", "-o": "--output"}
-MOST_LINES = 60  # lines tried at most for one error
-LONGEST = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
-LOOKED_AT = 20  # files opened at most, to find one to suggest
+MAX_TRIED = 60  # changed lines for one error
+MAX_LENGTH = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
+MAX_OPENED = 20  # files that are opened to find one to suggest
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -73,17 +86,16 @@ def ending(arguments, message, problem):
     """
     if "pip install" in message.rsplit(": ", 1)[-1]:
         return ""
-    tidy = _joined(_tokens(arguments))
-    parses = not problem(arguments)
-    if parses:
-        words = _mended(tidy if not problem(tidy) else arguments, message, problem)
-    else:
-        wrong = problem(tidy)
-        words = _mended(tidy, wrong, problem) if wrong else tidy
+    words, parses = _joined(_tokens(arguments)), not problem(arguments)
+    wrong = problem(words)
+    if parses:  # the error came while the command ran
+        words, wrong = arguments if wrong else words, message
+    words = _corrected(words, wrong, problem)
     if words:
+        words = _in_range(words)
         return f"; try: {shlex.join(['cossim', *words])}"
     command = arguments[0] if arguments else ""
-    if re.search(NO_SUCH_FILE, message) or re.search(OTHER_CONTENTS, message):
+    if re.search(NO_SUCH_FILE, message) or re.search(OTHER_FILE, message):
         return f"; try: cossim {' '.join(arguments[: 2 if command == 'index' else 1])} --help"
     if parses:
         if found := re.search(
@@ -96,20 +108,24 @@ def ending(arguments, message, problem):
     return f"; try: {EXAMPLES.get(command, 'cossim --help')}"
 
 
-def _mended(words, message, problem, tried=None):
-    """Applies remedies until the line parses, and returns it, or None. Each message gives the next remedy."""
+def _corrected(words, message, problem, tried=None):
+    """Applies remedies until the line parses, and returns it, or None. Each message gives the next remedy.
+
+    message: the error of the words, or "" if they have none. tried: the lines that were tried before.
+    """
+    if not message:
+        return words
     tried = tried or [words]
-    if len(message) > LONGEST:
+    if len(message) > MAX_LENGTH:
         return None
     for pattern, remedy in (*RUNTIME, *ARGPARSE):
         found = re.search(pattern, message)
         changed = remedy(list(words), found.groupdict()) if found else None
-        if changed and changed not in tried and len(tried) < MOST_LINES:
+        if changed and changed not in tried and len(tried) < MAX_TRIED:
             tried.append(changed)
-            wrong = problem(changed)
-            mended = _mended(changed, wrong, problem, tried) if wrong else changed
-            if mended:
-                return mended
+            corrected = _corrected(changed, problem(changed), problem, tried)
+            if corrected:
+                return corrected
     return None
 
 
@@ -119,8 +135,8 @@ def _mended(words, message, problem, tried=None):
 def _tokens(words):
     """Splits a command line into tokens: (option, value) or (word,).
 
-    --option=value and -k5 are split. Abbreviations, slips of the pen and options of other tools become those of cossim.
-    An unknown option takes the next word as its value, unless that is a file or a command.
+    --option=value and -k5 are split. Abbreviated and misspelt options, and options of other tools, become those of
+    cossim. An unknown option takes the next word as its value, unless that is a file or a command.
     """
     tokens, rest = [], list(words)
     while rest:
@@ -221,7 +237,7 @@ def _usable_file(words, path):
     except OSError:
         return None
     files = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1] == suffix]
-    return next((file for file in files[:LOOKED_AT] if file not in words and _opens(file)), None)
+    return next((file for file in files[:MAX_OPENED] if file not in words and _opens(file)), None)
 
 
 def _opens(path):
@@ -277,12 +293,13 @@ def _without_queries(words, _):
 
 
 def _search_of_index(words, found):
-    """Suggests `index search` where one of the files of topk, pairs or dedupe is a saved index."""
+    """Suggests `index search` where a saved index is given in place of a file of rows."""
     path = found["path"]
     files, options = _split(words)
-    if files[0] not in ("topk", "pairs", "dedupe") or path not in files or not _opens(path):
+    if files[:2] == ["index", "add"] or path not in files or not _opens(path):
         return None
-    return ["index", "search", path, *[file for file in files[1:] if file != path], *options]
+    queries = [] if files[0] == "index" else [file for file in files[1:] if file != path]
+    return ["index", "search", path, *queries, *options]
 
 
 def _build_of_index(words, found):
@@ -353,6 +370,15 @@ def _missing(words, found):
             usual = VALUES[first]
             search = first in ("QUERIES", "CORPUS", "INDEX") and not os.path.exists(usual)
             words = [*words, (search and _usable_file(words, usual)) or usual]
+    return words
+
+
+def _in_range(words, _=None):
+    """Sets options whose number is out of range to a usual value. The line must parse."""
+    for name, *value in _tokens(words):
+        option = ALIKE.get(name, name)
+        if option in RANGES and not RANGES[option][0] <= float(value[0]) <= RANGES[option][1]:
+            words = _option(words, option, VALUES[option])
     return words
 
 
@@ -439,9 +465,8 @@ def _first(names):
 # Errors while a command runs: pattern, and a function of (words, fields of the message). Add a remedy here.
 RUNTIME = (
     (r": k must be at least (?P<least>\d+)", lambda words, found: _option(words, "-k", found["least"])),
-    (_pattern(_errors.THRESHOLD), lambda words, _: _option(words, "--threshold", "0.95")),
+    (r"\(\): \w+ must be ", _in_range),
     (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
-    (_pattern(_errors.NEGATIVE_EPS), lambda words, _: _without(words, {"--eps"})),
     (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"})),
     (_pattern(_errors.ROWS_MANY), lambda words, found: _option(words, "--column", _first(found["names"]))),
     (_pattern(_errors.ROWS_NO_SUCH), _other_ids),
@@ -457,6 +482,7 @@ RUNTIME = (
     ),
     (r"^out of memory$|^Unable to allocate", _less_memory),
     (_pattern(_errors.ROW_LENGTHS), _without_corpus),
+    (r": (not )?a checkpoint of ", lambda words, _: _option(words, "--checkpoint", _new_name(VALUES["--checkpoint"]))),
     (_pattern(_errors.NO_IMAGES), lambda words, _: _without(words, {"--images"})),
     (_pattern(_errors.ROWS_FOLDER), lambda words, found: _replaced(words, found["path"], found["pattern"].strip("'"))),
     (_pattern(_errors.SPARSE_FILE), _of_sparse_rows),

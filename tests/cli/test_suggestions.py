@@ -116,7 +116,11 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy corpus.npy both.npz -k 3", "topk queries.npy corpus.npy -k 3"),
         ("pairs corpus.npy -t 95", "pairs corpus.npy --threshold 0.95"),
         ("pairs corpus.npy --threshold=2", "pairs corpus.npy --threshold 0.95"),
-        ("pairs corpus.npy -t 0.9 --eps -1", "pairs corpus.npy -t 0.9"),
+        ("pairs corpus.npy -t 0.9 --eps -1", "pairs corpus.npy -t 0.9 --eps 1e-8"),
+        ("pairs corpus.npy -t 0.9 --max-pairs -1", "pairs corpus.npy -t 0.9 --max-pairs 1000000"),
+        ("topk queries.npy -k 3 --threads 99999999999", "topk queries.npy -k 3 --threads 2"),
+        ("pairs corpus.npy -t nan --eps -1 --threads 2", "pairs corpus.npy --threads 2 --threshold 0.95 --eps 1e-8"),
+        ("topk queries.npy -k 0 --memory lots", "topk queries.npy --memory 256M -k 10"),
         ("pairs corpus.npy -t 0.5 --max-pairs 2", "pairs corpus.npy -t 0.5 --max-pairs 66"),
         ("pairs corpus.npy -t 0.9 --groups --max-pairs 9", "pairs corpus.npy -t 0.9 --groups"),
         ("pairs corpus.npy", "pairs corpus.npy -t 0.95"),
@@ -158,6 +162,8 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("pairs corpus.npy --m 99 -t x", "pairs corpus.npy --max-pairs 99 -t 0.95"),
         ("dedupe corpus.npy -k 3", "dedupe corpus.npy -t 0.95"),
         ("dedupe kept.index -t 0.9 --kept", "index search kept.index -t 0.9"),
+        ("index build kept.index -o new.index", "index search kept.index -o new.npz -k 10"),
+        ("index search kept.index kept.index -k 3", "index search kept.index -k 3"),
         ("index search kept.index queries.npy -k 3 -t 0.5", "index search kept.index queries.npy -k 3"),
         ("index search queries.npy kept.index -k 3", "index search kept.index queries.npy -k 3"),
         ("index search kept.index narrow.npy -k 3", "index search kept.index -k 3"),
@@ -279,6 +285,16 @@ def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder,
 
 def test_the_demo_leaves_out_a_file_without_images(folder, capsys):
     assert error_of("demo --images none.npy --no-plot", capsys).endswith("; try: cossim demo --no-plot")
+
+
+def test_training_with_numbers_out_of_range_or_another_checkpoint(folder, capsys):
+    np.save("images.npy", np.random.default_rng(0).random((4, 28, 28)))
+    np.savez("other.npz", a=np.ones(3))
+    numbers = error_of("train images.npy -o w.npz --epochs 0 --lr -1 --temperature 0 --batch-size 1 --seed -1", capsys)
+    paths = error_of("train images.npy -o w.npz --epochs 0 --checkpoint other.npz", capsys)
+    for error in (numbers, paths):
+        assert main(shlex.split(error.split("; try: cossim ")[1])) == 0
+    assert error_of("embed images.npy --weights other.npz -o e.npy", capsys).endswith("; try: cossim embed --help")
 
 
 def test_a_file_that_is_missing_or_holds_other_arrays_ends_with_the_help(folder, capsys):
