@@ -24,9 +24,9 @@ def _columns(x):
 
     chunk = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
     return {
-        "Arrow FixedSizeList": chunk,
-        "polars Array": polars.Series("v", x, dtype=polars.Array(polars.Float32, x.shape[1])),
-        "torch tensor": torch.from_numpy(x),
+        "an Arrow FixedSizeList": chunk,
+        "a polars Array": polars.Series("v", x, dtype=polars.Array(polars.Float32, x.shape[1])),
+        "a torch tensor": torch.from_numpy(x),
     }
 
 
@@ -41,9 +41,9 @@ def columns():
         def call(rows):
             return lambda: cossim.pairwise(rows)
 
-        limit = race({"NumPy array": call(x)}, total_seconds=0.5)["NumPy array"] + SLACK
-        candidates = {"cossim": call(column), "NumPy array": call(x)}
-        yield Case(f"pairwise {x.shape} of a {name}", candidates, limit=limit)
+        limit = race({"array": call(x)}, total_seconds=0.5)["array"] + SLACK
+        candidates = {"cossim": call(column), "cossim, NumPy array": call(x)}
+        yield Case(f"pairwise {x.shape} of {name}", candidates, limit=limit)
 
 
 _HDF5 = """
