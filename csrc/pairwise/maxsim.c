@@ -43,7 +43,7 @@ struct maxsim_state {
 };
 
 /* Documents whose rows a worker multiplies. maxima is (documents, step). */
-struct run {
+struct product_rows {
     const struct maxsim_state *state;
     size_t row;            /* the first row */
     const size_t *numbers; /* row r of the product is row + numbers[r]; NULL: row + r */
@@ -77,7 +77,7 @@ static bool is_chosen(const struct maxsim *m, size_t document)
     return m->mask == NULL || m->mask[document] != 0;
 }
 
-static size_t row_of(const struct run *run, size_t r)
+static size_t row_of(const struct product_rows *run, size_t r)
 {
     return run->row + (run->numbers == NULL ? r : run->numbers[r]);
 }
@@ -86,7 +86,7 @@ static size_t row_of(const struct run *run, size_t r)
 static void take_scores(const void *context, const struct gemm_block *b, const void *scores,
                         size_t step)
 {
-    struct run *run = (struct run *)context;
+    struct product_rows *run = (struct product_rows *)context;
     const struct maxsim_state *s = run->state;
     const struct maxsim *m = s->call;
     maxima_kernel *maxima = kernels_current()->tiles[s->compute].maxima;
@@ -148,7 +148,7 @@ static int multiply(const struct maxsim_state *s, size_t worker, size_t document
                     size_t first, size_t end, char *maxima)
 {
     size_t *const numbers = s->near.scratch == NULL ? NULL : s->numbers + worker * NEAR_ROWS;
-    struct run run = {s, first, numbers, document, maxima, document};
+    struct product_rows run = {s, first, numbers, document, maxima, document};
     const struct score_receiver receiver = {take_scores, &run};
     struct plan plan = s->plan;
     struct reduction call = s->product;

@@ -33,10 +33,6 @@ int prefilter(const struct search *search, const struct search_block *block, siz
  */
 int search_bits(const struct search *search);
 
-/* Returns the compute type of the scores: float32 if both dtypes are floats of at most 32 bits,
- * else float64. */
-enum compute_type search_compute_type(enum dtype corpus, enum dtype queries);
-
 /* The largest float that is not above a number. NaN stays NaN. */
 static inline float float_at_most(double number)
 {

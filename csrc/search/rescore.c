@@ -15,7 +15,7 @@ enum { ROWS_AHEAD = 2 };
  */
 static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1p-520};
 
-/* Bounds what underflow changes in a bound: far less than 2^-20 of a score that is not tiny. */
+/* Upper bound of the absolute error that underflow adds to a bound of a score. */
 #define UNDERFLOW_ERROR 0x1p-60f
 
 /* Rounds a threshold down. Products of subnormal numbers take a hundred times as long, so small

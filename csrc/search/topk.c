@@ -426,8 +426,8 @@ static bool defers_scores(const struct search *s)
     return s->mirrored && search_is_within(s) && !s->corpus.packed_bits && search_has_prefilter(s);
 }
 
-/* Lets a pair wait for the results of a query. If there is no room and few pairs can be dropped,
- * scores them. */
+/* Lets a pair wait for the results of a query. Without room for another one, drops the pairs below
+ * the threshold; if few were dropped, scores all that are left. */
 static void wait_with(struct topk *t, size_t worker, size_t query, struct waiting_pair pair,
                       float low)
 {

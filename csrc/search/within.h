@@ -1,14 +1,15 @@
 #pragma once
 
-/* What a search for the k best of rows among themselves adds to others. */
+/* Top-k of rows with themselves: pairs that wait for their exact scores, groups of similar rows. */
 
 #include "pairwise/pair_scores.h"
 #include "search/search_call.h"
 
 /*
- * In a search of rows with themselves, the prefilter passes on bounds of the scores of pairs, see
- * add_bounds of struct result_handler. The k-th largest lower bound of a query is a threshold. A
- * pair waits with its upper bound. Pairs that reach the last threshold are scored exactly.
+ * The prefilter passes a lower and an upper bound of a pair's score to the result handler
+ * (add_bounds) in place of the score. The k-th largest lower bound of a query is a threshold. The
+ * pair waits until the search has ended. It is scored exactly if its upper bound reaches the
+ * query's last threshold.
  */
 struct waiting {
     const struct search *search;
@@ -26,7 +27,8 @@ struct waiting {
 /* The pairs of a query that wait, and its k largest lower bounds, descending. room pairs follow. */
 struct waiting_query {
     uint16_t count;
-    /* Bounds of this query's pairs are too close to one another: its later pairs do not wait. */
+    /* There was no room for this query's pairs, because their bounds are too close to one another:
+     * its later pairs are scored at once. */
     _Atomic bool is_exact;
     float low[];
 };
@@ -108,7 +110,7 @@ struct groups {
     _Atomic int status;
 };
 
-/* The first of the centers, which are the first rows. */
+/* Returns how many of the centers are the first rows of the set, and the number of all centers. */
 size_t first_centers(size_t centers);
 size_t center_count(const struct search *search);
 
@@ -122,6 +124,6 @@ void groups_free(struct groups *groups);
 /* Scores all pairs of centers [from, to), and those with all rows behind center to - 1. */
 int score_centers(const struct groups *groups, size_t from, size_t to);
 
-/* Cuts the other rows into groups and scores the pairs of each group. nearest[row] is the number of
- * a row, whose center is that of `row`. Returns -1 when memory runs out. */
+/* Cuts the other rows into groups and scores the pairs of each group. nearest[row * step] is the
+ * best candidate of a row so far, usually a center. Returns -1 when memory runs out. */
 int score_groups(struct groups *groups, const int64_t *nearest, size_t step);

@@ -53,8 +53,8 @@ struct coarse_scores {
     float *products;
     uint32_t *factors;
     uint32_t *bases; /* (COARSE_PRODUCTS): product i with factor f is of list entry i + bases[f] */
-    uint32_t *hits;  /* (COARSE_PRODUCTS + 1): the products of some rows */
-    uint32_t *numbers;      /* (COARSE_PRODUCTS): of their rows among these */
+    uint32_t *hits;  /* (COARSE_PRODUCTS + 1): the products of the rows of coarse_exact_sums */
+    uint32_t *numbers;      /* (COARSE_PRODUCTS): hits[h] belongs to rows[numbers[h]] there */
     struct exact_sum *sums; /* (COARSE_BLOCK_ROWS) */
 
     /* The rows whose scores reached the level when a product was added. Rows whose final scores
