@@ -1,8 +1,8 @@
 /*
  * Winograd convolution F(2, 5) down the columns, for float32 and kernels of five rows: see
- * kernels/winograd_template.h. It takes six products for a pair of output rows. The error of a
- * result is relative to the largest element of the six input rows that the pair reads. If a result
- * of a row block is not finite, conv2d_direct computes the block again.
+ * layer_kernels/winograd_template.h. It takes six products for a pair of output rows. The error of
+ * a result is relative to the largest element of the six input rows that the pair reads. If a
+ * result of a row block is not finite, conv2d_direct computes the block again.
  *
  * Output rows of one narrow vector, as of 8 pixels with AVX-512, are computed two pairs at a time
  * in one wide vector. The transformed input is then stored once for each kernel column, so that the

@@ -1,5 +1,6 @@
 /*
- * Winograd convolution F(2 x 2, 3 x 3) for float32 and stride 1: see kernels/winograd3_template.h.
+ * Winograd convolution F(2 x 2, 3 x 3) for float32 and stride 1: see
+ * layer_kernels/winograd3_template.h.
  * A tile of 2 x 2 output pixels takes 16 products instead of 36. The products are those of
  * pixels_kernel, with lanes across filters, tiles as its pixels and channels as its depth.
  *

@@ -27,7 +27,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 #include "kernels/sums_template.h"
-#include "kernels/exp_template.h"
+#include "layer_kernels/exp_template.h"
 
 /*
  * An instruction set can reuse a group of kernels of another instruction set if they are at least
@@ -220,12 +220,12 @@ extern const struct half_kernels PASTE(half_kernels_, ISA_TILES);
 #else
 #include "simd/float32.h"
 #include "kernels/gemm_template.h"
-#include "kernels/xent_template.h"
+#include "layer_kernels/xent_template.h"
 #include "simd/end_float.h"
 
 #include "simd/float64.h"
 #include "kernels/gemm_template.h"
-#include "kernels/xent_template.h"
+#include "layer_kernels/xent_template.h"
 #include "simd/end_float.h"
 
 #define HALF f16
@@ -313,7 +313,7 @@ extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_SQ8);
 #ifdef ISA_ROUGH
 extern const struct rough_kernels PASTE(rough_kernels_, ISA_ROUGH);
 #elif defined(SIMD_VNNI)
-#include "isa/rough_template.h"
+#include "kernels/rough_template.h"
 const struct rough_kernels PASTE(rough_kernels_, ISA_NAME) = {rough_codes, rough_dots, rough_near};
 #define ISA_ROUGH ISA_NAME
 #endif
@@ -339,8 +339,8 @@ extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_LAYERS)[
 enum { DOTS_ROWS = 4, DOTS_COLUMNS = TILE_ROWS < 8 ? 2 : 4, DOTS_SUMS = DOTS_ROWS * DOTS_COLUMNS };
 enum { OUTER_MOST_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 10, WIDE_VECTORS = 3 };
 #include "simd/float32.h"
-#include "kernels/layers_template.h"
-#include "kernels/pixels_template.h"
+#include "layer_kernels/layers_template.h"
+#include "layer_kernels/pixels_template.h"
 #define EXP_DEGREE 8
 #define TAIL_DEGREE 7
 #define TAIL_LIMIT 15.0f
@@ -351,12 +351,12 @@ enum { OUTER_MOST_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 10, WIDE_VECTORS = 3 };
      -0x1.0f2e8c0000000p-10f, 0x1.0c7a080000000p-10f, 0x1.c8c7dc0000000p-8f, \
      -0x1.56d40a0000000p-7f,  -0x1.832d320000000p-5f, 0x1.d713820000000p-3f, \
      -0x1.04c72a0000000p-1f,  0x1.754a760000000p-1f}
-#include "kernels/elementwise_template.h"
+#include "layer_kernels/elementwise_template.h"
 #include "simd/end_float.h"
 
 #include "simd/float64.h"
-#include "kernels/layers_template.h"
-#include "kernels/pixels_template.h"
+#include "layer_kernels/layers_template.h"
+#include "layer_kernels/pixels_template.h"
 #define EXP_DEGREE 13
 #define TAIL_DEGREE 13
 #define TAIL_LIMIT 39.0
@@ -372,11 +372,11 @@ enum { OUTER_MOST_ROWS = TILE_ROWS < 8 ? TILE_ROWS : 10, WIDE_VECTORS = 3 };
         -0x1.45ff387e036b9p-4,  0x1.2876f95254e58p-3,  -0x1.e7670eca96a49p-3, \
         0x1.6d39722d23f04p-2,   -0x1.f5e08fef658d6p-2, 0x1.3d7bcb4d10b71p-1, \
         -0x1.72da1c1f15cb3p-1,  0x1.90a4fcc7f7810p-1}
-#include "kernels/elementwise_template.h"
+#include "layer_kernels/elementwise_template.h"
 #include "simd/end_float.h"
 
-#include "kernels/winograd_template.h"
-#include "kernels/winograd3_template.h"
+#include "layer_kernels/winograd_template.h"
+#include "layer_kernels/winograd3_template.h"
 
 #define LAYER_KERNELS(type, lane_count) \
     { \
@@ -422,11 +422,11 @@ const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_NAME)[] = {
 extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
 #else
 #include "simd/float32.h"
-#include "kernels/lanes_template.h"
+#include "layer_kernels/lanes_template.h"
 #include "simd/end_float.h"
 
 #include "simd/float64.h"
-#include "kernels/lanes_template.h"
+#include "layer_kernels/lanes_template.h"
 #include "simd/end_float.h"
 
 #define LANES_KERNELS(type, lanes) \

@@ -671,7 +671,7 @@ struct kernels {
     const struct byte_kernels *bytes;
     const struct half_kernels *halves;
     const struct sq8_kernels *sq8;
-    const struct rough_kernels *rough; /* of isa/rough_kernels.h; NULL: floats are as fast */
+    const struct rough_kernels *rough; /* of kernels/rough_kernels.h; NULL: floats are as fast */
     const struct bit_kernels *bits;
     const struct layer_kernels *layers;
     const struct lanes_kernels *lanes;

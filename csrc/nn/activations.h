@@ -14,7 +14,7 @@
  *     GELU_TANH      x * (1 + tanh(u)) / 2 = x / (1 + e^(-2 u)),
  *                    u = sqrt(2 / pi) (x + 0.044715 x^3)
  *
- * kernels/elementwise_template.h states their errors.
+ * layer_kernels/elementwise_template.h states their errors.
  * e^(-2 u) and the tail of Phi keep their relative precision for negative x, where 1 + erf and
  * 1 + tanh cancel.
  */

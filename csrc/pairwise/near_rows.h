@@ -2,7 +2,7 @@
 
 #include <stdint.h>
 
-#include "isa/rough_kernels.h"
+#include "kernels/rough_kernels.h"
 #include "pairwise/pair_scores.h"
 
 /*

@@ -295,9 +295,9 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 }
 #include "simd/groups_int8.h"
 
-/* The operations of isa/rough_template.h. vi_dot_i16 adds two products of 16-bit integers to each
- * sum. vf_store_i16 rounds 2 * VF_LANES numbers, and stores them in an order of its own. Bit i of
- * vi_at_least is set if lane i of a is at least lane i of b. */
+/* The operations of kernels/rough_template.h. vi_dot_i16 adds two products of 16-bit integers to
+ * each sum. vf_store_i16 rounds 2 * VF_LANES numbers, and stores them in an order of its own. Bit i
+ * of vi_at_least is set if lane i of a is at least lane i of b. */
 static inline vi vi_dot_i16(vi sums, vc a, vc b)
 {
     __asm__("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));

@@ -1,6 +1,6 @@
 /* Checks activations, batch normalization, average pooling, division and the position of a maximum
- * (csrc/nn, kernels/elementwise_template.h) against naive references in long double, for every
- * instruction set that this machine supports. All arrays are guarded blocks. */
+ * (csrc/nn, layer_kernels/elementwise_template.h) against naive references in long double, for
+ * every instruction set that this machine supports. All arrays are guarded blocks. */
 #include <math.h>
 #include <string.h>
 

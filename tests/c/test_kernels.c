@@ -6,7 +6,7 @@
 
 #include "base/half.h"
 #include "check.h"
-#include "isa/rough_kernels.h"
+#include "kernels/rough_kernels.h"
 #include "kernels/kernels.h"
 
 enum { MAX_LENGTH = 1100, ROWS = 9, MAX_DEPTH = 2200 };

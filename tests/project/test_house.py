@@ -22,6 +22,7 @@ FOLDERS = [
     "base",
     "simd",
     "kernels",
+    "layer_kernels",
     "isa",
     "vectors",
     "pairwise",

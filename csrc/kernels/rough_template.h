@@ -1,5 +1,5 @@
 /* The kernels of rough cosines: see rough_kernels.h. */
-#include "isa/rough_kernels.h"
+#include "kernels/rough_kernels.h"
 
 _Static_assert(VF_LANES == ROUGH_ROWS && 2 * VF_LANES == ROUGH_COLUMNS,
                "a vector holds one number of each row, and two vectors one of each column");

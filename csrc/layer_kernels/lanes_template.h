@@ -597,7 +597,7 @@ static void NAME(lanes_max_unpool)(void *out_void, const void *choices, const vo
     }
 }
 
-#include "kernels/lanes_winograd_template.h"
+#include "layer_kernels/lanes_winograd_template.h"
 
 #undef EACH_COLUMN
 #undef EACH_ENTRY
