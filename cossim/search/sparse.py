@@ -224,7 +224,7 @@ def normalize(x: Any, dim: Any = 1, eps: Number = _core.NORMALIZE_EPS, *, out: A
     norms, exponents = _core.sparse_norms(_request(name, "xy", side, None, eps))
     data, indices, indptr, *_ = side.given
     data, indptr = data[: indptr[-1]], np.array(indptr)
-    counts = np.diff(indptr).astype(np.intp)  # NumPy does not repeat uint64 times
+    counts = np.diff(indptr).astype(np.intp)  # np.repeat refuses counts of uint64
     with np.errstate(all="ignore"):
         norms = clamp(norms, np.ldexp(eps, -exponents))
         scaled = np.ldexp(data.astype(np.float64), -np.repeat(exponents, counts))

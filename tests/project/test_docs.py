@@ -55,6 +55,11 @@ def test_the_pages_with_examples():
         assert fenced == text.count(">>> "), path
 
 
+def test_headings_follow_an_empty_line():
+    for path in (*PAGES, ROOT / "benchmarks/SPEED.md"):
+        assert not re.findall(r"^.+\n## .*", path.read_text(), re.M), path
+
+
 def test_recipes_have_at_most_six_lines():
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/recipes.md").read_text(), re.M | re.S)
     assert len(blocks) > 20
