@@ -148,7 +148,7 @@ M_SECOND = (
 )
 M_IS_A_COUNT = (
     "top_pairs(): m must be an integer, not {kind}: it is the number of pairs; pairs_above(x, {m}) gives all pairs "
-    "from a threshold"
+    "that reach a threshold"
 )
 K_THIRD = (
     "topk(): {name} must be rows, not {kind}: k is the third argument, topk(queries, corpus, k) or topk(x, None, k)"

@@ -4,7 +4,7 @@
 #include "results/result_handler.h"
 #include "vectors/reduce.h"
 
-/* Functions that run a few times in a search are compiled for size. */
+/* Marks functions that run only a few times in a search: they are compiled for size. */
 #define RUNS_ONCE __attribute__((cold))
 
 /*

@@ -232,7 +232,7 @@ diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not
 top_pairs(X, Y, 1) -> TypeError: top_pairs(): m must be an integer, not ndarray: it is the second argument, top_pairs(x,
     m) or top_pairs(x, m, y)
 top_pairs(X, 0.9) -> TypeError: top_pairs(): m must be an integer, not float: it is the number of pairs; pairs_above(x,
-    0.9) gives all pairs from a threshold
+    0.9) gives all pairs that reach a threshold
 maxsim(X, Index(Y)) -> TypeError: maxsim(): documents must be a list of arrays of shape (tokens, D), not Index: pass the
     offsets of documents that are in one array, one file or an Index, and list(documents.values()) of a dict
 maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it
