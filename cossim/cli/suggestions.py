@@ -6,6 +6,7 @@ line parses. Where the message says what to do first, such as to repair a file, 
 """
 
 import difflib
+import glob
 import os
 import re
 import shlex
@@ -102,9 +103,11 @@ def ending(arguments, message, problem):
             f"{_pattern(_errors.ROWS_WHOLE_JSON)}|: no known format, a pickle.*save\\((?P<saved>.+?),", message
         ):
             arguments = _converted(arguments, (found["new"] or found["saved"]).strip("'"))
-        return f"; then: {shlex.join(['cossim', *arguments])}"
+        return f"; then: {shlex.join(['cossim', *_in_range(arguments)])}"
     if command == "index" and len(arguments) > 1:
         return "; try: cossim index --help"
+    if command == "help" and arguments[1:] and arguments[1] in EXAMPLES:
+        return f"; try: cossim {arguments[1]} --help"
     return f"; try: {EXAMPLES.get(command, 'cossim --help')}"
 
 
@@ -229,6 +232,17 @@ def _existing_file(words, found):
     return file and _replaced(words, path, file)
 
 
+def _files_found(words, found):
+    """Replaces each file that is missing by one with a similar name, or else by another of its kind."""
+    path = found["path"]
+    words = _similar_file(words, found) or _existing_file(words, found)
+    others = _split(words)[0][1:] if words and words[0] in ("topk", "pairs", "dedupe") else ()
+    for other in others:
+        if other not in ("-", path) and not glob.has_magic(other) and not os.path.exists(other):
+            words = _files_found(words, {"path": other}) or words
+    return words
+
+
 def _usable_file(words, path):
     """Returns a file in the folder of `path`, with its suffix, that can be opened and is not among the words."""
     folder, suffix = os.path.dirname(path), os.path.splitext(path)[1]
@@ -256,9 +270,10 @@ def _opens(path):
 def _output(words, found):
     """Suggests another name for the result: with a known suffix, in this folder."""
     text = found["text"]
-    suffix = re.search(r"\.\w+", found.get("suffixes") or os.path.splitext(text)[1])
-    stem = os.path.splitext(os.path.basename(text))[0].lstrip(".") or "result"
-    name = stem + (suffix[0] if suffix else ".npz")
+    stem, suffix = os.path.splitext(os.path.basename(text))
+    known = re.findall(r"\.\w+", found.get("suffixes") or suffix)
+    close = difflib.get_close_matches(suffix, known, 1) or known or [".npz"]
+    name = (stem.lstrip(".") or "result") + close[0]
     return _replaced(words, text, _new_name(name, text)) if text in words else None
 
 
@@ -374,12 +389,14 @@ def _missing(words, found):
 
 
 def _in_range(words, _=None):
-    """Sets options whose number is out of range to a usual value. The line must parse."""
-    for name, *value in _tokens(words):
-        option = ALIKE.get(name, name)
-        if option in RANGES and not RANGES[option][0] <= float(value[0]) <= RANGES[option][1]:
-            words = _option(words, option, VALUES[option])
-    return words
+    """Replaces numbers that are out of range by usual ones. The line must parse."""
+    usual = VALUES | {"-k": "1"}
+    return _joined((token[0], usual[token[0]]) if _is_out_of_range(token) else token for token in _tokens(words))
+
+
+def _is_out_of_range(token):
+    least, most = RANGES.get(ALIKE.get(token[0], token[0]), (None, None))
+    return least is not None and not least <= float(token[1]) <= most
 
 
 def _wrong_value(words, found):
@@ -464,7 +481,6 @@ def _first(names):
 
 # Errors while a command runs: pattern, and a function of (words, fields of the message). Add a remedy here.
 RUNTIME = (
-    (r": k must be at least (?P<least>\d+)", lambda words, found: _option(words, "-k", found["least"])),
     (r"\(\): \w+ must be ", _in_range),
     (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
     (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"})),
@@ -492,8 +508,7 @@ RUNTIME = (
     (r"^(?P<path>.+?): not an index file of cossim but a \.np", _search_of_rows),
     (r"^(?P<path>.+?): no known format", _search_of_index),
     (r"^'(?P<path>.+?)': not an index file", _build_of_index),
-    (NO_SUCH_FILE, _similar_file),
-    (NO_SUCH_FILE, _existing_file),
+    (NO_SUCH_FILE, _files_found),
 )
 # Errors of argparse, exit code 2.
 ARGPARSE = (

@@ -28,6 +28,7 @@ def folder(tmp_path, monkeypatch):
     np.savez("sparse.npz", format=np.array(b"csr"), shape=np.array(x.shape), **sparse)
     np.save("narrow.npy", x[:, :3])
     np.save("none.npy", np.zeros((0, 28, 28)))
+    np.save("digits.npy", np.zeros((4, 28, 28), np.uint8))
     cossim.Index(x).save("kept.index")
     (tmp_path / "named.csv").write_text("name,a,b\nfirst,1,2\nsecond,2,4\n")
     (tmp_path / "few.txt").write_text("one\ntwo\n")
@@ -114,13 +115,13 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy -k 3 -o no/hits.csv", "topk queries.npy -k 3 -o hits.csv"),
         ("topk queries.npy -k 3 -o folder.csv", "topk queries.npy -k 3 -o new-folder.csv"),
         ("topk queries.npy corpus.npy both.npz -k 3", "topk queries.npy corpus.npy -k 3"),
-        ("pairs corpus.npy -t 95", "pairs corpus.npy --threshold 0.95"),
+        ("pairs corpus.npy -t 95", "pairs corpus.npy -t 0.95"),
         ("pairs corpus.npy --threshold=2", "pairs corpus.npy --threshold 0.95"),
         ("pairs corpus.npy -t 0.9 --eps -1", "pairs corpus.npy -t 0.9 --eps 1e-8"),
         ("pairs corpus.npy -t 0.9 --max-pairs -1", "pairs corpus.npy -t 0.9 --max-pairs 1000000"),
         ("topk queries.npy -k 3 --threads 99999999999", "topk queries.npy -k 3 --threads 2"),
-        ("pairs corpus.npy -t nan --eps -1 --threads 2", "pairs corpus.npy --threads 2 --threshold 0.95 --eps 1e-8"),
-        ("topk queries.npy -k 0 --memory lots", "topk queries.npy --memory 256M -k 10"),
+        ("pairs corpus.npy -t nan --eps -1 --threads 2", "pairs corpus.npy -t 0.95 --eps 1e-8 --threads 2"),
+        ("topk queries.npy -k 0 --memory lots", "topk queries.npy -k 1 --memory 256M"),
         ("pairs corpus.npy -t 0.5 --max-pairs 2", "pairs corpus.npy -t 0.5 --max-pairs 66"),
         ("pairs corpus.npy -t 0.9 --groups --max-pairs 9", "pairs corpus.npy -t 0.9 --groups"),
         ("pairs corpus.npy", "pairs corpus.npy -t 0.95"),
@@ -131,7 +132,7 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy -n 2", "topk queries.npy -k 2"),
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
         ("index add narrow.npy queries.npy", "index build narrow.npy -o narrow.index"),
-        ("dedupe corpus.npy -t 7", "dedupe corpus.npy --threshold 0.95"),
+        ("dedupe corpus.npy -t 7", "dedupe corpus.npy -t 0.95"),
         ("info now", "info"),
         ("dedupe sparse.npz -t 0.9 --kept", "pairs sparse.npz -t 0.9 --groups"),
         ("index build sparse.npz -o new.index", "topk sparse.npz -k 10"),
@@ -172,6 +173,19 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy -k 3 --column", "topk queries.npy -k 3"),
         ("topk queries.npy -k 3 --memory corpus.npy", "topk queries.npy corpus.npy -k 3 --memory 256M"),
         ("--quiet topk queries.npy -k 3", "topk queries.npy --quiet -k 3"),
+        ("topk queries.npy -k 0 -o hits.foo", "topk queries.npy -k 1 -o hits.npz"),
+        ("topk queries.npy -k 0 --eps -1", "topk queries.npy -k 1 --eps 1e-8"),
+        ("topk queries.npy narrow.npy -k 0", "topk queries.npy -k 1"),
+        ("pairs corpas.npy -t 95", "pairs corpus.npy -t 0.95"),
+        ("pairs corpus.npy -t 0.5 --max-pairs -1", "pairs corpus.npy -t 0.5 --max-pairs 1000000"),
+        ("topk querys.npy corpas.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("topk querys.npy nothing.npy -k 0", "topk queries.npy corpus.npy -k 1"),
+        ("topk queries.npy -k 3 -o hits.json", "topk queries.npy -k 3 -o hits.jsonl"),
+        ("topk queries.npy -k 3 -o hits.cvs", "topk queries.npy -k 3 -o hits.csv"),
+        (
+            "train digits.npy -o w.npz --epochs -1 --batch-size 1 --lr nan --temperature 0 --seed -3",
+            "train digits.npy -o w.npz --epochs 60 --batch-size 256 --lr 0.002 --temperature 0.1 --seed 0",
+        ),
     ],
 )
 def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys):
@@ -277,7 +291,11 @@ def test_the_options_of_all_commands_are_known():
 
 @pytest.mark.parametrize(
     ("command", "again"),
-    [("topk damaged.txt -k 1", "topk damaged.txt -k 1"), ("topk 'two words.txt' -k 1", "topk 'two words.txt' -k 1")],
+    [
+        ("topk damaged.txt -k 1", "topk damaged.txt -k 1"),
+        ("topk 'two words.txt' -k 1", "topk 'two words.txt' -k 1"),
+        ("topk damaged.txt -k 0", "topk damaged.txt -k 1"),
+    ],
 )
 def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder, command, again, capsys):
     assert error_of(command, capsys).endswith(f"; then: cossim {again}")
@@ -315,6 +333,8 @@ def test_a_word_that_is_not_a_command(folder, capsys):
         "; try: cossim index search kept.index queries.npy -k 10"
     )
     assert error_of("7", capsys).endswith("; try: cossim --help")
+    assert error_of("help", capsys).endswith("; try: cossim --help")
+    assert error_of("help topk", capsys).endswith("; try: cossim topk --help")
 
 
 def test_commands_within_a_command(folder, capsys):
