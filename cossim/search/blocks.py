@@ -251,14 +251,26 @@ def rows_to_search(function: str, binary: bool, **sides: Any) -> tuple[Rows, Row
     Raises the errors of rows_of, ValueError if the rows that are searched have no elements and, with binary, TypeError
     or ValueError if rows are not packed bits.
     """
-    x, y = rows_of(function, **sides)
+    x, y = rows_of_bits(function, **sides) if binary else rows_of(function, **sides)
     searched = list(sides)[y is not None]
     check_elements(function, searched, (x if y is None else y).array)
-    if binary:
-        for name, rows in zip(sides, (x, y), strict=True):
-            if rows is not None:
-                check_bits(function, **{name: rows.array})
     return x, y
+
+
+def rows_of_bits(function: str, **sources: Any) -> tuple[Any, ...]:
+    """Returns rows_of(function, **sources), and checks that they are packed bits.
+
+    Numbers that were not packed have another length than packed ones. So the dtypes are checked before the lengths.
+    """
+    given = {name: source for name, source in sources.items() if source is not None}
+    try:
+        found = rows_of(function, **sources)
+    except ValueError:
+        alone = {name: rows_of(function, **{name: source})[0].array for name, source in given.items()}
+        check_bits(function, **alone)
+        raise
+    check_bits(function, **{name: rows.array for name, rows in zip(sources, found, strict=True) if rows is not None})
+    return found
 
 
 def check_bits(function: str, **arrays: Any) -> None:

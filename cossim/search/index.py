@@ -406,12 +406,12 @@ class Index:
         if queries is None:
             return corpus, None
         living = corpus.array[: state.size]  # for messages, in which removed rows do not count
-        if type(queries) is np.ndarray:
+        if self.binary:
+            x = blocks.rows_of_bits(name, queries=queries, corpus=living)[0]
+        elif type(queries) is np.ndarray:
             x = blocks.Rows(_core.as_rows(name, ("queries", "corpus"), (queries, living))[0], None)
         else:
             x = rows_of(name, queries=queries, corpus=living)[0]
-        if self.binary:
-            check_bits(name, queries=x.array)
         return x, corpus
 
     def _search(self, name, state, queries, options, both=False):

@@ -461,17 +461,26 @@ int array_reread(const char *function, struct array_argument *argument)
     return 0;
 }
 
+static bool holds_rows(const struct array_argument *x)
+{
+    return PyArray_NDIM(x->array) == 1 || PyArray_NDIM(x->array) == 2;
+}
+
+static npy_intp row_length(const struct array_argument *x)
+{
+    return PyArray_DIM(x->array, PyArray_NDIM(x->array) - 1);
+}
+
 int bits_argument(const char *function, struct array_argument *argument)
 {
-    PyArrayObject *array = argument->array;
-    if (PyArray_TYPE(array) != NPY_UBYTE) {
+    if (PyArray_TYPE(argument->array) != NPY_UBYTE) {
         return fail(PyExc_TypeError, function, argument, NULL, NOT_BITS, argument->name,
                     argument->name);
     }
-    if (PyArray_DIM(array, 1) == 0) {
+    if (row_length(argument) == 0) {
         return fail(PyExc_ValueError, function, argument, NULL, NO_BITS, argument->name);
     }
-    if (PyArray_DIM(array, 1) > HAMMING_MAX_BYTES) {
+    if (row_length(argument) > HAMMING_MAX_BYTES) {
         return fail(PyExc_ValueError, function, argument, NULL, TOO_MANY_BITS, argument->name,
                     HAMMING_MAX_BYTES);
     }
@@ -527,16 +536,6 @@ PyObject *view_for_numpy(const struct array_argument *argument)
     Py_XDECREF(sixteen);
     Py_XDECREF(shifted);
     return floats;
-}
-
-static bool holds_rows(const struct array_argument *x)
-{
-    return PyArray_NDIM(x->array) == 1 || PyArray_NDIM(x->array) == 2;
-}
-
-static npy_intp row_length(const struct array_argument *x)
-{
-    return PyArray_DIM(x->array, PyArray_NDIM(x->array) - 1);
 }
 
 int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)

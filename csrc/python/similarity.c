@@ -522,12 +522,13 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     return result_finish(&result, run_reduction(&reduction, report, total) == 0);
 }
 
-/* Turns the operands into rows of packed bits. y may be NULL. Returns 0, or -1 with an error set.
+/*
+ * Turns an operand into rows of packed bits. Returns 0, or -1 with an error set. It comes before
+ * check_rows of both operands, because numbers that were not packed have another length.
  */
-static int check_bits(const char *function, struct array_argument *x, struct array_argument *y)
+static int check_bits(const char *function, struct array_argument *x)
 {
-    const int status = bits_argument(function, x);
-    return status < 0 || y == NULL ? status : bits_argument(function, y);
+    return check_rows(function, x, NULL) < 0 ? -1 : bits_argument(function, x);
 }
 
 static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -554,8 +555,9 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     if (open_operands(signature.function, v[X], &x, other, &y) == 0 &&
-        check_rows(signature.function, &x, right) == 0 &&
-        (!binary || check_bits(signature.function, &x, other == NULL ? NULL : &y) == 0)) {
+        (!binary || (check_bits(signature.function, &x) == 0 &&
+                     (other == NULL || check_bits(signature.function, &y) == 0))) &&
+        check_rows(signature.function, &x, right) == 0) {
         result = run_pairs(signature.function, &x, right, eps, v[OUT], report);
     }
     progress_close(report, context);

@@ -257,3 +257,28 @@ def test_dask(rng):
     for call in (CALLS["pairwise"], CALLS["topk"], CALLS["pairs_above"]):
         with pytest.raises(TypeError, match="packbits"):
             call(lazy.astype(np.float32), other)
+
+
+def test_a_vector_of_bits_may_have_any_stride():
+    bits, rows = np.broadcast_to(np.uint8(5), 4), np.zeros((2, 4), np.uint8)
+    assert cossim.pairwise(bits, bits, binary=True) == 1
+    assert cossim.pairwise(rows, bits, binary=True).tolist() == [0.5, 0.5]
+    far = np.lib.stride_tricks.as_strided(np.zeros(9, np.uint8), (1,), (2**30,))
+    assert cossim.pairwise(far, far, binary=True) == 1
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_rows_that_are_not_packed_are_named_although_their_length_differs_too(side):
+    rows = np.ones((3, 8))
+    sides = [np.packbits(rows > 0, axis=1)] * 2
+    sides[side] = rows
+    calls = [
+        lambda x, y: cossim.pairwise(x, y, binary=True),
+        lambda x, y: cossim.topk(x, y, 1, binary=True),
+        lambda x, y: cossim.pairs_above(x, 0.5, y, binary=True),
+    ]
+    if side == 0:
+        calls += [lambda x, y: cossim.Index(y, binary=True).topk(x, 1)]
+    for call in calls:
+        with pytest.raises(TypeError, match="must hold packed bits"):
+            call(*sides)
