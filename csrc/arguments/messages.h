@@ -14,6 +14,9 @@
 #define UNEXPECTED_ARGUMENT "%s() got an unexpected keyword argument '%U'"
 #define REPEATED_ARGUMENT "%s() got multiple values for argument '%s'"
 #define MISSING_ARGUMENT "%s() missing required argument '%s'"
+#define ONE_OPERAND \
+    "%s() missing required argument 'x2': to compare the rows of one array with each other use " \
+    "cossim.pairwise(x)"
 
 /* ---- arrays ---- */
 

@@ -350,6 +350,9 @@ static PyObject *two_operands(PyObject *self, const struct signature *signature,
     Py_ssize_t dim = 0;
     double eps = DEFAULT_EPS;
     if (parse_arguments(signature, args, nargs, kwnames, v) < 0) {
+        if (op != OP_DOT && nargs == 1 && kwnames == NULL) {
+            raise_format(PyExc_TypeError, ONE_OPERAND, signature->function);
+        }
         return NULL;
     }
     const char *finder = finder_for(v[X1], v[X2]);

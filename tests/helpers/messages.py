@@ -11,7 +11,9 @@ vecdot(X, Y) -> ValueError: vecdot(): the shapes of x1 and x2 do not broadcast: 
 pairwise(X, X, X) -> TypeError: pairwise() takes at most 2 positional arguments (3 given)
 pairwise(X, z=X) -> TypeError: pairwise() got an unexpected keyword argument 'z'
 pairwise(X, x=X) -> TypeError: pairwise() got multiple values for argument 'x'
-cosine_similarity(X) -> TypeError: cosine_similarity() missing required argument 'x2'
+cosine_similarity(X) -> TypeError: cosine_similarity() missing required argument 'x2': to compare the rows of one array
+    with each other use cossim.pairwise(x)
+cosine_similarity(x1=X) -> TypeError: cosine_similarity() missing required argument 'x2'
 pairwise([[1], [2, 3]]) -> ValueError: pairwise(): rows of x must be equally long: row 1 has 2 elements, and row 0 has 1
 pairwise([[1, 2], None]) -> ValueError: pairwise(): row 1 of x is null: drop or fill nulls first
 pairwise([[1, 2], [3, None]]) -> ValueError: pairwise(): row 1 of x has a null in it: drop or fill nulls first
