@@ -191,6 +191,10 @@ NOT_A_DOCUMENT = (
     "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out, or pass the "
     "offsets of documents that are in one array {arrays}"
 )
+VECTOR_AS_DOCUMENT = (
+    "{function}(): document {number} is one vector, and a document has shape (tokens, D): pass [x] for one document x, "
+    "or the offsets of documents that are in one array {arrays}"
+)
 OFFSETS = (
     "{function}(): offsets must be integers that ascend from 0 to the number of rows of documents, so that each "
     "document has a row: np.cumsum([0, *lengths]) makes them from lengths {arrays}"

@@ -228,8 +228,10 @@ def maxsim(
         sizes = np.array([len(rows) if rows.ndim == 2 else -1 for rows in parts], np.int64)
         wrong = np.flatnonzero(sizes < 1)
         if len(wrong):
-            array = described(**{f"documents[{wrong[0]}]": parts[wrong[0]]})
-            raise ValueError(_errors.NOT_A_DOCUMENT.format(function=name, number=wrong[0], arrays=array))
+            document = parts[wrong[0]]
+            array = described(**{f"documents[{wrong[0]}]": document})
+            message = _errors.VECTOR_AS_DOCUMENT if document.ndim == 1 and len(document) else _errors.NOT_A_DOCUMENT
+            raise ValueError(message.format(function=name, number=wrong[0], arrays=array))
     else:
         if isinstance(documents, Index) and not documents.binary:
             documents = documents.corpus

@@ -238,6 +238,13 @@ top_pairs(X, 0.9) -> TypeError: top_pairs(): m must be an integer, not float: it
 maxsim(X, Index(Y)) -> TypeError: maxsim(): documents must be a list of arrays of shape (tokens, D), not Index: pass
     list(documents.values()) for a dict, and offsets= too where one array, one file or an Index holds the rows of all
     documents
+    0.9) gives all pairs from a threshold
+maxsim(X, Index(Y)) -> TypeError: maxsim(): documents must be a list of arrays of shape (tokens, D), not Index: pass the
+    offsets of documents that are in one array, one file or an Index, and list(documents.values()) of a dict
+maxsim(X, Y) -> ValueError: maxsim(): document 0 is one vector, and a document has shape (tokens, D): pass [x] for one
+    document x, or the offsets of documents that are in one array (documents[0]: shape (4,), dtype float64)
+maxsim(X, [[]]) -> ValueError: maxsim(): document 0 must have shape (tokens, D) and at least one row: leave it out, or
+    pass the offsets of documents that are in one array (documents[0]: shape (0,), dtype float64)
 maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it
     out, or pass the offsets of documents that are in one array (documents[1]: shape (0, 4), dtype float64)
 maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
