@@ -10,7 +10,7 @@ after a crash the old ids and the old vectors are there.
 Each row has an id and a label. The Index gives a row a number; this file keeps which id has which number. FastAPI runs
 each call in a thread: searches run side by side and while rows come and go, because a search sees all of an add or
 remove or none of it. A row that is replaced is added and removed in one step. If a row of a result was removed while
-the search ran, the service searches again.
+the search ran, or a filter holds the number that a row had before it was replaced, the service searches again.
 """
 
 import glob
@@ -28,7 +28,7 @@ from pydantic import BaseModel, Field
 
 import cossim
 
-TRIES = 3  # of a search whose rows are removed meanwhile
+TRIES = 3  # of a search whose rows are removed or replaced meanwhile
 
 
 class Row(BaseModel):
@@ -58,6 +58,7 @@ class Store:
         self.rows = {}  # number -> (id, label)
         self.numbers = {}  # id -> number
         self.by_label = {}  # label -> numbers
+        self.replaced = 0  # how often rows were replaced
         self.index = cossim.Index(dim=dim)
         if path is not None and path.exists():
             saved = json.loads(path.read_text())
@@ -90,6 +91,7 @@ class Store:
         with self.lock:
             old = self._numbers([row.id for row in rows])
             new = self.index.add(vectors, remove=old).tolist()
+            self.replaced += bool(old)
             self._forget(old)
             for number, row in zip(new, rows, strict=True):
                 self._remember(number, row.id, row.label)
@@ -111,9 +113,13 @@ class Store:
             return self._hits(vector, query)
 
     def _hits(self, vector, query):
-        """Searches once. A hit is None if its row has been removed since."""
+        """Searches once. A hit is None if its row has been removed since.
+
+        With a filter, returns [None] if rows have been replaced since, because the filter lacks their new numbers.
+        """
         filters = {}
         with self.lock:
+            replaced = self.replaced
             if query.label is not None:
                 filters["where"] = np.fromiter(self.by_label.get(query.label, ()), np.int64)
             if query.exclude:
@@ -121,6 +127,8 @@ class Store:
         found = self.index.topk(vector, query.k, **filters)
         places = [(n, score) for n, score in zip(found.indices.tolist(), found.values.tolist(), strict=True) if n >= 0]
         with self.lock:
+            if filters and replaced != self.replaced:
+                return [None]
             rows = [self.rows.get(number) for number, _ in places]
         return [row and Hit(id=row[0], score=score) for row, (_, score) in zip(rows, places, strict=True)]
 

@@ -131,3 +131,26 @@ def test_a_file_of_rows_of_another_length_is_refused(service, tmp_path):
     assert service.Store(8, tmp_path / "rows.index").numbers == {"a": 0}
     with pytest.raises(ValueError, match="rows of 8 elements, not 9"):
         service.Store(9, tmp_path / "rows.index")
+
+
+def test_filters_hold_for_rows_that_are_replaced_during_the_search(service):
+    """A row that is replaced gets another number, which a filter made before does not have."""
+    row = service.Row(id="a", vector=[1.0, 0.0], label="x")
+    store = service.Store(2)
+    store.put([row, service.Row(id="b", vector=[0.0, 1.0], label="x")])
+    index, pending = store.index, []
+
+    class Replacing:
+        def topk(self, *args, **filters):
+            if pending:
+                store.put([pending.pop()])
+            return index.topk(*args, **filters)
+
+        def __getattr__(self, name):
+            return getattr(index, name)
+
+    store.index = Replacing()
+    for query, wanted in (({"label": "x"}, ["a", "b"]), ({"exclude": ["a"]}, ["b"])):
+        pending.append(row)
+        hits = store.search(service.Query(vector=[1.0, 0.0], k=2, **query))
+        assert [hit.id for hit in hits] == wanted and not pending
