@@ -245,6 +245,7 @@ maxsim(X, Y) -> ValueError: maxsim(): document 0 is one vector, and a document h
     document x, or the offsets of documents that are in one array (documents[0]: shape (4,), dtype float64)
 maxsim(X, [[]]) -> ValueError: maxsim(): document 0 must have shape (tokens, D) and at least one row: leave it out, or
     pass the offsets of documents that are in one array (documents[0]: shape (0,), dtype float64)
+    list(documents.values()) for a dict, and offsets= too where one array, one file or an Index holds all rows
 maxsim(X, [Y, Y[:0]]) -> ValueError: maxsim(): document 1 must have shape (tokens, D) and at least one row: leave it
     out, or pass the offsets of documents that are in one array (documents[1]: shape (0, 4), dtype float64)
 maxsim(X, Y, [0, 4]) -> ValueError: maxsim(): offsets must be integers that ascend from 0 to the number of rows of
