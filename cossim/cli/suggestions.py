@@ -108,6 +108,8 @@ def ending(arguments, message, problem):
         return "; try: cossim index --help"
     if command == "help" and arguments[1:] and arguments[1] in EXAMPLES:
         return f"; try: cossim {arguments[1]} --help"
+    if os.path.lexists(OUTPUTS.get(command, "")):  # which the example would overwrite
+        return f"; try: cossim {command} --help"
     return f"; try: {EXAMPLES.get(command, 'cossim --help')}"
 
 

@@ -373,6 +373,12 @@ def test_no_file_that_is_there_is_suggested_as_the_output(folder, command, outpu
     assert error_of(command, capsys).endswith(f" -o {output}")
 
 
+def test_no_example_that_would_overwrite_a_file_is_suggested(folder, capsys):
+    assert error_of("index", capsys).endswith(f"; try: {EXAMPLES['index']}")
+    (folder / "corpus.index").write_bytes(b"")
+    assert error_of("index", capsys).endswith("; try: cossim index --help")
+
+
 def test_a_long_message_takes_no_time(folder):
     """Patterns with several fields take minutes on a name of thousands of characters that holds their separators."""
     words = ["topk", "x: " * 20_000, "-k", "2"]
