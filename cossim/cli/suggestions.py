@@ -143,7 +143,8 @@ def _tokens(words):
     --option=value and -k5 are split. Abbreviated and misspelt options, and options of other tools, become those of
     cossim. An unknown option takes the next word as its value, unless that is a file or a command.
     """
-    tokens, rest = [], list(words)
+    tokens: list[tuple[str, ...]] = []
+    rest = list(words)
     while rest:
         word = rest.pop(0)
         if not _is_option(word):
@@ -397,8 +398,11 @@ def _in_range(words, _=None):
 
 
 def _is_out_of_range(token):
-    least, most = RANGES.get(ALIKE.get(token[0], token[0]), (None, None))
-    return least is not None and not least <= float(token[1]) <= most
+    option = ALIKE.get(token[0], token[0])
+    if option not in RANGES:
+        return False
+    least, most = RANGES[option]
+    return not least <= float(token[1]) <= most
 
 
 def _wrong_value(words, found):
@@ -430,7 +434,8 @@ def _files_first(words, _):
 
 def _unrecognized(words, found):
     """Leaves out the arguments that the parser does not know. Its message lists them in order."""
-    kept, extra = [], found["extra"]
+    kept: list[tuple[str, ...]] = []
+    extra = found["extra"]
     for token in reversed(_tokens(words)):
         end = next((end for end in (" ".join(token), token[0]) if f" {extra}".endswith(f" {end}")), None)
         if end is None:
