@@ -35,10 +35,13 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
 int components_init(struct components *c, enum compute_type compute, double threshold,
                     int64_t *parents)
 {
-    *c = (struct components){.result_handler = {compute, pool_get_threads(),
-                                                constant_thresholds(compute, threshold), 0, 0,
-                                                add_result, NULL, NULL},
-                             .parents = parents};
+    *c = (struct components){
+        .result_handler = {.compute = compute,
+                           .workers = pool_get_threads(),
+                           .thresholds = constant_thresholds(compute, threshold),
+                           .add_result = add_result},
+        .parents = parents,
+    };
     pthread_mutex_init(&c->lock, NULL);
     return c->result_handler.thresholds == NULL ? -1 : 0;
 }

@@ -81,13 +81,15 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
                size_t columns)
 {
     const int threads = pool_get_threads();
-    *r = (struct range_result){.result_handler = {compute, threads,
-                                                  constant_thresholds(compute, threshold), 0, 0,
-                                                  add_result, NULL, NULL},
-                               .rows = rows,
-                               .columns = columns,
-                               .max_pairs = SIZE_MAX,
-                               .workers = (size_t)threads};
+    *r = (struct range_result){
+        .result_handler = {.compute = compute,
+                           .workers = threads,
+                           .thresholds = constant_thresholds(compute, threshold),
+                           .add_result = add_result},
+        .rows = rows,
+        .columns = columns,
+        .max_pairs = SIZE_MAX,
+        .workers = (size_t)threads};
     while (rows > 0 && (rows - 1) >> r->group_shift >= MAX_GROUPS) {
         r->group_shift++;
     }

@@ -596,14 +596,18 @@ int topk_init(struct topk *t, enum compute_type compute, size_t queries, size_t 
 {
     const int threads = pool_get_threads();
     const size_t workers = (size_t)threads, step = size_sum_or_max(queries, SELECT_PADDING);
-    *t = (struct topk){.result_handler = {compute, threads, NULL, step, SIZE_MAX,
-                                          k <= MAX_SORTED ? add_sorted : add_collected, NULL,
-                                          k <= MAX_SORTED ? NULL : add_tile},
-                       .k = k,
-                       .values = values,
-                       .indices = indices,
-                       .capacity = size_sum_or_max(k, larger(k, GEMM_MAX_ROWS)),
-                       .shared = workers > 1};
+    *t =
+        (struct topk){.result_handler = {.compute = compute,
+                                         .workers = threads,
+                                         .thresholds_step = step,
+                                         .thresholds_mask = SIZE_MAX,
+                                         .add_result = k <= MAX_SORTED ? add_sorted : add_collected,
+                                         .add_tile = k <= MAX_SORTED ? NULL : add_tile},
+                      .k = k,
+                      .values = values,
+                      .indices = indices,
+                      .capacity = size_sum_or_max(k, larger(k, GEMM_MAX_ROWS)),
+                      .shared = workers > 1};
     t->result_handler.thresholds = scratch_alloc(
         size_product_or_max(size_product_or_max(workers, step), compute_size(compute)));
     t->locks = scratch_alloc(LOCKS * sizeof(pthread_mutex_t));
