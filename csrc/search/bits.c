@@ -2,6 +2,7 @@
 #include "base/scratch.h"
 #include "pairwise/bits.h"
 #include "search/block.h"
+#include "search/search.h"
 
 /* In a mirrored search, corpus rows are queries too. These are the largest distances of results for
  * the rows of a worker's last block. */

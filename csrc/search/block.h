@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "base/scratch.h"
 #include "pairwise/pair_scores.h"
 #include "search/search_call.h"
 
@@ -20,18 +21,13 @@ enum { ANY_WORKER = -1 };
 /* Scores all pairs of a block by GEMM. Returns 0, or -1 when memory runs out. */
 int score_block(struct search_block *block, struct cancel_token *token);
 
-/*
- * Searches the corpus rows of a block from `first` on. The prefilter compares SQ8 codes if
- * use_codes is set, else float32 rows. Returns 0, or -1 when memory runs out.
- */
-int prefilter(const struct search *search, const struct search_block *block, size_t first);
-
-/*
- * A search whose rows are packed bits. A distance takes no more time than a prefilter would, so all
- * distances are computed. A threshold is converted to the largest distance that reaches it. Only
- * distances up to this one are converted to scores. Returns 0, or -1 when memory runs out.
- */
-int search_bits(const struct search *search);
+/* Prefetches the cache lines of a contiguous row. */
+static inline void prefetch_lines(const char *from, size_t bytes)
+{
+    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
+        __builtin_prefetch(from + line);
+    }
+}
 
 /* The largest float that is not above a number. NaN stays NaN. */
 static inline float float_at_most(double number)

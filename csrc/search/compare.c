@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "search/prefilter_state.h"
+#include "search/prefilter.h"
 #include "search/quantize.h"
 
 /* True if the codes of a pair are compared after its heads. */

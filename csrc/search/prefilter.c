@@ -8,7 +8,7 @@
 #include "base/eps.h"
 #include "base/pool.h"
 #include "base/scratch.h"
-#include "search/prefilter_state.h"
+#include "search/prefilter.h"
 #include "search/quantize.h"
 
 /*

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "search/prefilter_state.h"
+#include "search/prefilter.h"
 
 /* Rows that do not follow one another in memory are prefetched this many rows ahead. */
 enum { ROWS_AHEAD = 2 };
@@ -74,11 +74,8 @@ static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
 /* Prefetches the cache lines of a contiguous corpus row. */
 static void prefetch_row(const struct prefilter *p, size_t row)
 {
-    const char *from = float_rows_data(&p->float_rows, row);
-    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
-    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
-        __builtin_prefetch(from + line);
-    }
+    prefetch_lines(float_rows_data(&p->float_rows, row),
+                   p->plan.depth * dtype_size(p->call.x.dtype));
 }
 
 void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t first,

@@ -4,6 +4,7 @@
 #include "base/scratch.h"
 #include "search/block.h"
 #include "search/head.h"
+#include "search/prefilter.h"
 #include "search/search.h"
 
 enum {

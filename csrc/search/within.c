@@ -93,11 +93,8 @@ void waiting_drop(const struct waiting *w, size_t row, double threshold)
 /* Prefetches a row. */
 static void prefetch_row(const struct search *s, size_t row)
 {
-    const char *from = s->corpus.data + (ptrdiff_t)row * s->corpus_rows.x;
-    const size_t bytes = s->depth.size * dtype_size(s->corpus.dtype);
-    for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
-        __builtin_prefetch(from + line);
-    }
+    prefetch_lines(s->corpus.data + (ptrdiff_t)row * s->corpus_rows.x,
+                   s->depth.size * dtype_size(s->corpus.dtype));
 }
 
 void waiting_score(const struct waiting *w, size_t row, const struct waiting_pair *pairs,

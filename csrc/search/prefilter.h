@@ -3,7 +3,13 @@
 #include "search/block.h"
 #include "search/head.h"
 
-/* The state of a prefilter, which prefilter.c and rescore.c share. */
+/*
+ * Searches the corpus rows of a block from `first` on. The prefilter compares SQ8 codes if
+ * use_codes is set, else float32 rows. Returns 0, or -1 when memory runs out.
+ */
+int prefilter(const struct search *search, const struct search_block *block, size_t first);
+
+/* ---- the state of a prefilter, which prefilter.c, compare.c and rescore.c share ---- */
 
 enum {
     /* corpus rows that stay in the cache while all queries are compared with them */
