@@ -76,10 +76,17 @@ struct result_handler {
     void (*prefetch_bounds)(const struct result_handler *handler, size_t query);
 };
 
+/* Returns the thresholds of a worker: element q & thresholds_mask is that of query q. */
+static inline const char *worker_thresholds(const struct result_handler *handler, size_t worker)
+{
+    return (const char *)handler->thresholds +
+           worker * handler->thresholds_step * compute_size(handler->compute);
+}
+
 static inline double threshold_at(const struct result_handler *handler, size_t worker, size_t query)
 {
-    const size_t at = worker * handler->thresholds_step + (query & handler->thresholds_mask);
-    return compute_load(handler->compute, handler->thresholds, at);
+    return compute_load(handler->compute, worker_thresholds(handler, worker),
+                        query & handler->thresholds_mask);
 }
 
 /*

@@ -5,82 +5,100 @@
 
 #include "pairwise/pairwise.h"
 
-/* With this many words of matches in a tile, many scores are likely to be ties. */
-enum { MANY_MATCHES = 32 };
-
-/* Thresholds of the queries of a tile. Kernels read SELECT_PADDING more. */
-struct tile_thresholds {
-    double rows[GEMM_MAX_ROWS + SELECT_PADDING], columns[GEMM_MAX_COLUMNS + SELECT_PADDING];
-};
-
 /*
- * Writes the thresholds of numbered queries, one for each number. If `raised` is set, they are for
- * candidates from `candidate` on, as those of thresholds_from.
+ * Returns the thresholds of the queries that are the rows or the columns of a tile: queries
+ * [first, first + count) or, if numbers is not NULL, first + numbers[i] - numbers[0]. If `raised`
+ * is set, they are for candidates from `candidate` on, as those of thresholds_from. They are in the
+ * handler's array or in buffer, and SELECT_PADDING elements follow them.
  */
-static void gather_thresholds(const struct search *s, size_t worker, const size_t *numbers,
-                              size_t count, size_t candidate, bool raised, void *to)
+static const void *tile_thresholds(const struct result_handler *handler, size_t worker,
+                                   size_t first, const size_t *numbers, size_t count,
+                                   size_t candidate, bool raised, void *buffer)
 {
-    const struct result_handler *handler = s->result_handler;
-    for (size_t i = 0; i < count; i++) {
-        const size_t query = s->first_query + numbers[i];
+    const size_t size = compute_size(handler->compute), step = numbers == NULL ? count : 1;
+    if (numbers == NULL && !raised) {
+        return worker_thresholds(handler, worker) + (first & handler->thresholds_mask) * size;
+    }
+    for (size_t i = 0; i < count; i += step) {
+        const size_t query = numbers == NULL ? first : first + numbers[i] - numbers[0];
         if (raised) {
-            void *at = (char *)to + i * compute_size(handler->compute);
-            handler->thresholds_from(handler, worker, query, 1, candidate, at);
+            handler->thresholds_from(handler, worker, query, step, candidate,
+                                     (char *)buffer + i * size);
         } else {
-            compute_store(handler->compute, to, i, threshold_at(handler, worker, query));
+            compute_store(handler->compute, buffer, i, threshold_at(handler, worker, query));
         }
     }
+    memset((char *)buffer + count * size, 0, SELECT_PADDING * size);
+    return buffer;
 }
 
-/* select_scores for a mirrored search whose rows and queries have numbers, and in which each query
- * has its own threshold. */
-static size_t select_numbered(const struct search *s, const struct gemm_block *b,
-                              const void *scores, size_t step, size_t worker, const size_t *rows,
-                              const size_t *columns, uint32_t *found)
+/* Finds the pairs of a tile that reach the threshold of one of their queries. found is that of
+ * select_kernel. */
+static size_t select_scores(const struct search *s, size_t worker, const struct score_tile *tile,
+                            const size_t *query_numbers, bool mirrored, uint32_t *found)
 {
     const struct result_handler *handler = s->result_handler;
+    const bool numbered = s->mirrored && query_numbers != NULL;
+    const size_t *of_rows = numbered ? tile->numbers : NULL,
+                 *of_columns = numbered ? query_numbers : NULL;
     select_kernel *select_at_least = kernels_current()->tiles[handler->compute].select_at_least;
-    struct tile_thresholds thresholds = {{0.0}, {0.0}};
+    double buffers[2][GEMM_MAX_ROWS + SELECT_PADDING];
     size_t count = 0;
     for (int raised = 0; raised < 2; raised++) {
-        gather_thresholds(s, worker, rows, b->rows, s->first_candidate + columns[0], raised,
-                          thresholds.rows);
-        gather_thresholds(s, worker, columns, b->columns, s->first_candidate + rows[0], raised,
-                          thresholds.columns);
-        count = select_at_least(scores, step, b->rows, b->columns, thresholds.rows,
-                                thresholds.columns, found);
-        if (handler->thresholds_from == NULL || count < MANY_MATCHES) {
+        const void *rows = NULL,
+                   *columns = tile_thresholds(handler, worker, tile->query, of_columns,
+                                              tile->columns, tile->candidate, raised, buffers[1]);
+        if (mirrored) {
+            rows = tile_thresholds(handler, worker, tile->candidate, of_rows, tile->rows,
+                                   tile->query, raised, buffers[0]);
+        }
+        count = select_at_least(tile->scores, tile->step, tile->rows, tile->columns, rows, columns,
+                                found);
+        /* If half of the words, of eight columns each, have matches, many are likely to be ties. */
+        const bool many = 16 * count >= tile->rows * tile->columns;
+        if (!mirrored || handler->thresholds_from == NULL || !many) {
             break;
         }
     }
     return count;
 }
 
-/* Finds the pairs of a tile that reach the threshold of one of their queries. found is that of
- * select_kernel. */
-static size_t select_scores(const struct search *s, size_t worker, const struct score_tile *tile,
-                            bool mirrored, uint32_t *found)
+/*
+ * Passes the scores of the pairs that select_scores found to the result handler, except those below
+ * the threshold of their query. `compute` is that of the handler, as a constant.
+ */
+static inline __attribute__((always_inline)) void
+add_found(const struct search_block *block, const struct gemm_block *b,
+          const struct score_tile *tile, size_t worker, bool mirrored, enum compute_type compute,
+          const uint32_t *found, size_t count)
 {
-    const struct result_handler *handler = s->result_handler;
-    const size_t size = compute_size(handler->compute);
-    const char *thresholds =
-        (const char *)handler->thresholds + worker * handler->thresholds_step * size;
-    const void *rows = thresholds + (tile->candidate & handler->thresholds_mask) * size,
-               *columns = thresholds + (tile->query & handler->thresholds_mask) * size;
-    select_kernel *select_at_least = kernels_current()->tiles[handler->compute].select_at_least;
-    const size_t count = select_at_least(tile->scores, tile->step, tile->rows, tile->columns,
-                                         mirrored ? rows : NULL, columns, found);
-    if (!mirrored || handler->thresholds_from == NULL || count < MANY_MATCHES) {
-        return count;
+    const struct search *s = block->search;
+    struct result_handler *handler = s->result_handler;
+    const void *thresholds = worker_thresholds(handler, worker);
+    const size_t mask = handler->thresholds_mask, row = block->row + b->row,
+                 column = block->query + b->column;
+    const bool self = s->self, triangle = block->triangle, restricted = restricts_pairs(s),
+               on_diagonal = block->symmetric && b->column < b->row + b->rows;
+    for (size_t n = 0; n < count; n++) {
+        const size_t r = found[n] >> 16, first = found[n] >> 8 & 0xff,
+                     i = candidate_number(s, row + r);
+        for (uint32_t bits = found[n] & 0xff; bits != 0; bits &= bits - 1) {
+            const size_t c = first + (size_t)__builtin_ctz(bits), j = query_number(s, column + c);
+            const double score = compute_load(compute, tile->scores, r * tile->step + c);
+            if ((on_diagonal && b->column + c < b->row + r) || (triangle && i >= j) ||
+                (self && i == j)) {
+                continue;
+            }
+            if (!(score < compute_load(compute, thresholds, j & mask)) &&
+                (!restricted || pair_is_allowed(s, j, i))) {
+                handler->add_result(handler, worker, j, i, score);
+            }
+            if (mirrored && i != j && !(score < compute_load(compute, thresholds, i & mask)) &&
+                (!restricted || pair_is_allowed(s, i, j))) {
+                handler->add_result(handler, worker, i, j, score);
+            }
+        }
     }
-    struct tile_thresholds raised;
-    handler->thresholds_from(handler, worker, tile->candidate, tile->rows, tile->query,
-                             raised.rows);
-    handler->thresholds_from(handler, worker, tile->query, tile->columns, tile->candidate,
-                             raised.columns);
-    memset((char *)raised.columns + tile->columns * size, 0, SELECT_PADDING * size);
-    return select_at_least(tile->scores, tile->step, tile->rows, tile->columns, raised.rows,
-                           raised.columns, found);
 }
 
 /* Passes each score that reaches its threshold to the result handler. */
@@ -107,29 +125,14 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
         handler->add_tile(s->result_handler, worker, &tile);
         return;
     }
-    const bool mirrored = s->mirrored || (block->symmetric && !s->self),
-               numbered = s->mirrored && s->query_numbers != NULL;
+    const bool mirrored = s->mirrored || (block->symmetric && !s->self);
+    const size_t *query_numbers = s->query_numbers == NULL ? NULL : s->query_numbers + column;
     uint32_t found[GEMM_MAX_ROWS * GEMM_MAX_COLUMNS / COSINE_STEP + 2];
-    const size_t count = numbered
-                             ? select_numbered(s, b, scores, step, worker, s->row_numbers + row,
-                                               s->query_numbers + column, found)
-                             : select_scores(s, worker, &tile, mirrored, found);
-    for (size_t n = 0; n < count; n++) {
-        const size_t r = found[n] >> 16;
-        for (uint32_t bits = found[n] & 0xff; bits != 0; bits &= bits - 1) {
-            const size_t c = (found[n] >> 8 & 0xff) + (size_t)__builtin_ctz(bits),
-                         at = r * step + c, i = candidate_number(s, row + r),
-                         j = query_number(s, column + c);
-            const bool below_diagonal = block->symmetric && b->column + c < b->row + r;
-            const double score = compute_load(handler->compute, scores, at);
-            if (below_diagonal || (block->triangle && i >= j)) {
-                continue;
-            }
-            add_score(s, worker, j, i, score);
-            if (mirrored && i != j) {
-                add_score(s, worker, i, j, score);
-            }
-        }
+    const size_t count = select_scores(s, worker, &tile, query_numbers, mirrored, found);
+    if (handler->compute == COMPUTE_F64) {
+        add_found(block, b, &tile, worker, mirrored, COMPUTE_F64, found, count);
+    } else {
+        add_found(block, b, &tile, worker, mirrored, COMPUTE_F32, found, count);
     }
 }
 

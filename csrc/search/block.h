@@ -40,6 +40,12 @@ static inline float float_at_most(double number)
 void block_plan(const struct search_block *block, struct plan *plan);
 struct reduction block_call(const struct search_block *block, const struct plan *plan);
 
+/* True if the filter or the groups may exclude a pair of a row and a query of the search. */
+static inline bool restricts_pairs(const struct search *s)
+{
+    return s->groups != NULL || (s->filter != NULL && filter_has_pairs(s->filter));
+}
+
 /* True if the filter and the groups allow the pair of a query and a candidate. Does not check
  * filter->rows, because a search only has rows that pass it. */
 static inline bool pair_is_allowed(const struct search *s, size_t query, size_t candidate)
