@@ -7,11 +7,10 @@ A page runs from top to bottom with one set of names:
 - In tables with the columns `...`, `cossim`, `agree within`, each row has two calls whose results are compared.
 - In tables with the columns `case`, `...`, `gives`, `cossim`, `gives`, each row has two calls and their results.
 
-A section (##) that imports a missing library is left out. If the head of the page imports one, the whole page is left
-out. In both cases tests skip, and this program fails.
+A section (##) ends at the first example that needs a library that is not installed. If the head of the page needs
+one, the whole page is left out. In both cases tests skip, and this program fails.
 """
 
-import ast
 import contextlib
 import doctest
 import io
@@ -52,32 +51,29 @@ def sections(text):
     return [Section(part.strip().partition("\n")[0].lstrip("# "), part) for part in parts]
 
 
-NEEDED_BY = {"cossim.plot": "matplotlib", "cossim.sklearn": "sklearn"}
+class Missing(Exception):
+    """An example needs this library, which is not installed."""
 
 
-def not_installed(text):
-    """The first library that the examples import and that is not installed, or ""."""
-    for example in doctest.DocTestParser().get_examples(text):
-        try:
-            tree = ast.parse(example.source)
-        except SyntaxError:  # the example shows an error
-            continue
-        for node in ast.walk(tree):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else []
-            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                library = NEEDED_BY.get(name, name.partition(".")[0])
-                if find_spec(library) is None:
-                    return library
-    return ""
+class Runner(doctest.DocTestRunner):
+    """Raises Missing at the first example that needs a library that is not installed."""
+
+    def report_unexpected_exception(self, out, test, example, exc_info):
+        error = exc_info[1]
+        while isinstance(error, ModuleNotFoundError):
+            library = (error.name or "").partition(".")[0]
+            if library and find_spec(library) is None:
+                raise Missing(library)
+            error = error.__cause__  # cossim's own error, which names the extra, has the import's error as its cause
+        super().report_unexpected_exception(out, test, example, exc_info)
 
 
 class Numbers(doctest.OutputChecker):
-    """With NumPy 1, expects 0.5 where the page has np.float64(0.5), which NumPy 2 prints."""
+    """With NumPy 1, expects 0.5 where the page has np.float64(0.5), as NumPy 2 prints it."""
 
     def check_output(self, want, got, optionflags):
         if np.__version__.startswith("1."):
-            want = re.sub(r"np\.float(?:32|64)\(([^()]*)\)", r"\1", want)
+            want = re.sub(r"np\.(?:float|int)(?:32|64)\(([^()]*)\)", r"\1", want)
         return super().check_output(want, got, optionflags)
 
 
@@ -85,11 +81,16 @@ class Numbers(doctest.OutputChecker):
 
 
 def docstring_failures(text, name, names=None, flags=0):
-    """Runs the examples and returns (their number, their failures). `names` keeps the names that they define."""
+    """Runs the examples and returns (their number, their failures). `names` keeps the names that they define.
+
+    Raises Missing.
+    """
     names, printed = {} if names is None else names, []
     test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
-    failed = doctest.DocTestRunner(Numbers(), optionflags=flags).run(test, out=printed.append, clear_globs=False).failed
-    names.update(test.globs)
+    try:
+        failed = Runner(Numbers(), optionflags=flags).run(test, out=printed.append, clear_globs=False).failed
+    finally:
+        names.update(test.globs)
     return len(test.examples), ["".join(printed)] if failed else []
 
 
@@ -174,7 +175,11 @@ def run_section(section, name, names):
         if part["table"]:
             run_table(part["table"].splitlines(), section, names)
         elif part["language"] == "python":
-            examples, failures = docstring_failures(part["block"], name, names)
+            try:
+                examples, failures = docstring_failures(part["block"], name, names)
+            except Missing as missing:
+                section.missing = str(missing)
+                return
             section.examples += examples
             section.failures += failures
         elif not part["language"]:
@@ -188,7 +193,7 @@ def run(path, text=None):
         os.chdir(folder)
         try:
             for section in found:
-                section.missing = found[0].missing or not_installed(section.text)
+                section.missing = found[0].missing
                 if not section.missing:
                     run_section(section, path.name, names)
         finally:

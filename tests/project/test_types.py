@@ -257,7 +257,8 @@ def test_the_import_loads_few_modules():
     own = {name for name in loaded if name.split(".")[0] == "cossim"}
     names = "_arguments _core _errors _finders _hooks _interrupts _threadpoolctl _threads _version"
     assert own == {"cossim", *(f"cossim.{name}" for name in names.split())}
-    assert not set(loaded) - own - {"_signal"}
+    aliases = {"numpy._core", "numpy._core._multiarray_umath"}  # NumPy 1.26 imports them for extensions built with 2
+    assert not set(loaded) - own - aliases - {"_signal"}
 
 
 CORE_FINDS = """

@@ -54,7 +54,7 @@ os.path.exists = lambda path: not path.endswith("Python.h") and exists(path)
     ],
 )
 def test_a_build_that_fails_says_what_to_install(tmp_path, words, environment, prepare):
-    pytest.importorskip("setuptools")
+    pytest.importorskip("setuptools", minversion="77")  # as pyproject.toml requires
     code = f"import os, sys\nsys.argv[0] = 'setup.py'\n{prepare}\nexec(open('setup.py').read())"
     options = ["-q", "build_ext", "--build-lib", tmp_path, "--build-temp", tmp_path]
     child = python("-c", code, *options, cwd=ROOT, env={**os.environ, **environment})
