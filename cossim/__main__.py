@@ -48,6 +48,13 @@ COMMANDS = (
 )
 
 
+ERRORS = (IndexError, MemoryError, ModuleNotFoundError, OSError, ValueError)
+
+
+def _one_line(error):
+    return " ".join((str(error) or "out of memory").splitlines())
+
+
 def main(argv=None):
     """Runs a command and returns the exit code: 0, 1 after an error, or 130 after Ctrl-C.
 
@@ -69,8 +76,8 @@ def main(argv=None):
         return 1
     except KeyboardInterrupt:
         return _interrupts.EXIT_CODE
-    except (IndexError, MemoryError, ModuleNotFoundError, OSError, ValueError) as error:
-        message = " ".join((str(error) or "out of memory").splitlines())
+    except ERRORS as error:
+        message = _one_line(error)
         print(f"cossim: {message}{suggestions.ending(argv, message, _problem)}", file=sys.stderr)
         return 1
     finally:
@@ -100,13 +107,15 @@ class _QuietParser(_Parser):
         raise ValueError(message)
 
 
-def _problem(words):
-    """Returns the parser's message about a command line, or "" if it has none."""
+def _problem(words, with_files=False):
+    """Returns the parser's message about a command line, or that about the files, or "" if there is none."""
     try:
         arguments = _parser(words, _QuietParser).parse_args(words)
         arguments.check(arguments)
-    except ValueError as error:
-        return str(error)
+        if with_files and arguments.prepare is not None:
+            arguments.prepare(arguments)
+    except ERRORS as error:
+        return _one_line(error)
     except SystemExit:  # --help
         pass
     return ""
@@ -124,7 +133,7 @@ def _parser(words, kind=_Parser):
     text = "Cosine similarity for NumPy."
     parser = kind(words, prog="cossim", description=text, epilog=search_commands.EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"cossim {cossim.__version__}")
-    parser.set_defaults(check=lambda arguments: None)
+    parser.set_defaults(check=lambda arguments: None, prepare=None)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)

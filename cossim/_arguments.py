@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -63,6 +64,14 @@ def length_argument(function: str, name: str, value: object, least: int = 1) -> 
     return number
 
 
+def count_argument(function: str, name: str, value: object) -> int:
+    """Checks a number of results. A float from -1 to 1 is probably a threshold, which other functions take."""
+    if isinstance(value, (float, np.floating)) and -1 <= value <= 1:
+        kind = type(value).__name__
+        raise TypeError(_errors.COUNT_OF_RESULTS.format(function=function, name=name, kind=kind, value=value))
+    return length_argument(function, name, value)
+
+
 def integer_text(value: object) -> str:
     """Returns an integer, or a sequence of them, as text for a message. Python refuses to print very long integers."""
     try:
@@ -97,6 +106,13 @@ def eps_argument(function: str, eps: object) -> float:
     if not value >= 0:
         raise ValueError(_errors.NEGATIVE_EPS.format(function=function, eps=value))
     return value
+
+
+def path_argument(function: str, path: Any) -> str:
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(_errors.NOT_A_PATH.format(function=function, kind=type(path).__name__)) from None
 
 
 def plain_text(value: str) -> str:

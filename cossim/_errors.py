@@ -38,6 +38,7 @@ TWO_NAMES = "{function}() got both {name} and {other}, which are two names of on
 NOT_A_PROGRESS = "{function}(): progress must be None, a bool or a callable of (done, total), not {kind}"
 NEEDS_TQDM = "{function}(): progress=True draws a bar with tqdm: pip install 'cossim-c[progress]'"
 
+NOT_A_PATH = "{function}(): path must be a str or os.PathLike, not {kind}: pass the name of a file"
 NEEDS_PACKAGE = "{function} needs {package}: pip install {package}"
 
 # ---- rows that are Python objects, columns of pandas or of Arrow ----
@@ -131,7 +132,10 @@ NEGATIVE_ROW = (
 )
 NO_SUCH_ROW = "{function}(): {name} has the row number {number}, but there are {rows} rows: leave it out"
 THRESHOLD = "{function}(): threshold must be in [-1, 1], as cosines are, not {threshold}"
-TOO_MANY_PAIRS = "{function}(): {count} pairs reach {threshold}, more than max_pairs={max_pairs}: raise one of the two"
+TOO_MANY_PAIRS = (
+    "{function}(): more than max_pairs={max_pairs} pairs reach {threshold}, {count} in all: raise max_pairs or the "
+    "threshold"
+)
 NO_ROWS = "{function}(): {name} has no rows: pass at least one {arrays}"
 NO_ELEMENTS = (
     "{function}(): rows of {name} have no elements: pass rows of at least one element, or np.empty((0, D)) for no rows "
@@ -146,13 +150,11 @@ THRESHOLD_SECOND = (
 M_SECOND = (
     "top_pairs(): m must be an integer, not {kind}: it is the second argument, top_pairs(x, m) or top_pairs(x, m, y)"
 )
-M_IS_A_COUNT = (
-    "top_pairs(): m must be an integer, not {kind}: it is the number of pairs; pairs_above(x, {m}) gives all pairs "
-    "that reach a threshold"
+COUNT_OF_RESULTS = (
+    "{function}(): {name} must be an integer, not {kind}: it is a number of results; pairs_above gives all pairs that "
+    "reach a threshold such as {value}"
 )
-K_THIRD = (
-    "topk(): {name} must be rows, not {kind}: k is the third argument, topk(queries, corpus, k) or topk(x, None, k)"
-)
+K_THIRD = "topk(): {name} must be rows, not {kind}: k is the third argument, such as topk(x, None, k)"
 NO_FILE = "{function}(): {name} names no file: pass an array, or the path of a file that exists"
 NOT_AN_INDEX = "Index.load(): the arrays in {path} are not those of an index: load a file that Index.save wrote"
 
@@ -534,7 +536,7 @@ STDOUT_FAILED = "standard output: {reason}"
 STDOUT_CLOSED = "it is closed: write to a file with -o"
 NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scikit-learn: pip install 'cossim-c[demo]'"
 NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
-NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one line for each row, with its name"
+NAMES_COUNT = "{path}: {found} names for {count} rows of {corpus}: write one line for each row"
 NUMBERS_ALONE = "{path}: .safetensors holds only numbers: leave --ids out, or write .npz"
 STDIN_FORMAT = "standard input: a {suffix} file, where .npy or text is needed: pass the path of the file"
 SPARSE_FILE = (
@@ -553,5 +555,6 @@ SUFFIX = "{text!r} does not end in {suffixes}"
 SAME_FILE = "{name} names the same file: choose another"
 WITHOUT_THRESHOLD = "argument --max-pairs: not allowed without -t/--threshold"
 NOT_WITH_GROUPS = "argument --groups: not allowed with OTHER, --max-pairs, --where or --exclude"
-FILTER_FILE = "{path}: an array of {dtype}: save whole numbers, or for --where a mask of bool"
+FILTER_FILE = "{path}: an array of {dtype}: save row numbers, or a mask for --where"
+FILTER_NUMBERS = "argument --{name} takes a file, not row numbers: write one first, such as echo {numbers} > {new}"
 NOT_ROW_NUMBERS = "{path}: {text!r:.40} is not a row number: write whole numbers, or save a mask as .npy"

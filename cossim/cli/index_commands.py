@@ -39,7 +39,7 @@ def _add_build(commands):
     binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
     parser.add_argument("--binary", action="store_true", help=binary)
     add_running(parser)
-    set_run(parser, _build, reads=[corpus], writes=[output])
+    set_run(parser, _build, reads=[corpus], writes=[output], prepare=_prepare_build)
 
 
 def _add_add(commands):
@@ -52,7 +52,7 @@ def _add_add(commands):
     parser.add_argument("-o", "--output", metavar="FILE", help=output)
     _add_column(parser)
     add_running(parser)
-    set_run(parser, _add, reads=[rows], writes=[index])
+    set_run(parser, _add, reads=[rows], writes=[index], prepare=_prepare_add)
 
 
 def _add_search(commands):
@@ -78,7 +78,7 @@ def _add_search(commands):
     memory = "bound of the working set, for queries in a file: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
-    set_run(parser, _search, [index, queries, *filters, ids], [output], _check_max_pairs)
+    set_run(parser, _search, [index, queries, *filters, ids], [output], _check_max_pairs, _prepare_search)
 
 
 def add_dedupe(commands):
@@ -98,7 +98,7 @@ def add_dedupe(commands):
     memory = "bound of the working set, without the result: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
-    set_run(parser, _dedupe, reads=[corpus], writes=[output])
+    set_run(parser, _dedupe, reads=[corpus], writes=[output], prepare=_prepare_dedupe)
 
 
 # ---- running a command ----
@@ -116,25 +116,45 @@ def _loaded(path):
         return Index.load(path)
 
 
+def _rows(path, arguments, binary, dim=None):
+    """Opens dense rows: packed bits if `binary`, and of `dim` numbers or bits, if there is an index."""
+    rows = _dense(path, row_files.open_input(path, arguments.column))
+    if binary:
+        search_commands.check_bits([path], [(rows, None)])
+    other_size = rows.shape[1] * (8 if binary else 1)
+    if dim not in (None, other_size):
+        sizes = {"path": arguments.index, "size": dim, "other": path, "other_size": other_size}
+        raise ValueError(_errors.ROW_LENGTHS.format(**sizes))
+    return rows
+
+
 def _save(index, path, report):
     with write_errors_as_text(path):
         index.save(path, progress=report)
 
 
+def _prepare_build(arguments):
+    rows = _rows(arguments.corpus, arguments, arguments.binary)
+    result_files.check_path(arguments.output)
+    return rows
+
+
 def _build(arguments):
-    rows = _dense(arguments.corpus, row_files.open_input(arguments.corpus, arguments.column))
-    if arguments.binary:
-        search_commands.check_bits([arguments.corpus], [(rows, None)])
+    rows = arguments.prepare(arguments)
     with limited(arguments), reporting(wants_bar(arguments), "index build") as report:
         index = Index(rows, eps=arguments.eps, binary=arguments.binary, progress=report)
         _save(index, arguments.output, None)
 
 
-def _add(arguments):
+def _prepare_add(arguments):
     index = _loaded(arguments.index)
-    rows = _dense(arguments.rows, row_files.open_input(arguments.rows, arguments.column))
-    if index.binary:
-        search_commands.check_bits([arguments.rows], [(rows, None)])
+    rows = _rows(arguments.rows, arguments, index.binary, index.dim)
+    result_files.check_path(arguments.output or arguments.index)
+    return index, rows
+
+
+def _add(arguments):
+    index, rows = arguments.prepare(arguments)
     with limited(arguments), reporting(wants_bar(arguments), "index add", "bytes") as report:
         try:
             numbers = index.add(rows)
@@ -157,17 +177,20 @@ def _check_max_pairs(parser, arguments):
         parser.error(_errors.WITHOUT_THRESHOLD)
 
 
-def _search(arguments):
+def _prepare_search(arguments):
     index = _loaded(arguments.index)
     names = _names(arguments, index)
     if arguments.output is not None:
         result_files.check(arguments.output, names is not None)
     queries = None
     if arguments.queries is not None:
-        queries = _dense(arguments.queries, row_files.open_input(arguments.queries, arguments.column))
-    if queries is not None and index.binary:
-        search_commands.check_bits([arguments.queries], [(queries, None)])
-    options = {"memory": arguments.memory, **search_commands.read_filters(arguments)}
+        queries = _rows(arguments.queries, arguments, index.binary, index.dim)
+    return index, names, queries, search_commands.read_filters(arguments)
+
+
+def _search(arguments):
+    index, names, queries, filters = arguments.prepare(arguments)
+    options = {"memory": arguments.memory, **filters}
     with limited(arguments), reporting(wants_bar(arguments), "index search") as report:
         options["progress"] = report
         if arguments.threshold is None:
@@ -210,11 +233,16 @@ def _reaching(found, names, itself):
     return result_files.Result(arrays, columns, len(values))
 
 
-def _dedupe(arguments):
+def _prepare_dedupe(arguments):
     ((rows, names),) = row_files.open_inputs([arguments.corpus], arguments.column, arguments.ids)
     rows = _dense(arguments.corpus, rows)
     if arguments.output is not None:
         result_files.check(arguments.output, names is not None)
+    return rows, names
+
+
+def _dedupe(arguments):
+    rows, names = arguments.prepare(arguments)
     options = {"eps": arguments.eps, "memory": arguments.memory}
     with limited(arguments), reporting(wants_bar(arguments), "dedupe") as report:
         kept, like = deduplicate(rows, arguments.threshold, **options, progress=report)

@@ -114,8 +114,20 @@ def check(path, with_names):
         raise ModuleNotFoundError(_errors.NEEDS_EXTRA.format(path=path, package="pyarrow"), name="pyarrow")
     if suffix(path) == ".safetensors" and with_names:
         raise ValueError(_errors.NUMBERS_ALONE.format(path=path))
+    check_path(path)
+
+
+def check_path(path):
+    """Raises OSError if no file can be created at path."""
     with write_errors_as_text(path), replacing(path):
         pass
+
+
+def new_name(name, *taken):
+    """Puts "new-" before a name until no file has it, so that no suggestion overwrites a file."""
+    while os.path.lexists(name) or name in taken:
+        name = "new-" + name
+    return name
 
 
 def write(path, result):

@@ -11,6 +11,7 @@ import numpy as np
 
 from cossim import _errors
 from cossim._io import MAGIC, errors_as_text, open_regular, read_npy
+from cossim.cli.result_files import new_name
 from cossim.rows import opening
 from cossim.rows.opening import open_argument, open_data
 from cossim.rows.reader import strings
@@ -85,7 +86,12 @@ def open_inputs(paths, column, ids):
             found[-1] = rows, names_in_file(ids, corpus, len(rows))
     else:
         opened = [open_input(path, column, ids, False, unnamed) for path in others]
-        opened.append(open_input(corpus, column, ids, True, unnamed))
+        try:
+            opened.append(open_input(corpus, column, ids, True, unnamed))
+        except ValueError:
+            if os.path.dirname(ids) or os.path.splitext(ids)[1] in opening.FORMATS:  # a file rather than a column
+                names_in_file(ids, corpus, 0)
+            raise
         found = [(rows, rows.ids) for rows in opened]
     if len(unnamed) == len(paths):
         with errors_as_text():
@@ -97,11 +103,14 @@ def open_inputs(paths, column, ids):
     return found
 
 
-def read_filter(path, may_be_mask):
-    """Reads the array of a filter: row numbers in a text or .npy file, or a mask in an .npy file.
+def read_filter(path, name):
+    """Reads the array of a filter: row numbers in a text or .npy file, or a mask for --where in an .npy file.
 
     Errors name the file, in one line. The search checks the shape.
     """
+    if not os.path.exists(path) and re.fullmatch(r"[\d\s,]+", path):
+        numbers, new = path.replace(",", " ").split(), new_name("rows.txt")
+        raise ValueError(_errors.FILTER_NUMBERS.format(name=name, numbers=" ".join(numbers), new=new))
     with errors_as_text(), open_regular(path) as file:
         data = file.read()
     if data.startswith(MAGIC):
@@ -109,7 +118,7 @@ def read_filter(path, may_be_mask):
             array = read_npy(io.BytesIO(data))
         except ValueError as error:
             raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
-        if array.dtype.kind not in ("iub" if may_be_mask else "iu"):
+        if array.dtype.kind not in ("iub" if name == "where" else "iu"):
             raise ValueError(_errors.FILTER_FILE.format(path=path, dtype=array.dtype))
         return array
     words = data.decode("utf-8", "replace").replace(",", " ").split()

@@ -75,11 +75,12 @@ def with_suffix(*suffixes):
 output_path = with_suffix(*result_files.FORMATS)
 
 
-def set_run(parser, run, reads=(), writes=(), check=None):
-    """Sets the function that a command runs, and the check that its arguments fit together.
+def set_run(parser, run, reads=(), writes=(), check=None, prepare=None):
+    """Sets the functions of a command: one runs it, one checks that its arguments fit together, one opens its files.
 
     reads and writes are the arguments that name files. No other argument may name the same file as one of `writes`.
-    check(parser, arguments), if there is one, calls parser.error for other mistakes.
+    check(parser, arguments), if there is one, calls parser.error for other mistakes. prepare(arguments), if there is
+    one, does what comes before the work: it opens the files and finds the mistakes in them. Suggestions call it too.
     """
 
     def fit_together(arguments):
@@ -95,7 +96,7 @@ def set_run(parser, run, reads=(), writes=(), check=None):
         if check is not None:
             check(parser, arguments)
 
-    parser.set_defaults(run=run, check=fit_together)
+    parser.set_defaults(run=run, check=fit_together, prepare=prepare)
 
 
 def _add_common(parser):
@@ -140,7 +141,7 @@ def add_topk(commands):
     corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
     parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
     filters = add_filters(parser, "these rows of CORPUS")
-    set_run(parser, _topk, reads=[queries, corpus, *filters], writes=[_add_common(parser)])
+    set_run(parser, _topk, [queries, corpus, *filters], [_add_common(parser)], prepare=_opened("queries", "corpus"))
 
 
 def add_pairs(commands):
@@ -155,7 +156,8 @@ def add_pairs(commands):
     groups = "write the group of each row instead; chains of pairs form groups, numbered by their lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
     filters = add_filters(parser, "these rows of OTHER (or of CORPUS, if there is no OTHER)")
-    set_run(parser, _pairs, [corpus, other, *filters], [_add_common(parser)], _check_groups)
+    prepare = _opened("corpus", "other")
+    set_run(parser, _pairs, [corpus, other, *filters], [_add_common(parser)], _check_groups, prepare)
 
 
 # ---- running a command ----
@@ -174,7 +176,7 @@ def wants_bar(arguments):
 def read_filters(arguments):
     """Reads the files of --where and --exclude. Returns the arrays as keyword arguments of the search."""
     paths = {"where": arguments.where, "exclude": arguments.exclude}
-    return {name: row_files.read_filter(path, name == "where") for name, path in paths.items() if path is not None}
+    return {name: row_files.read_filter(path, name) for name, path in paths.items() if path is not None}
 
 
 def check_bits(paths, found):
@@ -185,21 +187,30 @@ def check_bits(paths, found):
             raise ValueError(_errors.IN_FILE.format(path=path, error=error))
 
 
-def _run(arguments, name, paths, search, make_result):
+def _opened(*names):
+    """Returns a function that opens one or two files of rows, the arguments `names`, and the files of filters."""
+
+    def prepare(arguments):
+        paths = [path for path in (getattr(arguments, name) for name in names) if path is not None]
+        found = row_files.open_inputs(paths, arguments.column, arguments.ids)
+        if arguments.binary:
+            check_bits(paths, found)
+        if arguments.output is not None:
+            result_files.check(arguments.output, found[-1][1] is not None)
+        return found, read_filters(arguments)
+
+    return prepare
+
+
+def _run(arguments, name, search, make_result):
     """Reads the files, runs search on their rows and writes the result.
 
-    paths: one or two files, the last one the corpus. search(rows, other_rows) gets the rows of both; other_rows is None
-    for a single file. make_result(matches, names, other_names) converts the result of search to a result_files.Result;
-    names are those of the rows of the first and last file, or None.
+    search(rows, other_rows) gets the rows of both files; other_rows is None for a single file.
+    make_result(matches, names, other_names) converts the result of search to a result_files.Result; names are those of
+    the rows of the first and last file, or None.
     """
-    paths = [path for path in paths if path is not None]
-    found = row_files.open_inputs(paths, arguments.column, arguments.ids)
-    if arguments.binary:
-        check_bits(paths, found)
-    if arguments.output is not None:
-        result_files.check(arguments.output, found[-1][1] is not None)
+    found, filters = arguments.prepare(arguments)
     rows = [rows for rows, _ in found]
-    filters = read_filters(arguments)
     with limited(arguments), reporting(wants_bar(arguments), name) as report:
         options = {"eps": arguments.eps, "binary": arguments.binary, "memory": arguments.memory}
         matches = search(rows[0], rows[1] if len(rows) > 1 else None, **filters, **options, progress=report)
@@ -238,7 +249,7 @@ def _topk(arguments):
             arrays["index_ids"][queries, places] = names[matches.indices[queries, places]]
         return result_files.Result(arrays, columns, len(queries))
 
-    _run(arguments, "topk", (arguments.queries, arguments.corpus), search, make_result)
+    _run(arguments, "topk", search, make_result)
 
 
 def _check_groups(parser, arguments):
@@ -271,4 +282,4 @@ def _pairs(arguments):
         arrays = with_names(matches._asdict(), i_ids=(names, i), j_ids=(other_names, j))
         return result_files.Result(arrays, columns, len(values))
 
-    _run(arguments, "pairs", (arguments.corpus, arguments.other), search, groups if arguments.groups else pairs)
+    _run(arguments, "pairs", search, groups if arguments.groups else pairs)

@@ -2,7 +2,8 @@
 
 Most mistakes have a remedy that is known: a number in range, a file with nearly the same name, an option to leave out.
 RUNTIME and ARGPARSE list them by the error message. A line may hold several mistakes, so remedies are applied until the
-line parses. Where the message says what to do first, such as to repair a file, the error ends with the same command.
+line parses and its files can be opened. Where the message says what to do first, such as to repair a file, the error
+ends with the same command.
 """
 
 import difflib
@@ -11,71 +12,53 @@ import os
 import re
 import shlex
 import string
+from typing import Any
 
 from cossim import _errors
 from cossim.cli import EXAMPLES
+from cossim.cli.result_files import new_name
 
-# Values for options that are missing or wrong. A key is an option or the metavar of a positional argument.
-VALUES = {
-    "-k": "10",
-    "-t": "0.95",
-    "--threshold": "0.95",
-    "--memory": "256M",
-    "--threads": "2",
-    "--max-pairs": "1000000",
-    "--eps": "1e-8",
-    "--epochs": "60",
-    "--batch-size": "256",
-    "--temperature": "0.1",
-    "--lr": "0.002",
-    "--seed": "0",
-    "--weights": "weights.npz",
-    "--checkpoint": "checkpoint.npz",
-    "QUERIES": "queries.npy",
-    "CORPUS": "corpus.npy",
-    "INDEX": "corpus.index",
-    "ROWS": "more.npy",
-    "IMAGES": "images.npy",
+INF = float("inf")
+# For options that are missing or wrong: a usual value, and the smallest and the largest one, where the called function
+# checks the range and not the parser. A key is an option or the metavar of a positional argument.
+USUAL: dict[str, tuple[Any, ...]] = {
+    "-k": ("10", 1, 2**63),
+    "-t": ("0.95",),
+    "--threshold": ("0.95", -1, 1),
+    "--memory": ("256M",),
+    "--threads": ("2", 1, 2**31 - 1),
+    "--max-pairs": ("1000000", 0, 2**63),
+    "--eps": ("1e-8", 0, INF),
+    "--epochs": ("60", 0, 2**63),
+    "--batch-size": ("256", 2, 2**63),
+    "--temperature": ("0.1", 1e-300, 1e300),
+    "--lr": ("0.002", 0, 1e300),
+    "--seed": ("0", 0, 2**63),
+    "--weights": ("weights.npz",),
+    "--checkpoint": ("checkpoint.npz",),
+    "QUERIES": ("queries.npy",),
+    "CORPUS": ("corpus.npy",),
+    "INDEX": ("corpus.index",),
+    "ROWS": ("more.npy",),
+    "IMAGES": ("images.npy",),
 }
-# The smallest and the largest value of options whose range the called function checks, not the parser.
-RANGES = {
-    "-k": (1, 2**63),
-    "--threshold": (-1, 1),
-    "--eps": (0, float("inf")),
-    "--max-pairs": (0, 2**63),
-    "--threads": (1, 2**31 - 1),
-    "--epochs": (0, 2**63),
-    "--batch-size": (2, 2**63),
-    "--temperature": (1e-300, 1e300),
-    "--lr": (0, 1e300),
-    "--seed": (0, 2**63),
-}
-INDEX_EXAMPLES = {
-    "build": EXAMPLES["index"],
-    "add": "cossim index add corpus.index more.npy",
-    "search": "cossim index search corpus.index queries.npy -k 10",
-}
-# Here the user has to choose another file, so the help is suggested, which says what a file must hold.
-OTHER_FILE = r"images must have shape|does not fit Encoder|: there is no file: change"
+INDEX_COMMANDS = ("build", "add", "search")
 NO_SUCH_FILE = r"^(?P<path>.*): No such file or directory$"
-OTHER_NAMES = {
-    "--k": "-k",
-    "-n": "-k",
-    "--n": "-k",
-    "--top": "-k",
-    "--topk": "-k",
-    "--top-k": "-k",
-    "--top_k": "-k",
-    "--name": "--column",
-    "--output-file": "-o",
-}
+# Here the user has to choose another file, so the help is suggested, which says what a file must hold.
+OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}"
+# Here the user writes a new file first: the command takes it in place of the old one.
+NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS)
+OTHER_NAMES = dict.fromkeys(("--k", "-n", "--n", "--top", "--topk", "--top-k", "--top_k"), "-k")
+OTHER_NAMES |= {"--name": "--column", "--output-file": "-o"}
 FLAGS = ("--binary", "--groups", "--help", "--kept", "--no-plot", "--quiet", "--version", "-h")
 NAMES = ("--column", "--exclude", "--ids", "--images", "--output", "--where", "-o")  # options whose value is a name
-OPTIONS = (*FLAGS, *NAMES, *(name for name in VALUES if name.startswith("-")))
+OPTIONS = (*FLAGS, *NAMES, *(name for name in USUAL if name.startswith("-")))
 ALIKE = {"-t": "--threshold", "-o": "--output"}
 MAX_TRIED = 60  # changed lines for one error
 MAX_LENGTH = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
 MAX_OPENED = 20  # files that are opened to find one to suggest
+MAX_ROUNDS = 4  # lines whose files are opened to find the next mistake
+MAX_BYTES = 1 << 26  # of files that are opened for this, because some are read whole
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -83,7 +66,7 @@ def ending(arguments, message, problem):
     """Returns the end of an error: "; try: ..." or "; then: ...", or "" if the message already ends with a command.
 
     arguments: the command line, a list of words without "cossim". message: the error. problem(words) returns the
-    parser's message about a command line, or "" if it parses.
+    parser's message about a command line, or "" if it parses; problem(words, True) opens the files too.
     """
     if "pip install" in message.rsplit(": ", 1)[-1]:
         return ""
@@ -93,17 +76,14 @@ def ending(arguments, message, problem):
         words, wrong = arguments if wrong else words, message
     words = _corrected(words, wrong, problem)
     if words:
-        words = _in_range(words)
+        words = _in_range(words if "-" in arguments else _with_files(words, problem))
         return f"; try: {shlex.join(['cossim', *words])}"
     command = arguments[0] if arguments else ""
-    if re.search(NO_SUCH_FILE, message) or re.search(OTHER_FILE, message):
+    if re.search(OTHER_FILE, message):
         return f"; try: cossim {' '.join(arguments[: 2 if command == 'index' else 1])} --help"
     if parses:
-        if found := re.search(
-            f"{_pattern(_errors.ROWS_WHOLE_JSON)}|: no known format, a pickle.*save\\((?P<saved>.+?),", message
-        ):
-            arguments = _converted(arguments, (found["new"] or found["saved"]).strip("'"))
-        return f"; then: {shlex.join(['cossim', *_in_range(arguments)])}"
+        words = _with_new_file(arguments, message)
+        return f"; then: {shlex.join(['cossim', *_in_range(words)])}"
     if command == "index" and len(arguments) > 1:
         return "; try: cossim index --help"
     if command == "help" and arguments[1:] and arguments[1] in EXAMPLES:
@@ -111,6 +91,19 @@ def ending(arguments, message, problem):
     if os.path.lexists(OUTPUTS.get(command, "")):  # which the example would overwrite
         return f"; try: cossim {command} --help"
     return f"; try: {EXAMPLES.get(command, 'cossim --help')}"
+
+
+def _with_files(words, problem):
+    """Corrects the mistakes of a line that parses that show when its files are opened, as far as they have remedies."""
+    for _ in range(MAX_ROUNDS):
+        several = any(os.path.isdir(word) or glob.has_magic(word) for word in words)
+        if several or sum(os.path.getsize(word) for word in words if os.path.isfile(word)) > MAX_BYTES:
+            break
+        corrected = (wrong := problem(words, True)) and _corrected(words, wrong, problem)
+        if not corrected:
+            break
+        words = corrected
+    return words
 
 
 def _corrected(words, message, problem, tried=None):
@@ -208,155 +201,138 @@ def _split(words):
 
 
 def _replaced(words, old, *new):
-    """Replaces the last word that equals `old` by the word `new`, or removes it without `new`."""
+    """Replaces the last word that equals `old` by the word `new`, or removes it without `new`. None without `old`."""
+    if old not in words:
+        return None
     last = len(words) - 1 - words[::-1].index(old)
     return [*words[:last], *new, *words[last + 1 :]]
 
 
-def _similar_file(words, found):
-    """Suggests a file whose name is nearly that of the missing one."""
-    folder, name = os.path.split(found["path"])
-    try:
-        names = [entry.name for entry in os.scandir(folder or ".") if entry.is_file()]
-    except OSError:
-        return None
-    close = difflib.get_close_matches(name, names, 1, 0.75)
-    return _replaced(words, found["path"], os.path.join(folder, close[0])) if close and found["path"] in words else None
+def _file_for(path, words):
+    """Returns a file in the folder of `path` to take its place, or None. It is not among the words.
 
-
-def _existing_file(words, found):
-    """Suggests another file of the same kind (rows, or an index) in the same folder that can be opened."""
-    path = found["path"]
-    if path not in words or words[0] not in ("topk", "pairs", "dedupe", "index"):
-        return None
-    if words[words.index(path) - 1] in ("--where", "--exclude", "--ids"):  # rows cannot replace these
-        return None
-    file = _usable_file(words, path)
-    return file and _replaced(words, path, file)
-
-
-def _files_found(words, found):
-    """Replaces each file that is missing by one with a similar name, or else by another of its kind."""
-    path = found["path"]
-    words = _similar_file(words, found) or _existing_file(words, found)
-    others = _split(words)[0][1:] if words and words[0] in ("topk", "pairs", "dedupe") else ()
-    for other in others:
-        if other not in ("-", path) and not glob.has_magic(other) and not os.path.exists(other):
-            words = _files_found(words, {"path": other}) or words
-    return words
-
-
-def _usable_file(words, path):
-    """Returns a file in the folder of `path`, with its suffix, that can be opened and is not among the words."""
-    folder, suffix = os.path.dirname(path), os.path.splitext(path)[1]
+    It has nearly the name of `path`, or else its suffix if the command takes any rows or index. Weights must fit the
+    encoder.
+    """
+    folder, name = os.path.split(path)
     try:
         names = sorted(entry.name for entry in os.scandir(folder or ".") if entry.is_file())
     except OSError:
         return None
-    files = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1] == suffix]
-    return next((file for file in files[:MAX_OPENED] if file not in words and _opens(file)), None)
+    suffix, option = os.path.splitext(name)[1], _option_of(words, path)
+    if option == "--weights":
+        names = [name for name in names if name.endswith((".npz", ".safetensors"))]
+        names = difflib.get_close_matches(name, names, MAX_OPENED, 0)
+    elif close := difflib.get_close_matches(name, names, 1, 0.75):
+        file = os.path.join(folder, close[0])
+        return None if file in words else file
+    elif option in NAMES or words[0] not in ("topk", "pairs", "dedupe", "index") or words[:2] == ["index", "add"]:
+        return None
+    else:
+        names = [name for name in names if os.path.splitext(name)[1] == suffix][:MAX_OPENED]
+    files = (os.path.join(folder, name) for name in names)
+    return next((file for file in files if file not in words and _opens(file, option)), None)
 
 
-def _opens(path):
-    import cossim
+def _opens(path, option=None):
+    """Returns whether a file can be opened, as weights of the encoder for --weights, else as an index or as rows."""
+    from cossim import Index, open_rows, simclr
 
     try:
-        if path.endswith(".index"):
-            cossim.Index.load(path, verify=False)
+        if option == "--weights":
+            simclr.Encoder().load_state_dict(path)
         else:
-            cossim.open_rows(path)
+            _ = Index.load(path, verify=False) if path.endswith(".index") else open_rows(path)
     except Exception:  # any damage, or a format whose package is missing
         return False
     return True
 
 
+def _files_found(words, found):
+    """Replaces a file that is missing or does not fit. Without another one, leaves names out, and trains weights."""
+    path = found["path"]
+    if path in words and (file := _file_for(path, words)):
+        return _replaced(words, path, file)
+    if _option_of(words, path) == "--weights":
+        return ["train", *_split(words)[0][1:2], "-o", new_name(USUAL["--weights"][0])]
+    return _without(words, {"--ids"}) if _option_of(words, path) == "--ids" else None
+
+
+def _leave_out(name):
+    return lambda words, _: _without(words, {name})
+
+
+def _option_of(words, value):
+    """Returns the option whose value this is, or None."""
+    return next((token[0] for token in _tokens(words) if token[1:] == (value,)), None)
+
+
 def _output(words, found):
     """Suggests another name for the result: with a known suffix, in this folder."""
     text = found["text"]
+    if _option_of(words, text) == "--weights":  # a file that is read
+        return _files_found(words, {"path": text})
     stem, suffix = os.path.splitext(os.path.basename(text))
     known = re.findall(r"\.\w+", found.get("suffixes") or suffix)
     close = difflib.get_close_matches(suffix, known, 1) or known or [".npz"]
     name = (stem.lstrip(".") or "result") + close[0]
-    return _replaced(words, text, _new_name(name, text)) if text in words else None
-
-
-def _new_name(name, *taken):
-    """Puts "new-" before a name until no file has it, so that no suggestion overwrites a file."""
-    while os.path.lexists(name) or name in taken:
-        name = "new-" + name
-    return name
+    return _replaced(words, text, new_name(name, text))
 
 
 def _output_for(words):
     """Returns a name for the result of a command: for an index that of its corpus, otherwise a usual one."""
     if words[:2] == ["index", "build"] and words[2:] and not _is_option(words[2]):
-        return _new_name(os.path.splitext(os.path.basename(words[2]))[0] + ".index")
-    return _new_name(OUTPUTS.get(words[0], "result.csv"))
+        return new_name(os.path.splitext(os.path.basename(words[2]))[0] + ".index")
+    return new_name(OUTPUTS.get(words[0], "result.csv"))
 
 
 def _other_output(words, _):
     option = "--output" if words[0] == "demo" else "-o"
-    return _option(words, option, _new_name("new-" + OUTPUTS.get(words[0], "result.npz")))
+    return _option(words, option, new_name("new-" + OUTPUTS.get(words[0], "result.npz")))
 
 
-def _without_corpus(words, found):
-    """Suggests leaving out the second of two files whose rows do not fit together."""
-    return _replaced(words, found["other"]) if found["other"] in words else None
-
-
-def _without_queries(words, _):
-    """Suggests leaving out queries whose length is not that of the rows of the index."""
+def _by_kinds(words, _):
+    """Suggests the command for the files, and their order, where rows are given for an index or an index for rows."""
     files, options = _split(words)
-    return [*files[:3], *options] if files[:2] == ["index", "search"] else None
+    command = files[: 2 if files[0] == "index" else 1]
+    files = files[len(command) :]
+    indexes = [file for file in files if file.endswith(".index") and _opens(file)]
+    rows = [file for file in files if file not in indexes]
+    if indexes and command == ["index", "add"]:
+        return [*command, indexes[0], *rows, *options]
+    if indexes:
+        return ["index", "search", indexes[0], *rows[:1], *options]
+    if command == ["index", "search"]:
+        return ["topk" if "-k" in options else "pairs", *rows[1:], *rows[:1], *options]
+    return _build_of(rows[0]) if command == ["index", "add"] and rows else None
 
 
-def _search_of_index(words, found):
-    """Suggests `index search` where a saved index is given in place of a file of rows."""
-    path = found["path"]
-    files, options = _split(words)
-    if files[:2] == ["index", "add"] or path not in files or not _opens(path):
-        return None
-    queries = [] if files[0] == "index" else [file for file in files[1:] if file != path]
-    return ["index", "search", path, *queries, *options]
+def _unlike_rows(words, found):
+    """Leaves out a file whose rows have another length than those of the first file, or makes another index of it."""
+    return _build_of(found["other"]) if words[:2] == ["index", "add"] else _replaced(words, found["other"])
 
 
-def _build_of_index(words, found):
-    """Suggests `index build` where rows are given in place of a saved index."""
-    path = found["path"]
-    if path not in words or path.endswith(".index") or not _opens(path):
-        return None
-    name = os.path.splitext(os.path.basename(path))[0] + ".index"
-    return ["index", "build", path, "-o", _new_name(name)]
-
-
-def _search_of_rows(words, found):
-    """Suggests topk or pairs where `index search` was given a file of rows instead of an index."""
-    (_, *files), options = _split(words)
-    if files[:2] != ["search", found["path"].strip("'")]:
-        return None
-    return ["topk" if "-k" in options else "pairs", *files[2:], files[1], *options]
-
-
-def _index_first(words, found):
-    """Puts the index before the file of rows, if they were given in the other order."""
-    files, options = _split(words)
-    if files[0] != "index" or files[2:3] != [found["path"].strip("'")] or not files[3:4]:
-        return None
-    index = files[3] if files[3].endswith(".index") and _opens(files[3]) else None
-    return index and [*files[:2], index, files[2], *options]
+def _build_of(rows):
+    return ["index", "build", rows, "-o", _output_for(["index", "build", rows])]
 
 
 def _of_sparse_rows(words, found):
     """Suggests the command for sparse rows that is nearest to dedupe or `index build`."""
     if words[0] == "dedupe":
         return ["pairs", *_without(words[1:], {"--kept"}), "--groups"]
-    return ["topk", found["path"], "-k", VALUES["-k"]] if words[:2] == ["index", "build"] else None
+    return ["topk", found["path"], "-k", USUAL["-k"][0]] if words[:2] == ["index", "build"] else None
 
 
-def _converted(words, new):
-    """Replaces the file that has to be converted by the new file, whose name differs only in its suffix."""
-    stem = os.path.splitext(new)[0]
-    return [new if os.path.splitext(word)[0] == stem else word for word in words]
+def _with_new_file(words, message):
+    """Replaces the file that has to be converted, or the row numbers, by the new file that the message names."""
+    for template in NEW_FILE:
+        if found := re.search(_pattern(template), message):
+            new = found["new"].strip("'")
+            stem = os.path.splitext(new)[0]
+            if "numbers" in found.groupdict():
+                return _option(words, f"--{found['name']}", new)
+            return [new if os.path.splitext(word)[0] == stem else word for word in words]
+    return words
 
 
 def _other_ids(words, found):
@@ -372,46 +348,40 @@ def _less_groups(words, _):
     return fewer if fewer != words else _without(words, {"--groups"})
 
 
-def _less_memory(words, _):
-    return _option(words, "--memory", VALUES["--memory"]) if "--memory" not in words else None
-
-
 def _missing(words, found):
-    """Adds the required arguments that are missing: files that are there, or the usual names."""
+    """Adds the required arguments that are missing, by their usual names or values."""
     for name in found["names"].split(", "):
         first = name.split("/")[0]
         if first == "-o":
             words = [*words, "-o", _output_for(words)]
-        elif first.startswith("-"):
-            words = [*words, first, VALUES[first]]
-        elif first in VALUES:
-            usual = VALUES[first]
-            search = first in ("QUERIES", "CORPUS", "INDEX") and not os.path.exists(usual)
-            words = [*words, (search and _usable_file(words, usual)) or usual]
+        elif first in USUAL:
+            words = [*words, *([first] if first.startswith("-") else []), USUAL[first][0]]
     return words
 
 
 def _in_range(words, _=None):
-    """Replaces numbers that are out of range by usual ones. The line must parse."""
-    usual = VALUES | {"-k": "1"}
-    return _joined((token[0], usual[token[0]]) if _is_out_of_range(token) else token for token in _tokens(words))
+    """Replaces numbers that are out of range: a threshold in percent by the same one, others by usual numbers.
 
-
-def _is_out_of_range(token):
-    option = ALIKE.get(token[0], token[0])
-    if option not in RANGES:
-        return False
-    least, most = RANGES[option]
-    return not least <= float(token[1]) <= most
+    The line must parse.
+    """
+    tokens = []
+    for option, *value in _tokens(words):
+        bounds = USUAL.get(ALIKE.get(option, option), ())[1:]
+        if value and bounds and not bounds[0] <= float(value[0]) <= bounds[1]:
+            percent = option in ("-t", "--threshold") and 10 <= float(value[0]) <= 100
+            usual = "1" if option == "-k" else USUAL[option][0]
+            value = [f"{float(value[0]) / 100:g}" if percent else usual]
+        tokens.append((option, *value))
+    return _joined(tokens)
 
 
 def _wrong_value(words, found):
     """Sets an option to a usual value, or leaves it out if it has none. A file that it took as its value is kept."""
     name = found["name"].split("/")[0]
-    if name not in VALUES:
+    if name not in USUAL:
         return _option(words, "-o", _output_for(words)) if name == "-o" else _without(words, {name})
     taken = [token[1] for token in _tokens(words) if token[0] in (name, ALIKE.get(name)) and os.path.isfile(token[-1])]
-    return [*_option(words, name, VALUES[name]), *taken]
+    return [*_option(words, name, USUAL[name][0]), *taken]
 
 
 def _number_for_option(words, found):
@@ -421,8 +391,13 @@ def _number_for_option(words, found):
     if not numbers or not options:
         return None
     fitting = [option for option in options if re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", numbers[-1])]
-    value = [fitting[0], numbers[-1]] if fitting else [options[0], VALUES[options[0]]]
-    return [*_replaced(words, numbers[-1]), *value]
+    return [*_replaced(words, numbers[-1]), (fitting or options)[0], numbers[-1]]
+
+
+def _threshold(words, found):
+    """Suggests the search for all rows that reach a threshold, where one is given for -k."""
+    words = ["pairs", *words[1:]] if words[0] == "topk" else words
+    return _option(_without(words, {"-k"}), "-t", found["number"])
 
 
 def _files_first(words, _):
@@ -445,19 +420,17 @@ def _unrecognized(words, found):
     return _joined(kept)
 
 
-def _first_of_several(words, found):
-    return _replaced(words, found["text"], found["first"]) if found["text"] in words else None
-
-
 def _other_command(words, found):
     """Replaces a word that is no command by one that has nearly its name, or puts the missing command before it."""
     text = found["text"]
     at = words.index(text) if text in words else 0
     within = words[:at] == ["index"]
-    close = difflib.get_close_matches(text, INDEX_EXAMPLES if within else EXAMPLES, 1)
+    if text == "cossim":
+        return words[1:]
+    close = difflib.get_close_matches(text, INDEX_COMMANDS if within else EXAMPLES, 1)
     if close:
         return [*words[:at], close[0], *words[at + 1 :]]
-    if not within and text in INDEX_EXAMPLES:
+    if not within and text in INDEX_COMMANDS:
         return ["index", *words]
     if not os.path.isfile(text):
         return None
@@ -490,36 +463,39 @@ def _first(names):
 RUNTIME = (
     (r"\(\): \w+ must be ", _in_range),
     (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
-    (_pattern(_errors.BITS_DTYPE), lambda words, _: _without(words, {"--binary"})),
+    (_pattern(_errors.BITS_DTYPE), _leave_out("--binary")),
     (_pattern(_errors.ROWS_MANY), lambda words, found: _option(words, "--column", _first(found["names"]))),
     (_pattern(_errors.ROWS_NO_SUCH), _other_ids),
     (_pattern(_errors.ROWS_NO_SUCH), lambda words, found: _option(words, "--column", _first(found["names"]))),
-    (_pattern(_errors.ROWS_UNNAMED), lambda words, _: _without(words, {"--column"})),
-    (_pattern(_errors.ROWS_NO_IDS), lambda words, _: _without(words, {"--ids"})),
-    (_pattern(_errors.NAMES_COUNT), lambda words, _: _without(words, {"--ids"})),
+    (_pattern(_errors.ROWS_UNNAMED), _leave_out("--column")),
+    (_pattern(_errors.ROWS_NO_IDS), _leave_out("--ids")),
+    (_pattern(_errors.NAMES_COUNT), _leave_out("--ids")),
     (_pattern(_errors.NUMBERS_ALONE), lambda words, found: _output(words, {"text": found["path"], "suffixes": ".npz"})),
     (
         _pattern(_errors.WRITE_FAILED.replace("{reason}", "")).removesuffix("$")
         + ".*(folder|Not a directory|not a reg)",
         lambda words, found: _output(words, {"text": found["path"]}),
     ),
-    (r"^out of memory$|^Unable to allocate", _less_memory),
-    (_pattern(_errors.ROW_LENGTHS), _without_corpus),
-    (r": (not )?a checkpoint of ", lambda words, _: _option(words, "--checkpoint", _new_name(VALUES["--checkpoint"]))),
-    (_pattern(_errors.NO_IMAGES), lambda words, _: _without(words, {"--images"})),
+    (
+        r"^out of memory$|^Unable to allocate",
+        lambda words, _: words if "--memory" in words else [*words, "--memory", "256M"],
+    ),
+    (_pattern(_errors.ROW_LENGTHS), _unlike_rows),
+    (r": (not )?a checkpoint of ", lambda words, _: _option(words, "--checkpoint", new_name("checkpoint.npz"))),
+    (_pattern(_errors.NO_IMAGES), _leave_out("--images")),
     (_pattern(_errors.ROWS_FOLDER), lambda words, found: _replaced(words, found["path"], found["pattern"].strip("'"))),
     (_pattern(_errors.SPARSE_FILE), _of_sparse_rows),
     (_pattern(_errors.STDIN_FORMAT), lambda words, found: _replaced(words, "-", f"corpus{found['suffix']}")),
-    (r"rows of queries have \d+ elements, rows of corpus \d+", _without_queries),
-    (r"^(?P<path>.+?): not an index file", _index_first),
-    (r"^(?P<path>.+?): not an index file of cossim but a \.np", _search_of_rows),
-    (r"^(?P<path>.+?): no known format", _search_of_index),
-    (r"^'(?P<path>.+?)': not an index file", _build_of_index),
+    (r": (not an index file|no known format)", _by_kinds),
+    (r"(?P<path>\S+) does not fit Encoder", _files_found),
     (NO_SUCH_FILE, _files_found),
 )
 # Errors of argparse, exit code 2.
 ARGPARSE = (
-    (r"^ambiguous option: (?P<text>\S+) could match (?P<first>[\w-]+)", _first_of_several),
+    (
+        r"^ambiguous option: (?P<text>\S+) could match (?P<first>[\w-]+)",
+        lambda words, found: _replaced(words, found["text"], found["first"]),
+    ),
     (r"one of the arguments (?P<names>-k .*) is required$", _number_for_option),
     (
         r"one of the arguments -k .*is required$",
@@ -531,11 +507,13 @@ ARGPARSE = (
     (r"^argument (-o/)?--output: .* names the same file", _other_output),
     (
         r"^argument (?P<name>\w+): standard input",
-        lambda words, found: _replaced(words, "-", VALUES.get(found["name"], "other.npy")),
+        lambda words, found: _replaced(words, "-", USUAL.get(found["name"], ["other.npy"])[0]),
     ),
     (_pattern(_errors.NOT_WITH_GROUPS), _less_groups),
-    (r"^argument --max-pairs: not allowed without", lambda words, _: _without(words, {"--max-pairs"})),
+    (r"^argument --max-pairs: not allowed without", _leave_out("--max-pairs")),
     (r"^argument (?P<name>-[\w/-]+): not allowed with", lambda words, found: _without(words, {found["name"][:2]})),
+    (r"invalid float value: '(?P<number>\d+)%'", lambda words, found: _option(words, "-t", found["number"])),
+    (r"^argument -k: invalid int value: '(?P<number>0?\.\d+)'", _threshold),
     (r"^argument (?P<name>-[\w/-]+): ", _wrong_value),
     (r"^unrecognized arguments: |invalid choice: ", _files_first),
     (r"^unrecognized arguments: (?P<extra>.+)$", _unrecognized),

@@ -4,6 +4,7 @@ import numpy as np
 
 from cossim._io import ending_by_exception, errors_as_text, replacing, write_errors_as_text
 from cossim._progress import reporting
+from cossim.cli.result_files import check_path
 from cossim.cli.search_commands import EXIT_CODES, add_running, integer, limited, set_run, wants_bar, with_suffix
 
 BATCH = 1024  # images embedded at a time
@@ -35,7 +36,7 @@ def add_train(commands):
     checkpoint = "file saved after each epoch and on Ctrl-C, .npz or .safetensors; if it exists, training resumes there"
     checkpoint = parser.add_argument("--checkpoint", metavar="FILE", type=_weights_path, help=checkpoint)
     add_running(parser)
-    set_run(parser, _train, reads=[images], writes=[output, checkpoint])
+    set_run(parser, _train, reads=[images], writes=[output, checkpoint], prepare=_prepare_train)
 
 
 def add_embed(commands):
@@ -47,14 +48,13 @@ def add_embed(commands):
     target = "where the embeddings go, a .npy of shape (N, 100)"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=_npy_path, required=True, help=target)
     add_running(parser)
-    set_run(parser, _embed, reads=[images, weights], writes=[output])
+    set_run(parser, _embed, reads=[images, weights], writes=[output], prepare=_prepare_embed)
 
 
 # ---- running a command ----
 
 
-def _train(arguments):
-    from cossim import nn, simclr
+def _prepare_train(arguments):
     from cossim.cli.image_files import read_images
     from cossim.nn.weights import check_weights_path
 
@@ -64,6 +64,13 @@ def _train(arguments):
         if path is not None:
             with write_errors_as_text(path):
                 check_weights_path(path)
+    return images
+
+
+def _train(arguments):
+    from cossim import nn, simclr
+
+    images = arguments.prepare(arguments)
     options = ("epochs", "batch_size", "temperature", "seed", "lr", "checkpoint")
     options = {name: getattr(arguments, name) for name in options}
     with errors_as_text(), limited(arguments), ending_by_exception():
@@ -72,7 +79,7 @@ def _train(arguments):
         nn.save_weights(arguments.output, encoder.state_dict())
 
 
-def _embed(arguments):
+def _prepare_embed(arguments):
     from cossim import simclr
     from cossim.cli.image_files import read_images
 
@@ -80,8 +87,12 @@ def _embed(arguments):
     with errors_as_text():
         encoder.load_state_dict(arguments.weights)
         images = read_images(arguments.images)
-    with write_errors_as_text(arguments.output), replacing(arguments.output):
-        pass  # if the result cannot be written, the error comes before the work
+    check_path(arguments.output)
+    return encoder, images
+
+
+def _embed(arguments):
+    encoder, images = arguments.prepare(arguments)
     embeddings = np.empty((len(images), encoder.fc.out_features), np.float32)
     with limited(arguments), reporting(wants_bar(arguments), "embed", "images") as report:
         for start in range(0, len(images), BATCH):

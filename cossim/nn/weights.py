@@ -12,6 +12,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._archives import write_npz
+from cossim._arguments import path_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._io import MAGIC, open_regular, read_npy, replacing
 
@@ -65,7 +66,7 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
     >>> cossim.nn.load_weights(path)
     {'fc.bias': array([0., 0., 0.])}
     """
-    path = os.fspath(path)
+    path = path_argument("load_weights", path)
     if _kind(path) == ".safetensors":
         safetensors = _safetensors()
         with open_regular(path) as file:
@@ -130,7 +131,7 @@ def save_weights(path: Path, state_dict: Mapping[str, Array]) -> None:
     >>> path = os.path.join(tempfile.mkdtemp(), "layer.npz")
     >>> cossim.nn.save_weights(path, cossim.nn.Linear(3, 2).state_dict())
     """
-    path = os.fspath(path)
+    path = path_argument("save_weights", path)
     kind = _kind(path)
     if not isinstance(state_dict, Mapping):
         raise TypeError(_errors.NOT_A_DICT.format(kind=type(state_dict).__name__))

@@ -28,7 +28,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, length_argument
+from cossim._arguments import count_argument, eps_argument
 from cossim._errors import described
 from cossim.rows.file_rows import FileRows
 from cossim.search import dask_tasks, filters
@@ -333,7 +333,7 @@ def topk(
     """
     _reject_arguments("topk", progress=progress)
     name = "cossim-topk"
-    k, eps, memory = length_argument("topk", "k", k), eps_argument("topk", eps), memory_argument("topk", memory)
+    k, eps, memory = count_argument("topk", "k", k), eps_argument("topk", eps), memory_argument("topk", memory)
     blocks = _search_blocks("topk", ["corpus"], queries=queries, corpus=corpus)
     if binary:
         check_bits("topk", queries=_stand_in(blocks.both[0]), corpus=_stand_in(blocks.both[1]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, length_argument, size_argument
+from cossim._arguments import count_argument, eps_argument
 from cossim._progress import reporting
 from cossim.search.blocks import (
     BlockwiseSearch,
@@ -166,10 +166,10 @@ def topk(
     if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
         return _core.sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
     for name, rows in {"queries": queries, "corpus": corpus}.items():
-        if isinstance(rows, (int, np.integer)):
+        if isinstance(rows, (int, float, np.number)):
             raise TypeError(_errors.K_THIRD.format(name=name, kind=type(rows).__name__))
     name = "topk"
-    k, eps, memory = length_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
+    k, eps, memory = count_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
     x, y = rows_to_search(name, binary, queries=queries, corpus=corpus)
     found = filter_argument(name, where, exclude, len(x), len(x if y is None else y))
     with reporting(progress, name) as report:
@@ -232,9 +232,7 @@ def top_pairs(
     name = "top_pairs"
     if may_be_rows(m) or isinstance(m, str):
         raise TypeError(_errors.M_SECOND.format(kind=type(m).__name__))
-    if isinstance(m, (float, np.floating)):
-        raise TypeError(_errors.M_IS_A_COUNT.format(kind=type(m).__name__, m=m))
-    m, eps, memory = size_argument(name, "m", m, 1), eps_argument(name, eps), memory_argument(name, memory)
+    m, eps, memory = count_argument(name, "m", m), eps_argument(name, eps), memory_argument(name, memory)
     left, right = rows_to_search(name, False, x=x, y=y)
     with reporting(progress, name) as report:
         return BlockwiseSearch(left, right, Options(name, eps, memory, report)).top_pairs(m)

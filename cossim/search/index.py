@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import beyond_int64, eps_argument, integer_argument, integer_text, length_argument, size_argument
+from cossim._arguments import (
+    beyond_int64,
+    count_argument,
+    eps_argument,
+    integer_argument,
+    integer_text,
+    path_argument,
+    size_argument,
+)
 from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search import blocks, index_file, index_filters, index_state
@@ -481,7 +489,7 @@ class Index:
         array([1, 0])
         """
         name = "Index.topk"
-        k, memory = length_argument(name, "k", k), memory_argument(name, memory)
+        k, memory = count_argument(name, "k", k), memory_argument(name, memory)
         state = self._state
         if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
             state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows
@@ -617,6 +625,7 @@ class Index:
         ...     cossim.Index.load(path, mmap=False)
         Index of 3 rows of 3 elements, float64
         """
+        path = path_argument("Index.save", path)
         metadata, arrays = index_state.as_file(self._state)
         metadata = {"eps": self.eps.hex()} | ({"binary": "True"} if self.binary else {}) | metadata
         with reporting(progress, "Index.save") as report:
@@ -657,6 +666,7 @@ class Index:
         Traceback (most recent call last):
         FileNotFoundError: [Errno 2] No such file or directory: 'no such file'
         """
+        path = path_argument("Index.load", path)
         metadata, arrays = index_file.read(path, mmap=mmap, verify=verify)
         try:
             eps = float.fromhex(metadata["eps"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, length_argument, number_argument, size_argument
+from cossim._arguments import count_argument, eps_argument, number_argument, size_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
 from cossim._progress import reporting
@@ -108,7 +108,7 @@ def diverse(
     array([2, 3])
     """
     name = "diverse"
-    k, weight, eps = length_argument(name, "k", k), number_argument(name, "weight", weight), eps_argument(name, eps)
+    k, weight, eps = count_argument(name, "k", k), number_argument(name, "weight", weight), eps_argument(name, eps)
     if not 0 <= weight <= 1:
         raise ValueError(_errors.WEIGHT.format(function=name, weight=weight))
     vectors = _core.as_array(name, "query", query)
@@ -242,7 +242,7 @@ def maxsim(
             documents_name = "documents" if offsets is not None else f"documents[{n}]"
             _core.as_rows(name, ("query", documents_name), (query, rows))  # raises ValueError
     if k is not None:
-        k = length_argument(name, "k", k)
+        k = count_argument(name, "k", k)
     mask = chosen_rows(name, where, exclude, len(sizes))
     scores = np.zeros(len(sizes), np.float64)  # a query of no tokens scores 0
     ends = np.append(0, np.cumsum(sizes))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import eps_argument, integer_argument, length_argument
+from cossim._arguments import count_argument, eps_argument, integer_argument
 from cossim._dtypes import is_bfloat16
 from cossim._progress import reporting
 from cossim.search.blocks import (
@@ -247,7 +247,7 @@ def topk(
     progress: Progress | None = None,
 ) -> TopK:
     name = "topk"
-    k, eps = length_argument(name, "k", k), eps_argument(name, eps)
+    k, eps = count_argument(name, "k", k), eps_argument(name, eps)
     memory_argument(name, memory)
     x, y = _sides(name, queries=queries, corpus=corpus)
     check_elements(name, *(("queries", x) if y is None else ("corpus", y)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cossim._typing import Array, ArrayOrScalar, Number
 
-_FUNCTION = "cosine_similarity"  # errors name the function that is explained
+_FUNCTION = "explain"
 SHOWN = 4  # outputs that are written out; the rest are counted
 ALL_PAIRS = "cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)"
 
@@ -93,10 +93,13 @@ class Explanation:
         dim, self.eps = dim_argument(_FUNCTION, dim), eps_argument(_FUNCTION, eps)
         for name, operand in (("x1", x1), ("x2", x2)):
             if is_sparse(operand):  # which cosine_similarity takes
-                raise TypeError(_errors.SPARSE_REFUSED.format(function="explain", name=name))
+                raise TypeError(_errors.SPARSE_REFUSED.format(function=_FUNCTION, name=name))
         x1, x2 = as_arrays(_FUNCTION, ("x1", "x2"), (x1, x2))
         dim = dim_of_operands(dim, max(x1.ndim, x2.ndim))
-        self.similarity = cosine_similarity(x1, x2, dim, self.eps)
+        try:
+            self.similarity = cosine_similarity(x1, x2, dim, self.eps)
+        except ValueError as error:  # shapes that do not broadcast, or an AxisError
+            raise type(error)(str(error).replace("cosine_similarity", _FUNCTION, 1)) from None
         self.broadcast_shape = broadcast_shape(x1.shape, x2.shape)
         self.dim = dim % max(len(self.broadcast_shape), 1)
         self.shape = np.shape(self.similarity)

@@ -32,6 +32,8 @@ def folder(tmp_path, monkeypatch):
     cossim.Index(x).save("kept.index")
     (tmp_path / "named.csv").write_text("name,a,b\nfirst,1,2\nsecond,2,4\n")
     (tmp_path / "few.txt").write_text("one\ntwo\n")
+    (tmp_path / "names.txt").write_text("name\n" * 12)
+    (tmp_path / "rows.txt").write_text("1 2\n")
     for name in ("damaged.txt", "two words.txt"):
         (tmp_path / name).write_text("1 x\n")
     (tmp_path / "folder.csv").mkdir()
@@ -116,6 +118,8 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy -k 3 -o folder.csv", "topk queries.npy -k 3 -o new-folder.csv"),
         ("topk queries.npy corpus.npy both.npz -k 3", "topk queries.npy corpus.npy -k 3"),
         ("pairs corpus.npy -t 95", "pairs corpus.npy -t 0.95"),
+        ("pairs corpus.npy -t 80", "pairs corpus.npy -t 0.8"),
+        ("pairs corpus.npy --threshold 90% --quiet", "pairs corpus.npy --quiet -t 0.9"),
         ("pairs corpus.npy --threshold=2", "pairs corpus.npy --threshold 0.95"),
         ("pairs corpus.npy -t 0.9 --eps -1", "pairs corpus.npy -t 0.9 --eps 1e-8"),
         ("pairs corpus.npy -t 0.9 --max-pairs -1", "pairs corpus.npy -t 0.9 --max-pairs 1000000"),
@@ -148,6 +152,11 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("index build corpus.npy -o corpus.npy", "index build corpus.npy -o new-corpus.index"),
         ("pairs corpus.npy 0.9", "pairs corpus.npy -t 0.9"),
         ("topk queries.npy 3", "topk queries.npy -k 3"),
+        ("topk queries.npy corpus.npy 0.9", "pairs queries.npy corpus.npy -t 0.9"),
+        ("topk corpus.npy -k .9 --quiet", "pairs corpus.npy --quiet -t .9"),
+        ("index search kept.index -k 0.9", "index search kept.index -t 0.9"),
+        ("pairs corpus.npy 3", "pairs corpus.npy -t 0.95"),
+        ("cossim topk corpus.npy -k 3", "topk corpus.npy -k 3"),
         ("topk queries.npy --top-k=3", "topk queries.npy -k 3"),
         ("topk both.npz --name b -k 3", "topk both.npz --column b -k 3"),
         ("pairs corpus.npy -t 0.9 queries.npy", "pairs corpus.npy queries.npy -t 0.9"),
@@ -182,6 +191,20 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk querys.npy nothing.npy -k 0", "topk queries.npy corpus.npy -k 1"),
         ("topk queries.npy -k 3 -o hits.json", "topk queries.npy -k 3 -o hits.jsonl"),
         ("topk queries.npy -k 3 -o hits.cvs", "topk queries.npy -k 3 -o hits.csv"),
+        ("topk queries.npy -k 3 --ids missing.txt", "topk queries.npy -k 3"),
+        ("topk queries.npy -k 3 --ids name.txt", "topk queries.npy -k 3 --ids names.txt"),
+        ("topk queries.npy -k 3 --where row.txt", "topk queries.npy -k 3 --where rows.txt"),
+        # mistakes that show only when the files are opened
+        ("topk both.npz queries.npy --binary", "topk both.npz queries.npy -k 10 --column a"),
+        ("topk querys.npy narrow.npy -k 3 --ids few.txt -o no/hits.csv", "topk queries.npy -k 3 -o hits.csv"),
+        ("topk queries.npy -k 0 --column b --ids few.txt -o hits.foo", "topk queries.npy -k 1 -o hits.npz"),
+        ("pairs nothing.npy -t 2 --ids nobody", "pairs corpus.npy -t 0.95"),
+        ("index serch none.index narrow.npy -k 3 --ids few.txt", "index search kept.index -k 3"),
+        ("index add keep.index corpus.npy --column a", "index add kept.index corpus.npy"),
+        ("index add kept.index narrow.npy", "index build narrow.npy -o narrow.index"),
+        ("index build sparse.npz", "topk sparse.npz -k 10"),
+        ("index build corpus.npy -o no/new.index --binary", "index build corpus.npy -o new.index"),
+        ("dedupe kept.index -t 0.9 --ids few.txt", "index search kept.index -t 0.9"),
         (
             "train digits.npy -o w.npz --epochs -1 --batch-size 1 --lr nan --temperature 0 --seed -3",
             "train digits.npy -o w.npz --epochs 60 --batch-size 256 --lr 0.002 --temperature 0.1 --seed 0",
@@ -197,16 +220,16 @@ def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys
 
 # Lines that parse, as files and options. Each mistake takes them and changes one thing, or adds one that is wrong.
 LINES = (
-    ("topk queries.npy corpus.npy", "-k 3", "--memory 1G", "--ids few.txt", "-o hits.csv", "--binary"),
-    ("pairs corpus.npy queries.npy", "-t 0.5", "--max-pairs 7", "--column a", "--where rows.txt", "--quiet"),
+    ("topk queries.npy corpus.npy", "-k 3", "--memory 1G", "--ids names.txt", "-o hits.csv", "--eps 0.1"),
+    ("pairs corpus.npy both.npz", "-t 0.5", "--max-pairs 7", "--column a", "--where rows.txt", "--quiet"),
     ("pairs corpus.npy", "--threshold 0.5", "--groups", "--eps 0.1", "--threads 3"),
-    ("dedupe named.csv", "-t 0.7", "--kept", "--memory 2M", "--output kept.npz"),
+    ("dedupe corpus.npy", "-t 0.7", "--kept", "--memory 2M", "--output kept.npz"),
     ("index build corpus.npy", "-o new.index", "--eps 0.1", "--threads 3"),
-    ("index add kept.index corpus.npy", "-o new.index", "--column b", "--quiet"),
+    ("index add kept.index both.npz", "-o new.index", "--column b", "--quiet"),
     ("index search kept.index queries.npy", "-k 4", "--exclude rows.txt", "--memory 3M"),
     ("index search kept.index", "-t 0.25", "--max-pairs 8", "--quiet"),
     ("train images.npy", "-o w.npz", "--epochs 3", "--batch-size 64", "--lr 0.1", "--seed 5", "--checkpoint c.npz"),
-    ("embed images.npy", "--weights w.npz", "-o e.npy", "--threads 3"),
+    ("embed images.npy", "--weights weights.npz", "-o e.npy", "--threads 3"),
     ("demo", "--seed 3", "--output demo.png", "--no-plot"),
 )
 WRONG = {
@@ -260,8 +283,10 @@ def wrong_line(rng, count):
     return command, [*files, *(written for _, written in options), *extra], good + sum(kept.values(), [])
 
 
-def test_lines_with_several_mistakes_end_with_a_command_that_parses_and_keeps_the_right_words(folder):
+def test_lines_with_several_mistakes_end_with_a_command_that_keeps_the_right_words(folder):
+    """The command at the end parses, and its files can be opened."""
     np.save("images.npy", np.zeros((4, 28, 28)))
+    cossim.nn.save_weights("weights.npz", cossim.simclr.Encoder().state_dict())
     rng = random.Random(0)
     for number in range(150):
         command, parts, good = wrong_line(rng, 1 + number % 3)
@@ -272,7 +297,7 @@ def test_lines_with_several_mistakes_end_with_a_command_that_parses_and_keeps_th
         end = suggestions.ending(line, message, _problem)
         assert end.startswith("; try: cossim "), (line, end)
         words = shlex.split(end)[3:]
-        assert not _problem(words), (line, end)
+        assert not _problem(words, with_files=True), (line, end)
         assert not Counter(good) - Counter(words), (line, message, end)
         assert words[0].startswith(command.split()[0]), (line, end)
 
@@ -312,7 +337,31 @@ def test_training_with_numbers_out_of_range_or_another_checkpoint(folder, capsys
     paths = error_of("train images.npy -o w.npz --epochs 0 --checkpoint other.npz", capsys)
     for error in (numbers, paths):
         assert main(shlex.split(error.split("; try: cossim ")[1])) == 0
-    assert error_of("embed images.npy --weights other.npz -o e.npy", capsys).endswith("; try: cossim embed --help")
+
+
+def test_weights_that_are_missing_or_do_not_fit_are_replaced_or_trained(folder, capsys):
+    np.save("images.npy", np.zeros((4, 28, 28)))
+    np.savez("other.npz", a=np.ones(3))
+    np.save("w.npy", np.ones(3))
+    lines = [f"embed images.npy --weights {name} -o e.npy" for name in ("none.npz", "other.npz", "w.npy")]
+    for line in lines:
+        assert error_of(line, capsys).endswith("; try: cossim train images.npy -o weights.npz"), line
+    cossim.nn.save_weights("w.npz", cossim.simclr.Encoder().state_dict())
+    for line in [*lines, "embed images.npy -o e.npy"]:
+        works = error_of(line, capsys).split("; try: cossim ")[1]
+        assert sorted(works.split()) == sorted(["embed", "images.npy", "--weights", "w.npz", "-o", "e.npy"])
+        assert main(works.split()) == 0
+
+
+def test_row_numbers_in_place_of_a_file_are_written_to_one_first(folder, capsys):
+    end = "echo 1 2 > new-rows.txt; then: cossim topk queries.npy -k 1 --where new-rows.txt"
+    for given in ("'1 2'", "1,2"):
+        assert error_of(f"topk queries.npy -k 0 --where {given}", capsys).endswith(end)
+
+
+def test_a_name_of_rows_that_is_a_missing_file_is_said_to_be_missing(folder, capsys):
+    error = error_of("topk queries.npy -k 3 --ids missing.txt", capsys)
+    assert error.startswith("cossim: missing.txt: No such file or directory; try: ")
 
 
 def test_a_file_that_is_missing_or_holds_other_arrays_ends_with_the_help(folder, capsys):
@@ -339,15 +388,13 @@ def test_a_word_that_is_not_a_command(folder, capsys):
 
 def test_commands_within_a_command(folder, capsys):
     assert error_of("index", capsys).endswith(f"; try: {EXAMPLES['index']}")
-    assert error_of("index search x.index", capsys).endswith("; try: cossim index search x.index -k 10")
-    alone = error_of("index search x.index -k 1 --max-pairs 9", capsys)
-    assert alone.endswith("; try: cossim index search x.index -k 1")
-    both = error_of("index search x.index -k 1 -t 0.5", capsys)
-    assert both.endswith("; try: cossim index search x.index -k 1")
-    assert error_of("index serch x.index", capsys).endswith("; try: cossim index search x.index -k 10")
+    assert error_of("index search x.index", capsys).endswith("; try: cossim index search kept.index -k 10")
+    alone = error_of("index search kept.index -k 1 --max-pairs 9", capsys)
+    assert alone.endswith("; try: cossim index search kept.index -k 1")
+    both = error_of("index search kept.index -k 1 -t 0.5", capsys)
+    assert both.endswith("; try: cossim index search kept.index -k 1")
+    assert error_of("index serch kept.index", capsys).endswith("; try: cossim index search kept.index -k 10")
     assert error_of("index remove x.index 3", capsys).endswith("; try: cossim index --help")
-    for example in suggestions.INDEX_EXAMPLES.values():
-        assert not _problem(shlex.split(example)[1:]), example
 
 
 def test_a_filter_of_the_wrong_dtype_is_an_error_of_one_line(folder, capsys):

@@ -196,8 +196,8 @@ Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pa
     np.unique(numbers)
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, the array of its rows
 topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
-topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, topk(queries, corpus, k) or
-    topk(x, None, k)
+topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, such as topk(x, None, k)
+Index.load(3) -> TypeError: Index.load(): path must be a str or os.PathLike, not int: pass the name of a file
 Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of elements of later rows by name, such as
     Index(dim=384)
 topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
@@ -217,8 +217,8 @@ topk(X, "some text", 1) -> FileNotFoundError: [Errno 2] topk(): corpus names no 
 pairs_above(X, Y, 0.5) -> TypeError: pairs_above(): threshold must be a number, not ndarray: it is the second argument,
     pairs_above(rows, threshold, ...)
 pairs_above(X, "0.5") -> TypeError: pairs_above(): threshold must be a number, not str
-pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): 15 pairs reach 0.5, more than max_pairs=2: raise one of
-    the two
+pairs_above(X, 0.5, max_pairs=2) -> ValueError: pairs_above(): more than max_pairs=2 pairs reach 0.5, 15 in all: raise
+    max_pairs or the threshold
 pairs_above(X, 0.5, max_pairs=-1) -> ValueError: pairs_above(): max_pairs must be at least 0, not -1
 pairs_above(X, 0.5, max_pairs=1.5) -> TypeError: pairs_above(): max_pairs must be an integer or None, not float
 topk(X, Y, 1).to_list([]) -> ValueError: TopK.to_list(): ids has 0 elements, but row 0 was found: pass one for each row
@@ -231,8 +231,8 @@ pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does no
 diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
 top_pairs(X, Y, 1) -> TypeError: top_pairs(): m must be an integer, not ndarray: it is the second argument, top_pairs(x,
     m) or top_pairs(x, m, y)
-top_pairs(X, 0.9) -> TypeError: top_pairs(): m must be an integer, not float: it is the number of pairs; pairs_above(x,
-    0.9) gives all pairs that reach a threshold
+top_pairs(X, 0.9) -> TypeError: top_pairs(): m must be an integer, not float: it is a number of results; pairs_above
+    gives all pairs that reach a threshold such as 0.9
 maxsim(X, Index(Y)) -> TypeError: maxsim(): documents must be a list of arrays of shape (tokens, D), not Index: pass
     list(documents.values()) for a dict, and offsets= too where one array, one file or an Index holds all rows
 maxsim(X, Y) -> ValueError: maxsim(): document 0 is one vector, and a document has shape (tokens, D): pass [x] for one
@@ -637,8 +637,7 @@ cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: '
     .tsv or .jsonl or .parquet or .safetensors
 cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: this format needs pyarrow: pip install
     'cossim-c[files]'
-cossim topk X.npy -k 1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one line for each row,
-    with its name
+cossim topk X.npy -k1 --ids good.txt -> 1: cossim: good.txt: 2 names for 6 rows of X.npy: write one line for each row
 cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds only
     numbers: leave --ids out, or write .npz
 cossim dedupe sparse.npz -t 0.9 -> 1: cossim: sparse.npz: sparse rows, where dense ones are needed: save
@@ -685,8 +684,9 @@ cossim topk x --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is n
 cossim topk x --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807 bytes
 cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
     another path
-cossim topk X.npy -k 1 --exclude X.npy -> 1: cossim: X.npy: an array of float64: save whole numbers, or for --where a
-    mask of bool
+cossim topk X.npy -k1 --exclude X.npy -> 1: cossim: X.npy: an array of float64: save row numbers, or a mask for --where
+cossim topk X.npy -k1 --where 1,2 -> 1: cossim: argument --where takes a file, not row numbers: write one first, such as
+    echo 1 2 > new-rows.txt
 cossim topk X.npy -k 1 --where rows.txt -> 1: cossim: rows.txt: 'x' is not a row number: write whole numbers, or save a
     mask as .npy
 cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
