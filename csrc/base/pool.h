@@ -6,10 +6,11 @@
 #include "base/scratch.h"
 
 /*
- * A small thread pool. Workers start on the first call that needs them and sleep between jobs. They
- * end before a fork, even in the middle of a job, and start again on demand in parent and child.
- * The calling thread runs tasks too. A call that finds the pool busy, or that comes from inside a
- * task, runs all its tasks on its own thread: there is no queue and no nesting.
+ * A small thread pool. Workers start on the first call that needs them. Between jobs they spin for
+ * a moment, if jobs follow each other closely, and then sleep. They end before a fork, even in the
+ * middle of a job, and start again on demand in parent and child. The calling thread runs tasks
+ * too. A call that finds the pool busy, or that comes from inside a task, runs all its tasks on its
+ * own thread: there is no queue and no nesting.
  */
 
 /* One task of a job. Tasks 0 .. tasks-1 are handed out in ascending order. worker is
