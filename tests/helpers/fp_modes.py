@@ -259,7 +259,9 @@ def refused():
 def check_calls(wrong):
     cossim.set_num_threads(1)
     expected = {name: bits(call()) for name, call in calls(np.random.default_rng(1))}
-    for threads, some in ((1, ["both", "upward"]), (8, MODES), (3, ["all"])):
+    # All sets enter and leave the mode by the same code, so sets other than the best one take a few modes.
+    best = _core.config()["isa"] == _core.config()["available"][0]
+    for threads, some in ((1, ["both", "upward"]), (8, MODES), (3, ["all"])) if best else ((8, ["downward", "all"]),):
         cossim.set_num_threads(threads)
         for title in some:
             for name, call in calls(np.random.default_rng(1)):
