@@ -223,14 +223,14 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
 
 
 # Calls of some tenths of a second that run as a single task of the core.
-ROW, EQUAL = repeated(np.float32(1.5), 1 << 28), np.ones((2000, 32), np.float32)
+ROW, EQUAL = repeated(np.float32(1.5), 1 << 27), np.ones((2000, 32), np.float32)
 SINGLE_TASKS = {
-    "vector_norm": lambda: cossim.vector_norm(repeated(np.float32(1.5), 1 << 30)),
+    "vector_norm": lambda: cossim.vector_norm(repeated(np.float32(1.5), 1 << 29)),
     "vecdot": lambda: cossim.vecdot(ROW, ROW),
     "cosine_similarity": lambda: cossim.cosine_similarity(ROW, ROW, 0),
-    "vector_norm of columns": lambda: cossim.vector_norm(repeated(EQUAL, 10000, *EQUAL.shape), (0, 1)),
+    "vector_norm of columns": lambda: cossim.vector_norm(repeated(EQUAL, 5000, *EQUAL.shape), (0, 1)),
     "cosine_similarity of empty rows": lambda: cossim.cosine_similarity(*repeated(EQUAL[0, :0], 2, 1 << 24, 0)),
-    "pairwise": lambda: cossim.pairwise(repeated(np.float32(1.5), 8, 1 << 23)),
+    "pairwise": lambda: cossim.pairwise(repeated(np.float32(1.5), 8, 1 << 21)),
     "pairs_above": lambda: cossim.pairs_above(EQUAL, 0.5),
     "duplicate_groups": lambda: cossim.duplicate_groups(EQUAL, 0.5),
     "max_pool2d": lambda: nn.max_pool2d(np.ones((1, 1, 4000, 4000), np.float32), 41, 1, 20, return_indices=True),
@@ -242,15 +242,15 @@ SINGLE_TASKS = {
 @pytest.fixture(scope="module")
 def layer_calls():
     """Calls of some tenths of a second that spend their time in one function of the core."""
-    maps, filters = numbers(np.float32, 60, 32, 64, 64), numbers(np.float32, 64, 32, 7, 7)
+    maps, filters = numbers(np.float32, 30, 32, 64, 64), numbers(np.float32, 64, 32, 7, 7)
     rows, encoder = np.ones((2000, 8000), np.float32), simclr.Encoder(rng=0)
-    images = np.ones((40000, 1, 28, 28), np.float32)
-    y, pullback = nn.conv2d_vjp(maps[:40], filters, padding=3)
+    images = np.ones((20000, 1, 28, 28), np.float32)
+    y, pullback = nn.conv2d_vjp(maps[:20], filters, padding=3)
     return {
         "conv2d": lambda: nn.conv2d(maps, filters, padding=3),
         "conv2d pullback": lambda: pullback(y, input_gradient=False),
         "max_pool2d": lambda: nn.max_pool2d(maps[:20], 9, 1, 4, 2),
-        "linear": lambda: nn.linear(rows[:800], rows),
+        "linear": lambda: nn.linear(rows[:400], rows),
         "Encoder": lambda: encoder(images),
         "augment": lambda: simclr.augment(images, 0, noise=0.1),
     }

@@ -16,15 +16,15 @@ from source import mutations  # noqa: E402
 
 # Number of mutations of each target. All together take some seconds.
 COUNTS = {
-    "arguments": 600,
-    "changes": 1000,
-    "layers": 500,
-    "columns": 2000,
-    "rows": 500,
-    "index": 500,
-    "images": 500,
-    "weights": 300,
-    "checkpoints": 60,
+    "arguments": 300,
+    "changes": 500,
+    "layers": 250,
+    "columns": 1000,
+    "rows": 250,
+    "index": 250,
+    "images": 250,
+    "weights": 150,
+    "checkpoints": 30,
 }
 NEEDS = {"arguments": "tqdm", "weights": "safetensors", "checkpoints": "safetensors"}
 
@@ -36,7 +36,7 @@ def test_python_target(name, amount, figures):
         pytest.importorskip(NEEDS[name])
     run, seeds = fuzz.target_of(name)
     tried = 0
-    for data in mutations(seeds, amount(COUNTS[name], 40 * COUNTS[name]), seed=5):
+    for data in mutations(seeds, amount(COUNTS[name], 80 * COUNTS[name]), seed=5):
         try:
             run(data)
         except BaseException as error:
@@ -55,6 +55,7 @@ def test_plan(c_objects, amount, figures):
     if shutil.which("make") is None or shutil.which("cc") is None:
         pytest.skip("needs make and a C compiler called cc")
     build = ["make", "--no-print-directory", "-s", "-j2", f"{c_objects}/fuzz_plan", f"BUILD={c_objects}"]
+    build.append("EXTRA=-g0 -O1")  # the flags of test_c.py, which shares the objects
     with turns.locked(c_objects):
         made = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr

@@ -41,10 +41,11 @@ def small(rng, tmp_path, request):
 
 @pytest.mark.parametrize("mmap", [True, False])
 def test_every_flipped_bit_is_found(small, mmap):
+    """In a file that is mapped; in one that is read, one bit of every byte."""
     path, data, contents = small
     with open(path, "r+b", buffering=0) as file:
         for at, byte in enumerate(data):
-            for bit in range(8):
+            for bit in range(8) if mmap else [at % 8]:
                 os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), at)
                 message = refused(path, mmap=mmap)
                 if at in contents:
