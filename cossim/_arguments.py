@@ -89,6 +89,8 @@ def beyond_int64(numbers: Any) -> list[int]:
 
 def number_argument(function: str, name: str, value: Any) -> float:
     """Returns value as a float. Takes what float() takes, except text, buffers and arrays of one or more dimensions."""
+    if type(value) is float:  # the fast path, which small searches notice
+        return value
     try:
         is_number = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
         if not is_number or isinstance(value, (str, bytes)) or getattr(value, "ndim", 0):

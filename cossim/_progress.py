@@ -15,6 +15,7 @@ from cossim import _errors
 
 # "topk:  25%|###       | 1.00G/4.00G [00:04, 00:12 left, 250M scores/s]"
 BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {remaining} left, {rate_fmt}{postfix}]"
+_NO_REPORT = nullcontext()
 
 
 def reporting(
@@ -56,7 +57,7 @@ def reporting(
     if progress is True:
         return _bar(name, unit)
     if progress is None or progress is False:
-        return nullcontext()
+        return _NO_REPORT
     if callable(progress):
         return nullcontext(progress)
     raise TypeError(_errors.NOT_A_PROGRESS.format(function=name, kind=type(progress).__name__))

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 DEFAULT_MEMORY = 256 << 20
 MIN_ROWS = 256  # minimum rows per block, even if they exceed the bound
 
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
 # top_pairs of at least this many pairs searches with a threshold from the pairs of every eighth row. The pairs above it
 # are four standard deviations more than the share of the m best pairs that a sample is expected to hold.
 MIN_SAMPLED_PAIRS = 1 << 23
@@ -49,6 +51,8 @@ SAMPLED, SAMPLE_DEVIATIONS = 8, 4
 
 def is_lazy(x: Any) -> bool:
     """Returns whether x is a Dask collection."""
+    if x is None or type(x) is np.ndarray:  # the fast path, which small searches notice
+        return False
     return hasattr(type(x), "__dask_graph__") and x.__dask_graph__() is not None
 
 
@@ -150,8 +154,9 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
             readers[name] = partial(_read_slice, function, name, source)
             source = np.broadcast_to(np.zeros((), source.dtype.newbyteorder("=")), source.shape)
         given[name] = source
-    arrays = dict(zip(given, _core.as_rows(function, tuple(given), tuple(given.values())), strict=True))
-    return tuple(Rows(arrays[name], given[name], readers.get(name)) if name in given else None for name in sources)
+    arrays = _core.as_rows(function, tuple(given), tuple(given.values()))
+    rows = {name: Rows(array, given[name], readers.get(name)) for name, array in zip(given, arrays, strict=True)}
+    return tuple(map(rows.get, sources))
 
 
 def open_path(function: str, name: str, path: Path) -> FileRows | NDArray[Any]:
@@ -196,6 +201,8 @@ def check_k(function: str, k: int, candidates: int) -> None:
 
 def may_be_rows(value: object) -> bool:
     """Whether this value, given for a number, may be rows: the two arguments may have been swapped."""
+    if type(value) is float:  # the fast path, which small searches notice
+        return False
     return bool(getattr(value, "ndim", 0)) or isinstance(value, (list, tuple, os.PathLike))
 
 
@@ -223,8 +230,11 @@ def memory_argument(function: str, memory: object) -> int | None:
 
 def score_dtype(*arrays: NDArray[Any]) -> np.dtype[Any]:
     """Returns the dtype of scores: float32 if all arrays hold floats below 64 bits, else float64."""
-    narrow = all(a.dtype.kind == "f" and a.dtype.itemsize < 8 or is_bfloat16(a.dtype) for a in arrays)
-    return np.dtype(np.float32 if narrow else np.float64)
+    for array in arrays:
+        dtype = array.dtype
+        if not (dtype.kind == "f" and dtype.itemsize < 8 or is_bfloat16(dtype)):
+            return FLOAT64
+    return FLOAT32
 
 
 def too_many(function: str, count: int, threshold: float, max_pairs: int) -> ValueError:
@@ -341,25 +351,25 @@ class BlockwiseSearch:
 
     def __init__(self, x, y, options):
         self.function, self.eps, memory, self.report, self.binary, self.filter, self.codes = options
-        in_memory = x.in_memory and (y is None or y.in_memory)
-        rows = len(x if y is None else y)
-        self.candidates = None if self.filter is None or in_memory else self.filter.candidates(rows)
         self.within = y is None  # x is searched against itself
         self.x, self.y = x, x if y is None else y
-        self.total = len(x) * (len(x) + 1) // 2 if self.within else len(x) * len(y)
+        self.x_count, self.y_count = len(x), len(self.y)  # of rows
+        self.in_memory = x.in_memory and self.y.in_memory
+        self.candidates = None if self.filter is None or self.in_memory else self.filter.candidates(self.y_count)
+        self.total = self.x_count * (self.x_count + 1) // 2 if self.within else self.x_count * self.y_count
         self.done = 0
-        if memory is None and not (x.in_memory and self.y.in_memory):
+        if memory is None and not self.in_memory:
             memory = DEFAULT_MEMORY
         # With y=None: half of the memory for the outer block, a quarter for the inner block, and a quarter for the
         # inner block that is read next.
         # With y: a quarter for each of the two blocks, and a quarter for the next block of each.
-        self.x_rows = self._block_rows(x, memory, 2 if self.within else 4)
-        self.y_rows = self._block_rows(self.y, memory, 4)
+        self.x_rows, self.y_rows = self.x_count, self.y_count
+        if memory is not None:
+            self.x_rows = self._block_rows(x, memory // (2 if self.within else 4))
+            self.y_rows = self._block_rows(self.y, memory // 4)
 
-    def _block_rows(self, side, memory, share):
-        if memory is None or (side.in_memory and not self.within):
-            return max(1, len(side))
-        return side.rows_per_block(memory // share)
+    def _block_rows(self, side, memory):
+        return max(1, len(side)) if side.in_memory and not self.within else side.rows_per_block(memory)
 
     def _score_dtype(self):
         return score_dtype(self.x.array, self.y.array)
@@ -385,8 +395,8 @@ class BlockwiseSearch:
 
         With y=None, x is searched against itself: each block with itself, then with every later block.
         """
-        if self.x.in_memory and self.y.in_memory and len(self.x) <= self.x_rows:  # one block each
-            if len(self.x) and len(self.y):
+        if self.in_memory and self.x_count <= self.x_rows:  # one block each
+            if self.x_count and self.y_count:
                 yield self._request(self.y.array, self.x.array, 0, 0)
                 self.done += self.pairs
             return
@@ -414,7 +424,7 @@ class BlockwiseSearch:
         The candidates are the rows of x in a search of all their pairs, or those of an Index that has no heads.
         """
         codes, scales, rotated = self.codes
-        one_block = self.within and self.x.in_memory and self.x_rows >= len(self.x)
+        one_block = self.within and self.x.in_memory and self.x_rows >= self.x_count
         few_pairs = scales is not None and self.total < rotation.SEARCH_PAIRS
         if not (one_block or scales is not None) or few_pairs or self.binary or rotated is not None:
             return
@@ -427,12 +437,12 @@ class BlockwiseSearch:
             self.codes = codes, scales, heads
 
     def topk(self, k):
-        rows = len(self.y)
+        rows = self.y_count
         candidates = rows - 1 if self.within and rows else rows
         if self.filter is not None:
             candidates = min(candidates, self.filter.most)
         found = min(k, candidates)
-        values, indices = empty_places(self.function, (len(self.x), found), self._score_dtype())
+        values, indices = empty_places(self.function, (self.x_count, found), self._score_dtype())
         for request in self._requests() if found else ():
             _core.topk(request, values, indices)
         values, indices = with_places(self.function, values, indices, k)
@@ -441,8 +451,8 @@ class BlockwiseSearch:
     def pairs_above(self, threshold, max_pairs):
         self._use_heads(threshold)
         limit = sys.maxsize if max_pairs is None else max_pairs
-        options = {"threshold": threshold, "max_pairs": limit, "double": self._score_dtype() == np.float64}
-        found = _core.pairs_begin(len(self.x), len(self.y), **options)
+        options = {"threshold": threshold, "max_pairs": limit, "double": self._score_dtype() is FLOAT64}
+        found = _core.pairs_begin(self.x_count, self.y_count, **options)
         for request in self._requests():
             request, swapped = self._longer_as_corpus(request)
             # Within one block, candidates have lower numbers than their queries, so their pairs are swapped.
@@ -462,7 +472,7 @@ class BlockwiseSearch:
         return request._replace(corpus=queries, queries=corpus, **first), True
 
     def top_pairs(self, m):
-        pairs = len(self.x) * (len(self.x) - 1) // 2 if self.within else len(self.x) * len(self.y)
+        pairs = self.x_count * (self.x_count - 1) // 2 if self.within else self.x_count * self.y_count
         m = min(m, pairs)
         least = self._likely_least(m, pairs)
         self._use_heads(least)
@@ -484,7 +494,7 @@ class BlockwiseSearch:
 
     def _likely_least(self, m, pairs):
         """Returns a score that at least m of the pairs probably reach: that of a pair of a sample of rows; or -1."""
-        if pairs < MIN_SAMPLED_PAIRS or not (self.x.in_memory and self.y.in_memory):
+        if pairs < MIN_SAMPLED_PAIRS or not self.in_memory:
             return -1.0
         x, y = self.x.array[::SAMPLED], self.y.array[::SAMPLED]
         expected = m / SAMPLED**2
@@ -498,7 +508,7 @@ class BlockwiseSearch:
         return float(found.values[-1]) if len(found.values) == rank else -1.0
 
     def duplicate_groups(self, threshold):
-        labels = np.arange(len(self.x), dtype=np.int64)
+        labels = np.arange(self.x_count, dtype=np.int64)
         self._use_heads(threshold)
         for request in self._requests():
             _core.components(request, labels, threshold=threshold)

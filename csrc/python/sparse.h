@@ -9,5 +9,6 @@ int is_sparse_object(PyObject *object);
 
 static inline int is_sparse(PyObject *object)
 {
-    return !PyArray_Check(object) && !PyList_CheckExact(object) && is_sparse_object(object);
+    return object != Py_None && !PyArray_Check(object) && !PyList_CheckExact(object) &&
+           is_sparse_object(object);
 }
