@@ -157,8 +157,9 @@ LARGER_CONV2D = [
 ]
 
 
-def random_max_pool2d(rng, dtype):
-    """Random (x, options) where each window has a pixel. torch's gradient is undefined for other windows."""
+def random_max_pool2d(rng, dtype, any_window=False):
+    """Random (x, options) where each window has a pixel. torch's gradient is undefined for other windows, which
+    `any_window` allows; it also allows windows larger than the padded image."""
     while True:
         kernel, dilation = rng.integers(1, 5, 2), rng.integers(1, 4, 2)
         size = rng.integers(1, 14, 2)
@@ -171,7 +172,7 @@ def random_max_pool2d(rng, dtype):
         }
         steps = options["stride"] or options["kernel_size"]
         numbers = zip(ints(size), ints(kernel), steps, options["padding"], ints(dilation), strict=True)
-        if all(_each_window_has_a_pixel(*five, options["ceil_mode"]) for five in numbers):
+        if any_window or all(_each_window_has_a_pixel(*five, options["ceil_mode"]) for five in numbers):
             break
     x = integers(rng, (int(rng.integers(0, 3)), int(rng.integers(1, 4)), *size), dtype)
     kind = rng.choice(["ties", "nan", "-inf", "all -inf", "inf"], p=[0.4, 0.25, 0.15, 0.1, 0.1])

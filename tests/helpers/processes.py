@@ -67,6 +67,23 @@ def python(code, *arguments, **options):
     return printed("-c", code, *arguments, **options)
 
 
+def python_in(code, environments, **options):
+    """The line that code prints in each of these environments: a process that has imported NumPy forks for each."""
+    program = f"""
+import os, sys, numpy
+for environment in {environments!r}:
+    if os.fork() == 0:
+        os.environ.update(environment)
+        exec({code!r})
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.wait()[1] == 0, environment
+"""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    return python(program, **options).splitlines()
+
+
 def python_on(isa, *arguments, **options):
     """Runs Python on an instruction set, and requires that it exits with 0 and prints the name of the set last."""
     if isa not in _core.config()["available"]:
@@ -110,21 +127,9 @@ cossim.set_num_threads(int(sys.argv[1]))
 """
 
 
-def extra_memory(prepare, call, size="0", threads=2):
-    """(bytes by which a call raises the peak of its process's memory, value of the expression `size` after it)."""
-    code = f"""{MEMORY}{prepare}
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = status("VmRSS")
-result = {call}
-print(status("VmHWM") - before, {size})
-"""
-    return map(int, python(code, threads).split())
-
-
 def extra_memories(prepare, calls, size="0"):
-    """[(call, threads, *what extra_memory gives)] of each call with one and with two threads. A process that has run
-    `prepare` forks for each."""
+    """[(call, threads, bytes by which the call raises the peak of its process's memory, value of `size` after it)] of
+    each call with one and with two threads. A process that has run `prepare` forks for each."""
     code = f"""{MEMORY}{prepare}
 for call in {calls!r}:
     for threads in (1, 2):

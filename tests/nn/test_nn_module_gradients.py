@@ -3,11 +3,9 @@
 import copy
 import pickle
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import reference_nn
 from nn_cases import (
     TorchEncoder,
     assert_close,
@@ -21,7 +19,6 @@ from nn_cases import (
     weights_of,
 )
 from oracle import torch
-from public_inputs import LAYOUTS
 from test_nn_modules import PAIRS, input_for
 
 import cossim
@@ -270,36 +267,6 @@ def test_encoder_with_its_own_weights(rng, dtype):
     check(ours, theirs, x, normal(rng, (2, 100), dtype), dtype)
 
 
-def test_encoder_agrees_with_the_reference(rng):
-    encoder = simclr.Encoder(dtype=np.float64, rng=0)
-    x, dy = rng.random((3, 1, 28, 28)), normal(rng, (3, 100), np.float64)
-    (y, pullback), (expected, expected_pullback) = encoder.vjp(x), reference_nn.encoder_vjp(x, encoder.state_dict())
-    (dx, gradients), (expected_dx, expected_gradients) = pullback(dy), expected_pullback(dy)
-    for ours, theirs in ((y, expected), (encoder(x), expected), (dx, expected_dx)):
-        assert_close(ours, theirs, 1e-13)
-    for key, gradient in gradients.items():
-        assert_close(gradient, expected_gradients[key], 1e-13, key)
-
-
-def test_gradients_of_the_encoder_agree_with_finite_differences(rng):
-    encoder = simclr.Encoder(dtype=np.float64, rng=0)
-    x, dy = rng.random((4, 1, 28, 28)), normal(rng, (4, 100), np.float64)
-    dx, gradients = encoder.vjp(x)[1](dy)
-    state = {key: a.copy() for key, a in encoder.state_dict().items()}
-    h = 1e-6
-    for key in ("x", *state):
-        v = normal(rng, x.shape if key == "x" else state[key].shape, np.float64)
-        at = []
-        for step in (h, -h):
-            if key != "x":
-                encoder.load_state_dict({**state, key: state[key] + step * v})
-            at.append(np.vdot(dy, encoder(x + step * v if key == "x" else x)))
-        encoder.load_state_dict(state)
-        gradient = dx if key == "x" else gradients[key]
-        difference, along = (at[0] - at[1]) / (2 * h), np.vdot(gradient, v)
-        assert abs(difference - along) <= 1e-6 * max(abs(along), np.linalg.norm(gradient)), key
-
-
 # ---- what holds for all of them ----
 
 
@@ -307,15 +274,15 @@ def test_gradients_of_the_encoder_agree_with_finite_differences(rng):
 def test_threads_repetition_and_batches_change_no_bit(rng, dtype):
     """Threads and repetition change no bit, nor does a batch of 16 images or more change the gradient of one image."""
     encoder = simclr.Encoder(dtype=dtype, rng=0)
-    x, dy = rng.random((37, 1, 28, 28)).astype(dtype), normal(rng, (37, 100), dtype)
+    x, dy = rng.random((70, 1, 28, 28)).astype(dtype), normal(rng, (70, 100), dtype)
     results = []
-    for n in (1, 3):
+    for n in (1, 2, 3):
         with cossim.threads(n):
             y, pullback = encoder.vjp(x)
             results += [{"y": y, "dx": dx, **gradients} for dx, gradients in (pullback(dy), pullback(dy))]
     for one in results[1:]:
         assert_same(results[0], one)
-    for part in (slice(0, 1), slice(5, 6), slice(7, 37), slice(30, 37)):
+    for part in (slice(0, 1), slice(5, 6), slice(7, 70), slice(63, 70)):
         y, pullback = encoder.vjp(x[part])
         dx = pullback(dy[part])[0]
         if len(y) < 16:  # fewer images may go one by one
@@ -341,23 +308,6 @@ def test_arguments_stay_and_results_are_not_overwritten(rng):
     for gradient in (dx, *gradients.values()):
         gradient[...] = 0
     assert_same(before, {"x": x, "dy": dy, **state})
-
-
-@both_dtypes
-def test_layouts_and_kinds(rng, dtype):
-    layers = nn.Conv2d(2, 4, 3, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5, rng=0)
-    net = in_dtype(nn.Sequential(*layers), dtype)
-    x, dy = normal(rng, (3, 2, 8, 8), dtype), normal(rng, (3, 5), dtype)
-
-    def flat(x, dy):
-        y, pullback = net.vjp(x)
-        dx, gradients = pullback(dy)
-        return {"y": y, "dx": dx, **gradients}
-
-    expected = flat(x, dy)
-    for form in (*LAYOUTS.values(), torch.from_numpy):
-        assert_same(expected, flat(form(x), dy))
-        assert_same(expected, flat(x, form(dy)))
 
 
 def test_dy_of_another_shape_or_type(rng):
@@ -410,24 +360,3 @@ def test_each_call_uses_the_current_weights(rng):
     net = pickle.loads(pickle.dumps(copy.deepcopy(net)))
     net[3].bias *= -2
     check_again()
-
-
-def test_from_many_python_threads(rng):
-    encoder = simclr.Encoder(rng=0)
-    xs, dys = rng.random((8, 6, 1, 28, 28), np.float32), normal(rng, (8, 6, 100), np.float32)
-
-    def gradients(i):
-        y, pullback = encoder.vjp(xs[i])
-        dx, inner = pullback(dys[i])
-        return {"y": y, "dx": dx, **inner}
-
-    expected = [gradients(i) for i in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        for i, one in zip([*range(8)] * 4, pool.map(gradients, [*range(8)] * 4), strict=True):
-            assert_same(expected[i], one)
-    y, pullback = encoder.vjp(xs[0])
-    alone = [pullback(dy) for dy in dys]
-    with ThreadPoolExecutor(8) as pool:  # all threads call one pullback
-        for one, other in zip(alone, pool.map(pullback, dys), strict=True):
-            np.testing.assert_array_equal(one[0], other[0])
-            assert_same(one[1], other[1])

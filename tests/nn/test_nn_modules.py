@@ -98,16 +98,9 @@ def test_sequential_is_a_sequence():
     [
         (lambda: nn.Conv2d(4, 6.5, 3), TypeError, "out_channels"),
         (lambda: nn.Conv2d(4, 6, 0), ValueError, "kernel_size"),
-        (lambda: nn.Conv2d(4, 6, 3, padding_mode=["zeros"]), ValueError, "padding_mode.*zeros, reflect"),
-        (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), ValueError, "same"),
-        (lambda: nn.Conv2d(4, 6, 3, dtype=np.float16), TypeError, "float16"),
-        (lambda: nn.Linear(10**400, 1), ValueError, r"Linear\(\): in_features\b.*\b2\*\*63\b"),
         (lambda: nn.Linear(-1, 2), ValueError, "in_features"),
-        (lambda: nn.Linear(2**62, 3), ValueError, r"in_features \* out_features must be below 2\*\*60, not 4611"),
         (lambda: nn.Conv2d(2**62, 1, 3), ValueError, r"in_channels.*\b2\*\*60\b"),
         (lambda: nn.BatchNorm2d(2**62), ValueError, r"num_features.*\b2\*\*60\b"),
-        (lambda: nn.Flatten(3)(np.zeros((2, 3))), IndexError, "dim 3"),
-        (lambda: nn.Flatten(2, 1)(np.zeros((2, 3, 4))), ValueError, "end_dim"),
         (lambda: nn.Sequential(nn.Flatten(True))(np.zeros((2, 3, 4))), TypeError, "start_dim.*bool"),
         (lambda: nn.Flatten()(np.ma.ones((2, 3, 4))), TypeError, r"Flatten\(\): x\b.*\bmasked\b"),
         (
@@ -115,7 +108,6 @@ def test_sequential_is_a_sequence():
             TypeError,
             r"conv2d\(\): x\b.*\bmasked\b",
         ),
-        (lambda: nn.Linear(3, 2)(np.zeros((2, 4), np.float32)), ValueError, r"\(2, 4\)"),
     ],
 )
 def test_refused(make, error, words):

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 from conftest import SLOWNESS
-from processes import finished, printed, python
+from processes import finished, printed, python_in
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -394,17 +394,21 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("limit", LIMITS)
-def test_default_within_the_quota_of_a_container(shim, tmp_path, limit):
+def test_default_within_the_quota_of_a_container(shim, tmp_path):
     """The default is the number of CPUs by affinity, at most the quota (rounded up) and OMP_NUM_THREADS.
 
     COSSIM_NUM_THREADS overrides all of these.
     """
-    group, files, expected = LIMITS[limit]
-    for name, text in {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{name}": files[name] for name in files}}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    for given, openmp, threads in (("", "", expected), ("5", "1", 5), ("", "2", min(2, expected)), ("", "9", expected)):
-        environment = {"COSSIM_NUM_THREADS": given, "OMP_NUM_THREADS": openmp, "LD_PRELOAD": shim}
-        code = "import cossim; print(cossim.get_num_threads())"
-        assert python(code, **environment, SHIM_ROOT=str(tmp_path), SHIM_CPUS="8") == str(threads)
+    environments, numbers = [], []
+    for limit, (group, files, expected) in LIMITS.items():
+        root = tmp_path / limit
+        texts = {"proc/self/cgroup": group, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}}
+        for name, text in texts.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        for given, openmp, threads in (("", "", expected), ("5", "1", 5), ("", "2", min(2, expected))):
+            environments.append({"COSSIM_NUM_THREADS": given, "OMP_NUM_THREADS": openmp, "SHIM_ROOT": str(root)})
+            numbers.append((limit, given, openmp, threads))
+    code = "import cossim; print(cossim.get_num_threads())"
+    found = python_in(code, environments, LD_PRELOAD=shim, SHIM_CPUS="8")
+    assert [(*number[:3], int(one)) for number, one in zip(numbers, found, strict=True)] == numbers

@@ -2,13 +2,11 @@
 
 import math
 
-import ml_dtypes
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS
 from nn_cases import assert_close, torch_nt_xent
 from oracle import F, torch
-from processes import check_interrupted, extra_memory, python_on, reports_memory
+from processes import check_interrupted, extra_memories, reports_memory
 from public_inputs import misaligned
 from reference_gradients import by_differences, nt_xent, nt_xent_gradient
 
@@ -242,29 +240,14 @@ Z = np.ones((4, 3))
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((Z, Z[:3]), {}, ValueError, r"\(N, D\).*z0: shape \(4, 3\).*z1: shape \(3, 3\)"),
+        # the other messages are in test_messages.py
         ((Z, Z[:, :2]), {}, ValueError, r"z1: shape \(4, 2\)"),
-        ((Z[0], Z[0]), {}, ValueError, r"\(N, D\).*\(3,\)"),
-        ((Z[None],), {}, ValueError, r"\(2 N, D\).*\(1, 4, 3\)"),
-        ((Z[:3],), {}, ValueError, r"\beven\b.*\(3, 3\)"),
-        ((Z[:0], Z[:0]), {}, ValueError, r"\bpair\b.*\(0, 3\).*\bz1\b"),
-        ((Z[:0],), {}, ValueError, r"\bpair\b.*\(0, 3\)"),
-        ((Z, Z), {"pairs": "interleaved"}, ValueError, r"\bpairs=.interleaved.*\bz0\b.*\bz1\b"),
-        ((Z,), {"pairs": "diagonal"}, ValueError, r"\bpairs\b.*'halves'.*'interleaved'.*'diagonal'"),
-        ((Z,), {"pairs": None}, ValueError, r"\bpairs\b.*\bNone\b"),
         ((Z, Z, 0), {}, ValueError, r"temperature\b.* 0\.0$"),
         ((Z, Z, -0.5), {}, ValueError, r"temperature\b.* -0\.5$"),
         ((Z, Z, math.nan), {}, ValueError, r"temperature\b.*\bnan\b"),
         ((Z, Z, math.inf), {}, ValueError, r"temperature\b.*\binf\b"),
         ((Z, Z, 1e-310), {}, ValueError, r"temperature 1e-310\b.*\bfloat64\b"),
-        ((Z.astype("f4"), Z.astype("f4"), 1e-40), {}, ValueError, r"temperature 1e-40\b.*\bfloat32\b"),
-        ((Z, Z, "0.5"), {}, TypeError, r"temperature\b.*\bstr\b"),
-        ((Z, Z, None), {}, TypeError, r"temperature\b.*\bNone"),
-        ((Z, Z, True), {}, TypeError, r"temperature\b.*\bbool\b"),
-        ((Z, Z, 1j), {}, TypeError, r"temperature\b"),
-        ((Z.astype(np.float16), Z), {}, TypeError, r"z0\b.*float32.*float64.*float16"),
         ((Z, Z.astype(np.float16)), {}, TypeError, r"z1\b.*float32.*float64.*float16"),
-        ((Z.astype(ml_dtypes.bfloat16),), {}, TypeError, r"z0\b.*\bfloat32\b"),
         ((Z * 1j, Z), {}, TypeError, r"z0"),
         (([["a"]], [["b"]]), {}, TypeError, r"z0"),
     ],
@@ -320,32 +303,6 @@ def test_more_rows_than_a_stored_matrix_allows(rng, dtype, tolerance):
         assert_gradient(gradient, expected_gradient, z, temperature, tolerance)
 
 
-OF_AN_ISA = """
-import sys
-import numpy as np, cossim, cossim.simclr
-from cossim import _core
-data = np.load(sys.argv[1])
-for name in ("f4", "f8"):
-    for t in (0.5, 0.01):
-        z = data["z"].astype(name)
-        loss, gradient = cossim.simclr.nt_xent_value_and_grad(z, temperature=t)
-        tolerance = 1e-4 if name == "f4" else 1e-10
-        assert abs(loss - data[f"loss{t}"]) <= tolerance / 10 * loss
-        assert np.abs(gradient - data[f"gradient{t}"]).max() <= tolerance * np.abs(gradient).max()
-        assert cossim.simclr.nt_xent_value_and_grad(z[:2], temperature=t)[0] == 0
-print(_core.config()["isa"])
-"""
-
-
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_instruction_set(rng, tmp_path, isa):
-    data = {"z": rng.standard_normal((94, 37)).astype(np.float32)}
-    for t in (0.5, 0.01):
-        data[f"loss{t}"], data[f"gradient{t}"] = torch_value_and_grad(data["z"], t, "halves")
-    np.savez(tmp_path / "data.npz", **data)
-    python_on(isa, "-c", OF_AN_ISA, tmp_path / "data.npz")
-
-
 ROWS = """
 z0, z1 = np.random.default_rng(0).standard_normal((2, {half}, 64), np.float32)
 def small():
@@ -356,18 +313,16 @@ small()
 
 
 @reports_memory
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("half", [1000, 6000])
-def test_memory(half, threads):
+def test_memory(half):
     """At most the gradients, 3 copies of the rows, 3 MB a thread and 16 MiB; the matrix of 12,000 rows has 576 MB."""
-    call = "simclr.nt_xent_value_and_grad(z0, z1)"
-    extra, rows = extra_memory(ROWS.format(half=half), call, "z0.nbytes + z1.nbytes", threads)
-    assert extra <= 4 * rows + (threads * 3 << 20) + ((16 << 20) if half == 1000 else 0) + (1 << 20)
+    calls = ["simclr.nt_xent_value_and_grad(z0, z1)"]
+    for _, threads, extra, rows in extra_memories(ROWS.format(half=half), calls, "z0.nbytes + z1.nbytes"):
+        assert extra <= 4 * rows + (threads * 3 << 20) + ((16 << 20) if half == 1000 else 0) + (1 << 20)
 
 
 @reports_memory
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("call", ["nt_xent_value_and_grad(z0, z1)", "nt_xent(z0, z1, 0.001)"])
+@pytest.mark.parametrize(("call", "threads"), [("nt_xent_value_and_grad(z0, z1)", 2), ("nt_xent(z0, z1, 0.001)", 1)])
 def test_ctrl_c(call, threads):
     check_interrupted(ROWS.format(half=30000), f"simclr.{call}", threads, seconds=0.5, growth=8 << 20)
 

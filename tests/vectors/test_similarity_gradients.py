@@ -3,9 +3,8 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS
 from oracle import F, torch
-from processes import extra_memory, python_on, reports_memory
+from processes import extra_memories, reports_memory
 from reference_gradients import by_differences, cosine_similarity_gradients, pairwise_gradients
 
 import cossim
@@ -314,12 +313,10 @@ def test_gradients_that_do_not_fit(rng):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: cossim.cosine_similarity_vjp(x, x[:3]), ValueError, r"x1: shape \(4, 3\).*x2: shape \(3, 3\)"),
         (lambda x: cossim.cosine_similarity_vjp(x, x, 2), np.exceptions.AxisError, r"dim 2\b"),
         (lambda x: cossim.cosine_similarity_vjp(x, x, 1.5), TypeError, r"dim"),
         (lambda x: cossim.cosine_similarity_vjp(x, x, 1, -1), ValueError, r"eps"),
         (lambda x: cossim.cosine_similarity_vjp(x * 1j, x), TypeError, r"cosine_similarity_vjp\(\).*x1"),
-        (lambda x: cossim.pairwise_vjp(x[None]), ValueError, r"pairwise"),
         (lambda x: cossim.pairwise_vjp(x, x[:, :2]), ValueError, r"pairwise"),
         (lambda x: cossim.pairwise_vjp(x, eps="a"), TypeError, r"eps"),
         (lambda x: cossim.pairwise_vjp(x, "a"), FileNotFoundError, r"pairwise_vjp\(\).*y"),
@@ -347,41 +344,21 @@ def test_threads_do_not_change_bits(rng, dtype):
             np.testing.assert_array_equal(gradient, expected)
 
 
-OF_AN_ISA = """
-import sys
-import numpy as np, cossim
-from cossim import _core
-data = np.load(sys.argv[1])
-for name, tolerance in (("f4", 1e-4), ("f8", 1e-10)):
-    x, y, d = (data[key].astype(name) for key in ("x", "y", "d"))
-    for dx, dy in (cossim.pairwise_vjp(x, y)[1](d), cossim.cosine_similarity_vjp(x[:, None], y[None], 2)[1](d)):
-        assert np.abs(dx.reshape(x.shape) - data["dx"]).max() <= tolerance * np.abs(data["dx"]).max()
-        assert np.abs(dy.reshape(y.shape) - data["dy"]).max() <= tolerance * np.abs(data["dy"]).max()
-print(_core.config()["isa"])
-"""
-
-
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_instruction_set(rng, tmp_path, isa):
-    x, y, d = (rng.standard_normal(shape).astype(np.float32) for shape in ((50, 37), (41, 37), (50, 41)))
-    dx, dy = (g.astype(np.float64) for g in pairwise_gradients(x, y, d))
-    np.savez(tmp_path / "data.npz", x=x, y=y, d=d, dx=dx, dy=dy)
-    python_on(isa, "-c", OF_AN_ISA, tmp_path / "data.npz")
-
-
 @reports_memory
-@pytest.mark.parametrize("call", ["pairwise_vjp(z)", "cosine_similarity_vjp(z[None], z[:, None], 2)"])
-def test_memory(call):
+def test_memory():
     """The call takes at most three results of 2000 x 2000 and 12 MB; the broadcast product would take 1 GB."""
-    prepare = f"""
-def called(z):
-    scores, pullback = cossim.{call}
+    prepare = """
+def called(scores, pullback):
     return scores, pullback(scores)
 z = np.random.default_rng(0).standard_normal((2000, 64), np.float32)
-called(z[:8])
+called(*cossim.pairwise_vjp(z[:8]))
 """
-    extra, matrix = extra_memory(prepare, "called(z)", "result[0].nbytes")
-    assert extra <= 3 * matrix + (12 << 20)
+    calls = [
+        "called(*cossim.pairwise_vjp(z))",
+        "called(*cossim.cosine_similarity_vjp(z[None], z[:, None], 2))",
+    ]
+    for call, threads, extra, matrix in extra_memories(prepare, calls, "result[0].nbytes"):
+        assert extra <= 3 * matrix + (12 << 20), (call, threads)
 
 
 def test_more_dimensions_than_broadcast_shapes_takes(rng):
