@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -138,6 +139,22 @@ def file_cases(folder, dtype):
     np.save(path, corpus)
     yield "topk, file", Case(lambda: cossim.topk(queries, path, 5, memory=1), queries)
     yield "pairs_above, file", Case(lambda: cossim.pairs_above(path, 0.3, memory=1))
+
+
+def sparse_cases(dtype):
+    """Calls over sparse rows."""
+    sparse = SimpleNamespace(  # of 200 columns and ten entries a row
+        data=numbers(dtype, 1500),
+        indices=np.arange(1500) * 7 % 200,
+        indptr=np.arange(0, 1501, 10),
+        shape=(150, 200),
+    )
+    entries = sparse.data, sparse.indices, sparse.indptr
+    yield "topk, sparse", Case(lambda: cossim.topk(sparse, None, 3), *entries)
+    yield "pairs_above, sparse", Case(lambda: cossim.pairs_above(sparse, 0.1, sparse), *entries)
+    yield "duplicate_groups, sparse", Case(lambda: cossim.duplicate_groups(sparse, 0.5), *entries)
+    yield "pairwise, sparse", Case(lambda: cossim.pairwise(sparse), *entries)
+    yield "cosine_similarity, sparse", Case(lambda: cossim.cosine_similarity(sparse, sparse), *entries)
 
 
 def network_cases(dtype, scale=1):

@@ -121,39 +121,22 @@ def test_out_whose_own_elements_overlap(rng):
     assert room[0] == room[2] == 7
 
 
-class Masked(np.ma.MaskedArray):
-    pass
-
-
 X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [  # the other messages are in test_messages.py
-        (
-            lambda: cossim.cosine_similarity(X, Y),
-            ValueError,
-            ["x1", "x2", "(2, 3)", "(4, 3)", "float64", "float32", "broadcast"],
-        ),
         (lambda: cossim.cosine_similarity(X, X, 2), np.exceptions.AxisError, ["dim 2", "(2, 3)", "float64", "-2 to 1"]),
         (lambda: cossim.cosine_similarity(X, X, dim=-3), IndexError, ["dim -3"]),
         (lambda: cossim.cosine_similarity(1.0, 2.0), np.exceptions.AxisError, ["dim 1", "()"]),
         (lambda: cossim.cosine_similarity(X, X, 10**30), np.exceptions.AxisError, ["dim", "(2, 3)"]),
         (lambda: cossim.normalize(X, (0, -(2**63))), np.exceptions.AxisError, ["normalize(): dim"]),
-        (lambda: cossim.vecdot(X, X, 10**5000), np.exceptions.AxisError, ["vecdot(): dim", "2"]),
-        (lambda: cossim.cosine_similarity(X, X, np.array([1])), TypeError, ["cosine_similarity(): dim", "ndarray"]),
         (lambda: cossim.vector_norm(X, (0, IndexOf("1"))), TypeError, ["vector_norm(): dim", "integer", "IndexOf"]),
-        (lambda: cossim.cosine_similarity(X, X, 1.0), TypeError, ["dim", "float"]),
-        (lambda: cossim.cosine_similarity(X, X, None), TypeError, ["dim"]),
-        (lambda: cossim.cosine_similarity(X, X, (0, 1)), TypeError, ["dim", "tuple"]),
-        (lambda: cossim.cosine_similarity(X, X, dim=0, axis=0), TypeError, ["dim", "axis"]),
-        (lambda: cossim.cosine_similarity(X, X, 1, axis=0), TypeError, ["dim", "axis"]),
-        (lambda: cossim.cosine_similarity_vjp(X, X, dim=1, axis=0), TypeError, ["dim", "axis"]),
         (lambda: cossim.vector_norm(X, None, axis=0), TypeError, ["dim", "axis"]),
-        (lambda: cossim.normalize(X, 0, axis=0), TypeError, ["dim", "axis"]),
-        (lambda: cossim.cosine_similarity(X, X, eps=-1e-9), ValueError, ["eps", "-1e-09"]),
         (lambda: cossim.cosine_similarity(X, X, eps=float("nan")), ValueError, ["eps", "nan"]),
+        (lambda: cossim.vector_norm(X, (0, -2)), ValueError, ["dim 0", "twice"]),
+        (lambda: cossim.vecdot(X, X, 10**5000), np.exceptions.AxisError, ["vecdot(): dim", "2"]),
         (lambda: cossim.cosine_similarity(X, X * 1j), TypeError, ["x2", "(2, 3)", "complex128"]),
         (lambda: cossim.cosine_similarity(X.astype(object), X), TypeError, ["x1", "object"]),
         (lambda: cossim.cosine_similarity(X.astype(np.longdouble), X), TypeError, ["x1", str(np.dtype(np.longdouble))]),
@@ -163,7 +146,6 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.cosine_similarity([[1.0], [1.0, 2.0]], X), ValueError, ["x1", "row 1", "2 elements"]),
         (lambda: cossim.cosine_similarity(np.ma.masked_array(X, X == 0), X), TypeError, ["x1", "masked"]),
         (lambda: cossim.cosine_similarity(torch.zeros(2, 3, requires_grad=True), X), TypeError, ["x1.detach()"]),
-        (lambda: cossim.cosine_similarity(X), TypeError, ["missing", "x2"]),
         (lambda: cossim.cosine_similarity(X, X, 1, 1e-8, None), TypeError, ["at most 4", "5"]),
         (lambda: cossim.cosine_similarity(X, X, epsilon=1), TypeError, ["unexpected", "epsilon"]),
         (lambda: cossim.cosine_similarity(X, X, x1=X), TypeError, ["multiple", "x1"]),
@@ -171,25 +153,17 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.cosine_similarity(X, X, out=np.zeros(2, int)), TypeError, ["out", "int64"]),
         (lambda: cossim.cosine_similarity(X, X, out=[0.0, 0.0]), TypeError, ["out", "list"]),
         (lambda: cossim.pairwise(X, out=np.ma.zeros((2, 2))), TypeError, ["pairwise(): out", "masked"]),
-        (lambda: cossim.pairwise(np.ma.zeros((2, 2)).view(Masked)), TypeError, ["pairwise(): x", "masked"]),
         (lambda: cossim.cosine_similarity(X, X, out=read_only(np.zeros(2))), ValueError, ["out", "read-only"]),
-        (lambda: cossim.vecdot(X, Y), ValueError, ["x1", "x2", "(2, 3)", "(4, 3)"]),
         (lambda: cossim.cosine_distance(X, Y), ValueError, ["cosine_distance()", "(2, 3)"]),
-        (lambda: cossim.vector_norm(X, (0, 0)), ValueError, ["dim 0", "twice"]),
-        (lambda: cossim.vector_norm(X, (0, -2)), ValueError, ["dim 0", "twice"]),
         (lambda: cossim.vector_norm(X, (0, 5)), np.exceptions.AxisError, ["dim 5"]),
         (lambda: cossim.vector_norm(X, "a"), TypeError, ["dim", "str"]),
         (lambda: cossim.vector_norm(X, keepdim=True, keepdims=True), TypeError, ["keepdim", "keepdims"]),
         (lambda: cossim.normalize(X, 3), np.exceptions.AxisError, ["dim 3", "(2, 3)"]),
         (lambda: cossim.normalize(X, eps=-1), ValueError, ["eps"]),
-        (lambda: cossim.pairwise(X[None]), ValueError, ["x", "(N, D)", "(1, 2, 3)"]),
         (lambda: cossim.pairwise(X, X[0, 0]), ValueError, ["y", "(N, D)", "()"]),
         (lambda: cossim.pairwise(X[0], X[0, :2]), ValueError, ["3", "2", "(3,)", "(2,)"]),
         (lambda: cossim.pairwise(X, np.zeros((2, 4))), ValueError, ["3", "4", "(2, 3)", "(2, 4)"]),
         (lambda: cossim.pairwise(X, eps=-1), ValueError, ["eps"]),
-        (lambda: cossim.pairwise(X, out=np.zeros((2, 3))), ValueError, ["out", "(2, 3)", "(2, 2)"]),
-        (lambda: cossim.pairwise(X, X, 1e-8), TypeError, ["at most 2"]),
-        (lambda: cossim.set_num_threads(np.ones(2, int)), TypeError, ["set_num_threads(): n", "integer"]),
     ],
 )
 def test_invalid_arguments_are_refused(call, error, words):

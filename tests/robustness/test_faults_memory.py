@@ -4,9 +4,10 @@ import gc
 import os
 import sys
 
+import numpy as np
 import pytest
 from conftest import HELPERS
-from fault_cases import bits, cases, file_cases, groups
+from fault_cases import bits, cases, file_cases, groups, sparse_cases
 from processes import ENVIRONMENT, printed
 
 import cossim
@@ -69,7 +70,7 @@ def test_every_allocation_of_the_core_in_turn(amount, figures, tmp_path):
         with cossim.threads(threads):
             for group, dtype in groups(amount(["float32", "int8"][: 3 - threads], None)):
                 tried += in_turn(cases(group, dtype, scale).items())
-            tried += in_turn(file_cases(tmp_path, "float32"))
+            tried += in_turn([*file_cases(tmp_path, "float32"), *sparse_cases(np.float32)])
     figures("each allocation of the core fails in turn, in every function", tried, tried)
 
 

@@ -13,7 +13,6 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import not_emulated
 from index_files import files_in, refused
 from processes import python, started, together
 
@@ -263,31 +262,6 @@ def test_a_file_that_another_process_writes_stays(old):
     assert files_in(old.parent) == [name for name in before if name != new.name]
 
 
-def test_interrupted_while_writing(old):
-    before = old.read_bytes()
-    with writing(old) as child:
-        child.stdout.readline()
-        child.send_signal(signal.SIGINT)
-        assert "KeyboardInterrupt" in child.communicate()[1]
-    assert_old(old, before)
-
-
-def test_a_full_disk_leaves_the_old_file(old):
-    before = old.read_bytes()
-    message = run(
-        """
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
-        try:
-            write(sys.argv[1], {}, {"x": np.ones(10**6)})
-        except OSError as error:
-            print(error)
-        """,
-        old,
-    )
-    assert message == f"[Errno {errno.EFBIG}] File too large: {str(old)!r}"
-    assert_old(old, before)
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="needs to be root to become somebody else")
 def test_without_permission(old):
     before = old.read_bytes()
@@ -315,40 +289,3 @@ def test_without_permission(old):
             with open(path, "rb") as file:
                 assert file.read() == before
             assert os.listdir(folder) == ["index"]
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
-@not_emulated
-def test_memory_of_large_files(tmp_path):
-    """300 MB of repeating rows are written, read, and written again from the map, with a few MB of memory."""
-    if os.environ.get("COSSIM_SANITIZE"):
-        pytest.skip("sanitizers have a memory of their own")
-    output = run(
-        """
-        def status(name):
-            return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1e3
-        path, rows = sys.argv[1], np.broadcast_to(np.arange(1024, dtype=np.float32), (73_000, 1024))
-        write(path, {}, {"rows": rows[:1]})
-        read(path)
-        before = status("VmHWM")
-        write(path, {}, {"rows": rows.T[:, ::2].T, "more": rows[::2].astype(np.float32, copy=False)})
-        written = status("VmHWM")
-        header, arrays = read(path)
-        print(written - before, status("VmHWM") - written)
-
-        # Mapped pages count as resident but can be dropped, so only allocations are bounded.
-        limit = int((status("VmData") + 16) * 1e6)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        try:
-            np.ones(4_000_000)
-        except MemoryError:
-            print("limited")
-        write(path, {"again": "yes"}, {"rows": arrays["rows"], "more": arrays["more"][:, ::-1]})
-        header, again = read(path)
-        print(header, os.path.getsize(path) > 298e6, (again["more"][-1] == np.arange(1024)[::-1]).all())
-        """,
-        tmp_path / "index",
-    )
-    peaks, *rest = output.splitlines()
-    assert all(float(peak) < 16 for peak in peaks.split()), peaks
-    assert rest == ["limited", "{'again': 'yes'} True True"]

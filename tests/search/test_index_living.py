@@ -3,7 +3,6 @@
 import copy
 import functools
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -13,7 +12,7 @@ import lives
 import ml_dtypes
 import numpy as np
 import pytest
-from processes import python, together
+from processes import together
 from test_search import same
 
 import cossim
@@ -81,21 +80,6 @@ def test_arrays_of_any_layout_change_an_index_alike(rng, dtype, size, binary):
         same(one, other)
 
 
-def test_a_wrong_change_leaves_an_index_as_it_is(rng):
-    x = rows_of(rng, 20)
-    index = cossim.Index(x)
-    index.add(x[:2])
-    state = index._state
-    for numbers, error in (([3, 3], ValueError), ([4, 22], IndexError), ([-1], IndexError)):
-        with pytest.raises(error, match=str(numbers[-1])):
-            index.remove(np.array(numbers))
-    with pytest.raises(ValueError, match="rows"):
-        index.add(x[:3, :5])
-    with pytest.raises(TypeError):
-        index.add(x[:3].astype(np.float64) + 1e-12)
-    assert index._state is state
-
-
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, -(2**63) - 1, 2**70])
 def test_a_number_beyond_int64_is_named_as_given(rng, number):
     x = rows_of(rng, 20)
@@ -105,17 +89,6 @@ def test_a_number_beyond_int64_is_named_as_given(rng, number):
             with pytest.raises(IndexError, match=str(number)):
                 call(given)
     assert len(index) == 20
-
-
-def test_equal_scores_are_in_order_of_number(rng):
-    x = np.repeat(rows_of(rng, 3), 40, 0)
-    index = cossim.Index(x[:60])
-    index.remove(np.arange(0, 60, 2))
-    index.add(x[60:])
-    for k in (5, 80):
-        found = index.topk(x[:1], k)
-        ties = found.values == found.values[0, 0]
-        assert (np.diff(found.indices[0, ties[0]]) > 0).all()
 
 
 @pytest.mark.parametrize("options", [{"dim": 8}, {"dim": 64, "binary": True}, {"corpus": np.empty((0, 8), np.float16)}])
@@ -171,6 +144,7 @@ def test_a_mistake_changes_nothing(rng):
     x = rows_of(rng, 20)
     index = cossim.Index(x)
     index.remove(3)
+    state = index._state
     for numbers, error in (([1, 3], IndexError), ([1, 20], IndexError), ([1, -1], IndexError), ([1, 1], ValueError)):
         with pytest.raises(error, match=r"Index\.remove\(\)"):
             index.remove(numbers)
@@ -188,20 +162,8 @@ def test_a_mistake_changes_nothing(rng):
             index.topk(queries, 2)
     with pytest.raises(TypeError, match="not iterable"):
         iter(index)
-    assert index.numbers.tolist() == [*range(3), *range(4, 20)]
+    assert index._state is state
     same(index.topk(x[:2], 4), cossim.topk(x[:2], x, 4))  # row 3 is not among them
-
-
-def test_a_change_of_a_copy_does_not_change_the_original(rng):
-    x = rows_of(rng, 300)
-    index = cossim.Index(x[:200])
-    index.add(x[200:210])
-    other = copy.copy(index)
-    index.add(x[210:220])
-    assert other.add(x[220:230]).tolist() == list(range(210, 220))
-    other.remove(5)
-    same(index.corpus, x[:220])
-    same(other.corpus, np.concatenate([x[:5], x[6:210], x[220:230]]))
 
 
 def test_adding_to_a_mapped_index_leaves_the_file_alone(rng, tmp_path):
@@ -287,20 +249,6 @@ def test_directions_are_kept_or_renewed_by_measurement(rng, monkeypatch, kept):
 # ---- files, threads and processes ----
 
 
-def test_every_changed_byte_of_a_file_with_removed_rows_is_refused(rng, tmp_path):
-    index = cossim.Index(rows_of(rng, 60))
-    index.remove([3, 59])
-    path = tmp_path / "index"
-    index.save(path)
-    whole = path.read_bytes()
-    for place in [*rng.integers(0, len(whole), 100), *range(len(whole) - 470, len(whole), 29)]:
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << rng.integers(8)
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="index"):
-            cossim.Index.load(path)
-
-
 def test_impossible_numbers_in_a_file_are_refused(rng, tmp_path):
     index = cossim.Index(rows_of(rng, 5))
     index.remove(2)
@@ -327,24 +275,6 @@ def test_impossible_numbers_in_a_file_are_refused(rng, tmp_path):
     index_file.write(path, metadata, arrays | {"numbers": np.array([0, 1, 3, 4], np.int32)})
     with pytest.raises(ValueError, match="index"):
         cossim.Index.load(path)
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_save_leaves_the_old_file(rng, tmp_path):
-    path = tmp_path / "index"
-    cossim.Index(rows_of(rng, 10)).save(path)
-    program = """
-import os, signal, sys, numpy as np, cossim
-index = cossim.Index(np.ones((20000, 64), np.float32))
-index.remove(np.arange(0, 20000, 3))
-def stop(done, total):
-    if done > total // 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-index.save(sys.argv[1], progress=stop)
-"""
-    with pytest.raises(AssertionError):
-        python(program, path)
-    assert len(cossim.Index.load(path)) == 10
 
 
 def test_searches_see_all_of_a_change_or_none_of_it(rng):
@@ -490,18 +420,6 @@ def test_workers_of_joblib_search_and_change_an_index_with_removed_rows(rng, bac
         same(found, expected)
     for numbers in run(joblib.delayed(index.add)(x[:2]) for _ in range(2)):
         assert numbers.tolist() in ([3000, 3001], [3002, 3003])
-
-
-def test_a_spawned_process_gets_the_numbers(rng, tmp_path):
-    index = cossim.Index(rows_of(rng, 40))
-    index.remove([1, 2])
-    (tmp_path / "pickle").write_bytes(pickle.dumps(index))
-    program = """
-import pickle, sys, numpy as np
-with open(sys.argv[1], "rb") as file:
-    print(pickle.load(file).add(np.ones(16, np.float32)).tolist())
-"""
-    assert python(program, tmp_path / "pickle").strip() == "[40]"
 
 
 def test_replaced_rows_change_in_one_step(rng):

@@ -91,7 +91,7 @@ def test_results_are_those_of_the_whole_matrix(rng, kind, dtype, depth):
     """Few and many queries, against a corpus or themselves, with small and large k."""
     queries, corpus = queries_and_corpus(rng, kind, dtype, 30, 400, depth)
     scores, square = scores_of(queries, corpus), scores_of(corpus)
-    for threads in (1, 3):
+    for threads in (1, 3) if depth == 100 else (2,):
         with cossim.threads(threads):
             for count, k in ((1, 1), (2, 10), (4, 400), (5, 10), (50, 33)):
                 found = cossim.topk(queries[:count], corpus, k)
@@ -370,13 +370,8 @@ class NoIndex:
         return "3"
 
 
-def test_invalid_arguments_are_refused(tmp_path):
+def test_invalid_arguments_are_refused():
     x = np.ones((30, 4))
-    (tmp_path / "text.npy").write_text("1 2 3")
-    np.save(tmp_path / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
-    np.save(tmp_path / "flat.npy", np.ones(5))
-    (tmp_path / "nested.npy").write_bytes((tmp_path / "flat.npy").read_bytes().replace(b"}", b"{"))
-    np.savez(tmp_path / "several.npz", a=x, b=x)
     for k in (1.5, "3", None, True, [1], np.array([1]), NoIndex()):
         with pytest.raises(TypeError, match=r"topk\(\): k\b"):
             cossim.topk(x, x, k)
@@ -402,13 +397,6 @@ def test_invalid_arguments_are_refused(tmp_path):
             (x, x[0, :3], ValueError, r"\b3\b.*\b4\b|\b4\b.*\b3\b"),
             (x, x.astype(complex), TypeError, r"\breal\b"),
             (np.ma.masked_array(x), x, TypeError, "masked"),
-            (x, tmp_path / "text.npy", ValueError, r"text\.npy\b.*\.npy\b"),
-            (x, tmp_path / "objects.npy", ValueError, r"objects\.npy\b.*\bobject\b"),
-            (x, tmp_path / "several.npz", ValueError, r"several\.npz\b.*'a', 'b'"),
-            (x, tmp_path / "nested.npy", ValueError, r"nested\.npy\b.*\bheader\b"),
-            (x, tmp_path / "flat.npy", ValueError, r"\b4\b.*\b5\b|\b5\b.*\b4\b"),
-            (x, tmp_path / "missing.npy", FileNotFoundError, "missing"),
-            (x, str(tmp_path), ValueError, r"\bsuffixes \.npy, \.npz\b"),
         ):
             with pytest.raises(error, match=words):
                 call(queries, corpus)

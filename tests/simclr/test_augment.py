@@ -166,85 +166,11 @@ def test_positive_shears_move_the_upper_end_to_the_right():
     np.testing.assert_allclose(augment(line, 0, **{**STILL, "shear": (-45, -45)}), leaning[..., ::-1], atol=1e-12)
 
 
-def centres(views):
-    """Centres of mass, (N, 2) as (row, column), relative to the middle of the image."""
-    grid = np.indices(views.shape[1:]).reshape(2, -1) - (np.array(views.shape[1:])[:, None] - 1) / 2
-    flat = views.reshape(len(views), -1).astype(np.float64)
-    return flat @ grid.T / flat.sum(1, keepdims=True)
-
-
-def dots(n, side=29):
-    images = np.zeros((n, side, side))
-    images[:, side // 2, side // 2] = 1
-    return images
-
-
-def assert_uniform(values, low, high):
-    """Kolmogorov-Smirnov test at a level of 1e-5."""
-    assert values.min() >= low - 1e-9
-    assert values.max() <= high + 1e-9
-    expected = (np.sort(values) - low) / (high - low)
-    assert np.abs(expected - (np.arange(len(values)) + 0.5) / len(values)).max() < 2.5 / math.sqrt(len(values))
-
-
-def test_shifts_are_uniform_in_both_directions():
-    moved = centres(augment(dots(4000), 1, **{**STILL, "shift": 3}))
-    for axis in (0, 1):
-        assert_uniform(moved[:, axis], -3, 3)
-    assert abs(np.corrcoef(moved.T)[0, 1]) < 4.5 / math.sqrt(4000)
-
-
-def slopes(n, height, width):
-    """Images whose pixels hold their own column in channel 0 and row in channel 1."""
-    return np.indices((height, width))[None, ::-1].astype(float).repeat(n, 0)
-
-
-@pytest.mark.parametrize(("rotate", "low", "high"), [(20, -20, 20), ((30, 75), 30, 75), ([-360, -350], 0, 10)])
-def test_rotations_are_uniform(rotate, low, high):
-    views = augment(slopes(4000, 29, 29), 1, **{**STILL, "rotate": rotate}, clip=None)
-    cos, sin = (views[:, :, 14, 20] - views[:, :, 14, 8]).T / 12
-    assert_uniform(np.rad2deg(np.arctan2(sin, cos)), low, high)
-    np.testing.assert_allclose(np.hypot(sin, cos), 1)
-    np.testing.assert_allclose(views[:, :, 14, 14], 14)
-
-
-def test_scales_are_uniform_and_crops_lie_in_the_image():
-    arguments = {**STILL, "scale": (0.25, 0.9), "aspect": (0.8, 1.25), "clip": None}
-    views = augment(slopes(4000, 40, 30), 2, **arguments)
-    width, height = (views[:, 0, 20, 20] - views[:, 0, 20, 10]) / 10, (views[:, 1, 25, 15] - views[:, 1, 15, 15]) / 10
-    assert_uniform(np.sqrt(width * height), 0.25, 0.9)
-    assert_uniform(np.log(width / height), math.log(0.8), math.log(1.25))
-    middle_x, middle_y = views[:, 0, 20, 14:16].mean(1), views[:, 1, 19:21, 15].mean(1)
-    for size, side, middle in ((30, width, middle_x), (40, height, middle_y)):
-        free = (1 - side) * size / 2
-        assert_uniform((middle - (size - 1) / 2)[free > 0.5] / free[free > 0.5], -1, 1)
-
-
-def test_above_one_the_image_lies_anywhere_in_the_view():
-    views = augment(np.ones((500, 20, 20)), 0, **{**STILL, "scale": (2, 2)})
-    np.testing.assert_allclose(views.sum((1, 2)), 100, rtol=1e-9)
-    assert views[:, :2].max() > 0.9 and views[:, -2:].max() > 0.9
-
-
 def test_channels_of_an_image_have_one_map(rng):
     grey = rng.random((6, 1, 12, 12))
     views = augment(np.concatenate((grey, grey / 2), axis=1), 0, **LIVELY, noise=0)
     np.testing.assert_array_equal(views[:, 1], views[:, 0] / 2)
     np.testing.assert_array_equal(views[:, :1], augment(grey, 0, **LIVELY, noise=0))
-
-
-def test_noise_is_normal_and_independent():
-    views = augment(np.zeros((300, 1, 28, 28)), 4, **{**STILL, "noise": 0.5}, clip=None)
-    numbers = np.sort(views, axis=None) / 0.5
-    cumulative = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in numbers[::10].tolist()])
-    assert np.abs(cumulative - (np.arange(0, len(numbers), 10) + 0.5) / len(numbers)).max() < 2.5 / math.sqrt(
-        len(numbers)
-    )
-    flat = views.reshape(300, -1) / 0.5
-    between_images = (flat @ flat.T / 784)[~np.eye(300, dtype=bool)]
-    assert np.abs(between_images).max() < 6 / math.sqrt(784)
-    for lag in (1, 16, 28, 32):
-        assert abs((flat[:, lag:] * flat[:, :-lag]).mean()) < 4.5 / math.sqrt(flat[:, lag:].size)
 
 
 def test_clip(rng):
@@ -545,9 +471,6 @@ def test_pixels_of_uint8_are_divided_by_255(rng):
         ({"brightness": -1}, ValueError),
         ({"contrast": (2, 1)}, ValueError),
         ({"saturation": (-1, 1)}, ValueError),
-        ({"hue": 0.6}, ValueError),
-        ({"blur": 21}, ValueError),
-        ({"blur": (-1, 1)}, ValueError),
         ({"blur": None}, TypeError),
     ],
 )

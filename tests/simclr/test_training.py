@@ -321,13 +321,6 @@ GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
 @pytest.mark.parametrize(
     ("images", "options", "error", "words"),
     [
-        (GOOD[:, :, :0], {}, ValueError, r"\(4, 1, 0, 28\)"),
-        (GOOD[:0], {}, ValueError, r"\bimages\b.*\b0$"),
-        (GOOD[..., :15], {}, ValueError, r"\(4, 1, 28, 15\).*\bencoder=$"),
-        (GOOD, {"head": "linear"}, ValueError, "head.*mlp"),
-        (GOOD, {"encoder": nn.ReLU()}, ValueError, r"encoder.*\(N, D\).*\(2, 1, 28, 28\)"),
-        (GOOD, {"schedule": "linear"}, ValueError, "schedule.*cosine"),
-        (GOOD, {"callback": 3}, TypeError, "callback.*int"),
         (GOOD.astype(np.float16), {}, TypeError, "images.*float16"),
         (GOOD.astype(complex), {}, TypeError, r"train\(\): images\b.*\breal\b.*complex"),
         (np.ma.masked_less(GOOD, 0.5), {}, TypeError, r"train\(\): images\b.*\bmasked\b"),
@@ -342,13 +335,8 @@ GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
         (GOOD, {"temperature": "0.1"}, TypeError, r"train\(\): temperature\b.*\bstr$"),
         (GOOD, {"temperature": True}, TypeError, r"train\(\): temperature\b.*\bbool$"),
         (GOOD, {"lr": -1}, ValueError, "lr.* -1"),
-        (GOOD, {"encoder": nn.Flatten(), "head": None}, ValueError, "parameters"),
-        (GOOD, {"encoder": simclr.Encoder(dtype=np.float64)}, TypeError, "float64"),
-        (GOOD, {"augment": lambda x, rng: x.astype(float)}, ValueError, r"augment\b.*\bfloat32\b.*\bfloat64\b"),
         (GOOD, {"progress": "yes"}, TypeError, "progress.*str"),
         (GOOD, {"checkpoint": 3}, TypeError, "int"),
-        (GOOD, {"checkpoint": "x.pt"}, ValueError, r"x\.pt\b.*\.npz\b.*\.safetensors\b"),
-        (GOOD, {"checkpoint": "no/such/x.npz"}, FileNotFoundError, r"no/such/x\.npz"),
     ],
 )
 def test_refused(images, options, error, words, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import SAFETENSORS, SLOWNESS, SUFFIXES
+from conftest import SAFETENSORS, SUFFIXES
 from nn_cases import assert_same
 from processes import python, started
 
@@ -264,25 +264,6 @@ train()
     assert child.returncode == -signal.SIGKILL
     assert len(nn.load_weights(path)["losses"]) == STEPS
     assert len(os.listdir(tmp_path)) == 2
-    same(simclr.train(images, **OPTIONS, checkpoint=path), whole[0])
-
-
-def test_ctrl_c_in_a_process(images, whole, tmp_path):
-    path = tmp_path / "x.npz"
-    code = """
-def progress(done, total):
-    if done == 5:
-        print("five", flush=True)
-        sys.stdin.read()  # until the end
-train(progress=progress)
-"""
-    with started("-c", TRAINS + code, path, stdin=subprocess.PIPE) as child:
-        assert child.stdout.readline() == "five\n"
-        child.send_signal(signal.SIGINT)
-        err = child.communicate(timeout=60 * SLOWNESS)[1]
-    assert err.endswith("KeyboardInterrupt\n")
-    assert len(nn.load_weights(path)["losses"]) == 5
-    assert os.listdir(tmp_path) == ["x.npz"]
     same(simclr.train(images, **OPTIONS, checkpoint=path), whole[0])
 
 
