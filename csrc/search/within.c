@@ -23,12 +23,14 @@ enum {
 
 /* ---- pairs that wait ---- */
 
-void *waiting_init(struct waiting *w, const struct search *s, size_t k, size_t workers)
+void *waiting_init(struct waiting *w, const struct search *s, const size_t *order, size_t k,
+                   size_t workers)
 {
     const size_t rows = s->corpus_rows.size;
     const struct search_block all = {.search = s, .rows = rows, .queries = rows};
     struct arena arena = {.block = NULL};
-    *w = (struct waiting){.search = s, .k = k, .room = size_parts(k + WAITING, 16) * 16};
+    *w = (struct waiting){
+        .search = s, .order = order, .k = k, .room = size_parts(k + WAITING, 16) * 16};
     w->step = scratch_round(sizeof(struct waiting_query) + k * sizeof(float)) +
               w->room * sizeof(struct waiting_pair);
     w->buffer_size = float_row_size(s->depth.size);
