@@ -42,6 +42,7 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #define ELEMENT f32
 #define ELEMENT_TYPE float
 #define ELEMENT_LOAD vd_load_f32
+#define ELEMENT_LOAD_FIRST vd_load_first_f32
 #include "kernels/rows_template.h"
 
 #define ELEMENT f16
@@ -60,6 +61,7 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #define ELEMENT f64
 #define ELEMENT_TYPE double
 #define ELEMENT_LOAD vd_load
+#define ELEMENT_LOAD_FIRST vd_load_first
 #define ELEMENT_KEEP_ERRORS
 #include "kernels/rows_template.h"
 

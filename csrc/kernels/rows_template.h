@@ -8,6 +8,7 @@
  * Defined for some types only:
  *
  *   ELEMENT_KEEP_ERRORS     products are not exact in double, so sums keep their rounding errors
+ *   ELEMENT_LOAD_FIRST      loads the first n elements, 0 < n < VD_LANES, and zeros
  *   ELEMENT_LOAD_PAIR       16-bit floats: loads 2 * VF_LANES elements as two vectors of floats
  *   ELEMENT_LOAD_INTEGERS   8-bit integers: loads 2 * VF_LANES elements as a vh
  *   ELEMENT_RANGE_CHECKED   products of elements can exceed the range of float
@@ -55,26 +56,77 @@ INLINE vd NAME(load)(const ELEMENT_TYPE *p, size_t n)
     if (n >= VD_LANES) {
         return ELEMENT_LOAD(p);
     }
+#ifdef ELEMENT_LOAD_FIRST
+    return ELEMENT_LOAD_FIRST(p, n);
+#else
     ELEMENT_TYPE padded[VD_LANES] = {0};
     memcpy(padded, p, n * sizeof *p);
     return ELEMENT_LOAD(padded);
+#endif
 }
 
 #ifdef ELEMENT_KEEP_ERRORS
 
-INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_TYPE *y, size_t n,
-                           enum sums kind, bool polls)
+/*
+ * compensated_total of VD_LANES sums. The lanes of their vectors are transposed, so that one
+ * addition serves all sums. Not inlined, because many kernels call it once for VD_LANES rows.
+ */
+static __attribute__((noinline)) void compensated_totals(double totals[VD_LANES],
+                                                         const struct compensated_sum s[VD_LANES])
+{
+    enum { SQUARE = TRANSPOSE_SIZE_F64 };
+    double lanes[2][VD_LANES][VD_LANES], columns[2][VD_LANES][VD_LANES], plain[VD_LANES];
+    for (int i = 0; i < VD_LANES; i++) {
+        vd_store(lanes[0][i], s[i].sum);
+        vd_store(lanes[1][i], s[i].error);
+    }
+    for (int part = 0; part < 2; part++) {
+        for (int i = 0; i < VD_LANES; i += SQUARE) {
+            const double *rows[SQUARE];
+            for (int r = 0; r < SQUARE; r++) {
+                rows[r] = lanes[part][i + r];
+            }
+            for (int j = 0; j < VD_LANES; j += SQUARE) {
+                transpose_f64(&columns[part][j][i], VD_LANES, rows, (size_t)j);
+            }
+        }
+    }
+    struct compensated_sum total = {vd_load(columns[0][0]), vd_set1(0.0)};
+    for (int i = 1; i < VD_LANES; i++) {
+        compensated_add(&total, vd_load(columns[0][i]));
+    }
+    for (int i = 0; i < VD_LANES; i++) {
+        total.error = vd_add(total.error, vd_load(columns[1][i]));
+    }
+    vd_store(plain, total.sum);
+    vd_store(totals, vd_add(total.sum, total.error));
+    for (int i = 0; i < VD_LANES; i++) {
+        totals[i] = totals[i] == totals[i] ? totals[i] : plain[i];
+    }
+}
+
+/* Computes the sums of one row; each lane holds a partial sum. */
+INLINE void NAME(row_lanes)(struct compensated_sum sums[3], const ELEMENT_TYPE *x,
+                            const ELEMENT_TYPE *y, size_t n, enum sums kind, bool polls)
 {
     const vd zero = vd_set1(0.0);
-    struct compensated_sum sums[3] = {{zero, zero}, {zero, zero}, {zero, zero}};
     size_t k = 0;
+    for (int s = 0; s < 3; s++) {
+        sums[s] = (struct compensated_sum){zero, zero};
+    }
 #define ADD(s, a, b) group[s] = vd_fma(a, b, group[s])
     while (k < n) {
         vd group[3] = {zero, zero, zero};
-        for (int step = 0; step < 4 && k < n; step++, k += VD_LANES) {
+        const size_t end = n - k > 4 * VD_LANES ? k + 4 * VD_LANES : n;
+        for (; end - k >= VD_LANES; k += VD_LANES) {
+            const vd a = ELEMENT_LOAD(x + k), b = kind == SUMS_SQUARE ? a : ELEMENT_LOAD(y + k);
+            EACH_SUM(kind, a, b, ADD);
+        }
+        if (k < end) {
             const vd a = NAME(load)(x + k, n - k),
                      b = kind == SUMS_SQUARE ? a : NAME(load)(y + k, n - k);
             EACH_SUM(kind, a, b, ADD);
+            k = n;
         }
         for (int s = 0; s < 3; s++) {
             compensated_add(&sums[s], group[s]);
@@ -84,9 +136,6 @@ INLINE void NAME(row_sums)(double out[3], const ELEMENT_TYPE *x, const ELEMENT_T
         }
     }
 #undef ADD
-    for (int s = 0; s < 3; s++) {
-        out[s] = compensated_total(sums[s]);
-    }
 }
 
 #else
@@ -245,12 +294,19 @@ INLINE void NAME(row_group)(struct sums_call c, size_t first, size_t rows, enum 
     double sums[3][VD_LANES];
     (void)in_float;
 #ifdef ELEMENT_KEEP_ERRORS
+    struct compensated_sum lanes[3][VD_LANES];
     for (size_t r = 0; r < rows; r++, x += c.x_step, y += c.y_step) {
-        double row[3];
-        NAME(row_sums)(row, (const void *)x, (const void *)y, c.n, kind, polls);
-        for (int s = 0; s < 3; s++) {
-            sums[s][r] = row[s];
+        struct compensated_sum row[3];
+        NAME(row_lanes)(row, (const void *)x, (const void *)y, c.n, kind, polls);
+        for (int s = FIRST_SUM(kind); s < END_SUM(kind); s++) {
+            lanes[s][r] = row[s];
+            if (rows < VD_LANES) {
+                sums[s][r] = compensated_total(row[s]);
+            }
         }
+    }
+    for (int s = FIRST_SUM(kind); s < END_SUM(kind) && rows == VD_LANES; s++) {
+        compensated_totals(sums[s], lanes[s]);
     }
 #else
     vd lanes[3][VD_LANES];
@@ -457,6 +513,7 @@ KIND(square, SUMS_SQUARE)
 #undef ELEMENT
 #undef ELEMENT_TYPE
 #undef ELEMENT_LOAD
+#undef ELEMENT_LOAD_FIRST
 #undef ELEMENT_KEEP_ERRORS
 #undef ELEMENT_LOAD_PAIR
 #undef ELEMENT_LOAD_INTEGERS

@@ -225,6 +225,17 @@ static inline size_t vd_compress(double *to, int64_t *to_numbers, const double *
     return (size_t)__builtin_popcount(lanes);
 }
 
+static inline vd vd_load_first(const double *p, size_t n)
+{
+    const __m256i count = _mm256_set1_epi64x((long long)n);
+    return _mm256_maskload_pd(p, _mm256_cmpgt_epi64(count, _mm256_setr_epi64x(0, 1, 2, 3)));
+}
+static inline vd vd_load_first_f32(const float *p, size_t n)
+{
+    const __m128i lanes = _mm_cmpgt_epi32(_mm_set1_epi32((int)n), _mm_setr_epi32(0, 1, 2, 3));
+    return _mm256_cvtps_pd(_mm_maskload_ps(p, lanes));
+}
+
 static inline vd vd_load_f32(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 static inline vd vd_load_f16(const uint16_t *p)
 {

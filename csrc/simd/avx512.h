@@ -227,6 +227,15 @@ static inline size_t vd_compress(double *to, int64_t *to_numbers, const double *
     return (size_t)__builtin_popcount(lanes);
 }
 
+static inline vd vd_load_first(const double *p, size_t n)
+{
+    return _mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+}
+static inline vd vd_load_first_f32(const float *p, size_t n)
+{
+    return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << n) - 1), p));
+}
+
 static inline vd vd_load_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 static inline vd vd_load_f16(const uint16_t *p)
 {

@@ -367,6 +367,13 @@ static inline unsigned vd_below(vd a, vd b) { EACH_BIT(VD_LANES, a.lane[i] < b.l
  */
 #include "simd/compress.h"
 
+/* Load n elements, 0 < n < VD_LANES, as doubles. They read no others, and the other lanes are 0. */
+static inline vd vd_load_first(const double *p, size_t n) { EACH_D((size_t)i < n ? p[i] : 0.0); }
+static inline vd vd_load_first_f32(const float *p, size_t n)
+{
+    EACH_D((size_t)i < n ? (double)p[i] : 0.0);
+}
+
 /* Loads VD_LANES elements of a narrower type and widens them to double, exactly. */
 static inline vd vd_load_f32(const float *p) { EACH_D((double)p[i]); }
 static inline vd vd_load_f16(const uint16_t *p) { EACH_D((double)f16_to_f32(p[i])); }

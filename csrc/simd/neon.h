@@ -212,6 +212,17 @@ static inline unsigned vd_below(vd a, vd b)
 }
 #include "simd/compress.h"
 
+static inline vd vd_load_first(const double *p, size_t n)
+{
+    (void)n; /* 1 */
+    return vcombine_f64(vld1_f64(p), vdup_n_f64(0.0));
+}
+static inline vd vd_load_first_f32(const float *p, size_t n)
+{
+    (void)n;
+    return vcvt_f64_f32(vset_lane_f32(*p, vdup_n_f32(0.0f), 0));
+}
+
 static inline vd vd_load_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 
 /* Loads two 16-bit elements through a general register, because the smallest vector load reads

@@ -375,12 +375,13 @@ static void check_load_i64(void)
     }
 }
 
-/* Loads all 65,536 bit patterns of both 16-bit formats in every lane, and floats as doubles. */
+/* Loads all 65,536 bit patterns of both 16-bit formats in every lane, floats as doubles, and the
+ * first elements of a vector. */
 static void check_loads(void)
 {
     uint16_t halves[VF_LANES];
     float floats[VF_LANES];
-    double doubles[VD_LANES];
+    double doubles[VD_LANES], numbers[VD_LANES];
     for (unsigned pattern = 0; pattern < 65536; pattern++) {
         for (int i = 0; i < VF_LANES; i++) halves[i] = (uint16_t)(pattern + 257u * (unsigned)i);
         CHECK_STORED(vf_store, floats, VF_LANES, vf_load_f16(halves), f16_to_f32(halves[i]));
@@ -388,6 +389,13 @@ static void check_loads(void)
         CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_f16(halves), f16_to_f32(halves[i]));
         CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_bf16(halves), bf16_to_f32(halves[i]));
         CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_f32(floats), floats[i]);
+    }
+    for (int i = 0; i < VD_LANES; i++) floats[i] = (float)(numbers[i] = 1.5 + i);
+    for (int n = 1; n < VD_LANES; n++) { /* the elements are the last of the arrays */
+        const double *p = numbers + VD_LANES - n;
+        const float *f = floats + VD_LANES - n;
+        CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_first(p, n), i < n ? p[i] : 0.0);
+        CHECK_STORED(vd_store, doubles, VD_LANES, vd_load_first_f32(f, n), i < n ? f[i] : 0.0);
     }
 }
 
