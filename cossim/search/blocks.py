@@ -154,8 +154,8 @@ def rows_of(function: str, **sources: Any) -> tuple[Any, ...]:
             readers[name] = partial(_read_slice, function, name, source)
             source = np.broadcast_to(np.zeros((), source.dtype.newbyteorder("=")), source.shape)
         given[name] = source
-    arrays = _core.as_rows(function, tuple(given), tuple(given.values()))
-    rows = {name: Rows(array, given[name], readers.get(name)) for name, array in zip(given, arrays, strict=True)}
+    arrays = iter(_core.as_rows(function, tuple(given), tuple(given.values())))
+    rows = {name: Rows(next(arrays), source, readers.get(name)) for name, source in given.items()}
     return tuple(map(rows.get, sources))
 
 
@@ -385,10 +385,8 @@ class BlockwiseSearch:
         report = None if self.report is None else self._report
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
-        sides = corpus, queries, j, i, self.within
-        codes, scales, rotated = self.codes
-        options = self.binary, codes, scales, rotated, self.filter
-        return Request(self.function, *sides, self.eps, report, *options)
+        name, within, eps, binary, codes = self.function, self.within, self.eps, self.binary, self.codes
+        return Request(name, corpus, queries, j, i, within, eps, report, binary, *codes, self.filter)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.
