@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 
 import cossim
 from cossim import _interrupts
@@ -107,16 +107,21 @@ class _QuietParser(_Parser):
         raise ValueError(message)
 
 
+@cache
+def _quiet_parser():
+    return _parser(["COMMAND"], _QuietParser)
+
+
 def _problem(words, with_files=False):
     """Returns the parser's message about a command line, or that about the files, or "" if there is none."""
     try:
-        arguments = _parser(words, _QuietParser).parse_args(words)
+        arguments = _quiet_parser().parse_args(words)
         arguments.check(arguments)
         if with_files and arguments.prepare is not None:
             arguments.prepare(arguments)
     except ERRORS as error:
         return _one_line(error)
-    except SystemExit:  # --help
+    except (Exception, SystemExit):  # a fault of cossim, which the command itself will show, or --help
         pass
     return ""
 

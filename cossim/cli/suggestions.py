@@ -253,9 +253,10 @@ def _files_found(words, found):
     path = found["path"]
     if path in words and (file := _file_for(path, words)):
         return _replaced(words, path, file)
-    if _option_of(words, path) == "--weights":
-        return ["train", *_split(words)[0][1:2], "-o", new_name(USUAL["--weights"][0])]
-    return _without(words, {"--ids"}) if _option_of(words, path) == "--ids" else None
+    option = _option_of(words, path)
+    if option == "--weights":
+        return ["train", *_split(words)[0][1:2], "-o", new_name("weights.npz")]
+    return _without(words, {"--ids"}) if option == "--ids" else None
 
 
 def _leave_out(name):
@@ -269,7 +270,7 @@ def _option_of(words, value):
 
 def _output(words, found):
     """Suggests another name for the result: with a known suffix, in this folder."""
-    text = found["text"]
+    text = found.get("text") or found["path"]
     if _option_of(words, text) == "--weights":  # a file that is read
         return _files_found(words, {"path": text})
     stem, suffix = os.path.splitext(os.path.basename(text))
@@ -281,14 +282,13 @@ def _output(words, found):
 
 def _output_for(words):
     """Returns a name for the result of a command: for an index that of its corpus, otherwise a usual one."""
-    if words[:2] == ["index", "build"] and words[2:] and not _is_option(words[2]):
+    if words[:2] == ["index", "build"] and words[2:] and re.match(r"[^-*?[][^*?[]*$", words[2]):
         return new_name(os.path.splitext(os.path.basename(words[2]))[0] + ".index")
     return new_name(OUTPUTS.get(words[0], "result.csv"))
 
 
-def _other_output(words, _):
-    option = "--output" if words[0] == "demo" else "-o"
-    return _option(words, option, new_name("new-" + OUTPUTS.get(words[0], "result.npz")))
+def _other_output(words, found):
+    return _option(words, found["name"], new_name("new-" + OUTPUTS.get(words[0], "result.npz")))
 
 
 def _by_kinds(words, _):
@@ -335,12 +335,11 @@ def _with_new_file(words, message):
     return words
 
 
-def _other_ids(words, found):
-    """If --ids names a column that is missing, suggests the one with the most similar name, or the first."""
-    names = re.findall(r"'(.*?)'", found["names"])
-    name = next(iter(difflib.get_close_matches(found["name"].strip("'\""), names, 1)), names[0] if names else None)
-    given = {words[i + 1] for i, word in enumerate(words[:-1]) if word == "--ids"}
-    return _option(words, "--ids", name) if name and found["name"].strip("'\"") in given else None
+def _other_name(words, found):
+    """Suggests the most similar name, or the first, where one of --ids or --column is missing."""
+    missing, names = found.get("name", "").strip("'\""), re.findall(r"'(.*?)'", found["names"])
+    name = next(iter([*difflib.get_close_matches(missing, names, 1), *names]), None)
+    return name and _option(words, "--ids" if _option_of(words, missing) == "--ids" else "--column", name)
 
 
 def _less_groups(words, _):
@@ -424,7 +423,7 @@ def _other_command(words, found):
     """Replaces a word that is no command by one that has nearly its name, or puts the missing command before it."""
     text = found["text"]
     at = words.index(text) if text in words else 0
-    within = words[:at] == ["index"]
+    within = at > 0 and words[0] == "index"
     if text == "cossim":
         return words[1:]
     close = difflib.get_close_matches(text, INDEX_COMMANDS if within else EXAMPLES, 1)
@@ -434,10 +433,9 @@ def _other_command(words, found):
         return ["index", *words]
     if not os.path.isfile(text):
         return None
-    by_threshold = {"-t", "--threshold"} & set(words)
     if within or text.endswith(".index"):
         return ["index", "search" if text.endswith(".index") else "build", *words[at:]]
-    return ["pairs" if by_threshold else "topk", *words]
+    return ["pairs" if {"-t", "--threshold"} & set(words) else "topk", *words]
 
 
 # ---- remedies ----
@@ -455,27 +453,18 @@ def _pattern(template):
     return "".join(parts) + "$"
 
 
-def _first(names):
-    return names.split(", ")[0].strip("'\"")
-
-
 # Errors while a command runs: pattern, and a function of (words, fields of the message). Add a remedy here.
 RUNTIME = (
     (r"\(\): \w+ must be ", _in_range),
     (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
     (_pattern(_errors.BITS_DTYPE), _leave_out("--binary")),
-    (_pattern(_errors.ROWS_MANY), lambda words, found: _option(words, "--column", _first(found["names"]))),
-    (_pattern(_errors.ROWS_NO_SUCH), _other_ids),
-    (_pattern(_errors.ROWS_NO_SUCH), lambda words, found: _option(words, "--column", _first(found["names"]))),
+    (_pattern(_errors.ROWS_MANY), _other_name),
+    (_pattern(_errors.ROWS_NO_SUCH), _other_name),
     (_pattern(_errors.ROWS_UNNAMED), _leave_out("--column")),
     (_pattern(_errors.ROWS_NO_IDS), _leave_out("--ids")),
     (_pattern(_errors.NAMES_COUNT), _leave_out("--ids")),
-    (_pattern(_errors.NUMBERS_ALONE), lambda words, found: _output(words, {"text": found["path"], "suffixes": ".npz"})),
-    (
-        _pattern(_errors.WRITE_FAILED.replace("{reason}", "")).removesuffix("$")
-        + ".*(folder|Not a directory|not a reg)",
-        lambda words, found: _output(words, {"text": found["path"]}),
-    ),
+    (_pattern(_errors.NUMBERS_ALONE), lambda words, found: _output(words, {**found, "suffixes": ".npz"})),
+    (r"^(?P<path>.*): no file can be written there: .*(folder|Not a directory|not a reg)", _output),
     (
         r"^out of memory$|^Unable to allocate",
         lambda words, _: words if "--memory" in words else [*words, "--memory", "256M"],
@@ -504,7 +493,7 @@ ARGPARSE = (
     (r"the following arguments are required: (?P<names>[^,]+)$", _number_for_option),
     (r"the following arguments are required: (?P<names>.+)$", _missing),
     (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
-    (r"^argument (-o/)?--output: .* names the same file", _other_output),
+    (r"^argument (?P<name>-o|--output)\b.* names the same file", _other_output),
     (
         r"^argument (?P<name>\w+): standard input",
         lambda words, found: _replaced(words, "-", USUAL.get(found["name"], ["other.npy"])[0]),

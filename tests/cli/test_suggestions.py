@@ -135,6 +135,7 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy --topk 2", "topk queries.npy -k 2"),
         ("topk queries.npy -n 2", "topk queries.npy -k 2"),
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
+        ("index build 'c*.npy'", "index build 'c*.npy' -o corpus.index"),
         ("index add narrow.npy queries.npy", "index build narrow.npy -o narrow.index"),
         ("dedupe corpus.npy -t 7", "dedupe corpus.npy -t 0.95"),
         ("info now", "info"),
