@@ -38,9 +38,10 @@ class _Normalized(NamedTuple):
     def run(self):
         out = np.empty(self.x.shape, self.x.dtype)
         with fixed_arithmetic():
-            scale = self.inverse if self.weight is None else self.inverse * self.weight
-            bias = np.zeros_like(scale) if self.bias is None else self.bias
-            factors = np.stack((scale, np.zeros_like(scale), bias), axis=1)
+            factors = np.zeros((len(self.mean), 3), np.float64)
+            factors[:, 0] = self.inverse if self.weight is None else self.inverse * self.weight
+            if self.bias is not None:
+                factors[:, 2] = self.bias
         _core.channel_affine(self.x, None, self.mean, factors, out)
         return out.reshape(self.shape)
 
@@ -90,9 +91,9 @@ def _check_updatable(running):
 
 def _statistics(images, count):
     """Mean and variance (of the population) of each channel, float64."""
-    with fixed_arithmetic():
-        mean = _sums(images, None, np.zeros(images.shape[1]))[0] / count
-    rest, squares = _sums(images, None, mean)
+    mean, sums = np.empty(images.shape[1], np.float64), np.empty((images.shape[1], 2), np.float64)
+    _core.channel_statistics(images, mean, sums)
+    rest, squares = sums.T
     with fixed_arithmetic():
         return mean, (squares - rest * rest / count) / count
 

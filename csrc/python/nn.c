@@ -322,6 +322,24 @@ static PyObject *nn_channel_sums(PyObject *Py_UNUSED(self), PyObject *args)
     return none_or_error(without_gil_end(&released));
 }
 
+static PyObject *nn_channel_statistics(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyArrayObject *x, *means, *sums;
+    struct channels call;
+    struct without_gil released;
+    if (!PyArg_ParseTuple(args, "OOO:channel_statistics", &x, &means, &sums) ||
+        !set_channels(&call, x, (PyArrayObject *)Py_None, means)) {
+        return misfit();
+    }
+    const npy_intp shape[2] = {PyArray_DIM(x, 1), 2};
+    if (!can_write(means, NPY_DOUBLE, 1, shape) || !can_write(sums, NPY_DOUBLE, 2, shape)) {
+        return misfit();
+    }
+    call.token = without_gil_begin(&released, NULL, 0);
+    channel_statistics(&call, PyArray_DATA(means), PyArray_DATA(sums));
+    return none_or_error(without_gil_end(&released));
+}
+
 static PyObject *nn_channel_affine(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *x, *y, *centre, *factors, *out;
@@ -452,6 +470,10 @@ PyMethodDef nn_methods[] = {
         "channel_sums", nn_channel_sums, "x, y, centre, sums",
         "Writes sums (channels, 2): of y and of (x - centre) * y. If y is None, x - centre\n"
         "stands in its place."),
+    BY_POSITION(
+        "channel_statistics", nn_channel_statistics, "x, means, sums",
+        "Writes means (channels,) of x (images, channels, pixels), and the sums (channels, 2)\n"
+        "of (x - means) and of its squares."),
     {"all_finite", nn_all_finite, METH_O,
      "all_finite($module, x, /)\n--\n\nTrue if every element is finite."},
     BY_POSITION("layer_arrays", nn_layer_arrays, "function, names, objects",

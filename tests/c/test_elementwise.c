@@ -174,6 +174,22 @@ static void check_channels(int f64, size_t images, size_t channels, size_t pixel
     void *output = guarded_alloc(n * size_of(f64));
     channel_sums(&call, sums);
     channel_affine(&call, (const double (*)[3])factors, output);
+    if (!with_y && n > 0) {
+        double zeros[8] = {0}, means[8], about_means[8][2], again[8][2];
+        struct channels plain = call;
+        plain.centre = zeros;
+        channel_sums(&plain, again);
+        channel_statistics(&call, means, about_means);
+        for (size_t c = 0; c < channels; c++) {
+            CHECK(means[c] == again[c][0] / (double)(images * pixels), "%s mean of channel %zu",
+                  isa, c);
+        }
+        plain.centre = means;
+        channel_sums(&plain, again);
+        CHECK(memcmp(again, about_means, channels * sizeof *again) == 0,
+              "%s channel_statistics f%d (%zu, %zu, %zu)", isa, f64 ? 64 : 32, images, channels,
+              pixels);
+    }
     for (size_t c = 0; c < channels; c++) {
         long double expected[2] = {0, 0}, most[2] = {0, 0};
         for (size_t i = 0; i < images * pixels; i++) {

@@ -348,6 +348,7 @@ def unchecked(source):
         )
         other_x = source.pick((None, _any_array(source, x)))
         _core.channel_sums(x, other_x, centre, sums)
+        _core.channel_statistics(x, centre, sums)
         _core.channel_affine(x, other_x, centre, factors, _any_array(source, x))
         _core.batch_norm_arrays(x, None, centre, sums, other_x)
     elif kind == 16:
