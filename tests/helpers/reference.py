@@ -78,6 +78,12 @@ def best_of(scores, k, without_own):
     return np.take_along_axis(scores, order, 1), order
 
 
+def same(found, expected):
+    """Asserts that the arrays of two results are equal, with their shapes and dtypes."""
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
 def reaching(scores, threshold, with_itself):
     """(i, j, values) of the scores that reach a threshold; within one matrix only those above the diagonal."""
     reached = scores >= scores.dtype.type(threshold)

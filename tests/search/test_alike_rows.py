@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reference import best_of, reaching, same
 
 import cossim
 from cossim import _core
@@ -32,39 +33,38 @@ def _queries(x):
     yield others
 
 
-def _check(queries, corpus, search):
-    scores = cossim.pairwise(queries, corpus)
-    found = search.topk(queries, K) if isinstance(search, cossim.Index) else cossim.topk(queries, corpus, K)
-    indices = np.argsort(-scores, axis=1, kind="stable")[:, :K]
-    np.testing.assert_array_equal(found.indices, indices)
-    np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
+def _check(queries, corpus, index=None):
+    """Compares topk, and that of an index of the corpus, with the full matrix, on one thread and on two."""
+    expected = best_of(cossim.pairwise(queries, corpus), K, False)
+    for threads in (1, 2):
+        with cossim.threads(threads):
+            same(cossim.topk(queries, corpus, K), expected)
+            if index is not None:
+                same(index.topk(queries, K), expected)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i2", "i4", "i8"])
 def test_topk_is_that_of_the_full_matrix(dtype):
     x = _rows(dtype)
     index = cossim.Index(x)
-    for threads in (1, 2):
-        with cossim.threads(threads):
-            for queries in _queries(x):
-                _check(queries, x, None)
-                _check(queries, x, index)
+    for queries in _queries(x):
+        _check(queries, x, index)
 
 
 def test_corpora_in_reverse_and_of_wide_rows():
     x = _rows("f4")
     wide = np.hstack([x, x])[:, ::-1][:, :D]
     for queries in (x[:20], x[1500:1570]):
-        _check(queries, x[::-1], None)
-        _check(queries, np.hstack([x, x])[:, :D], None)
-        _check(queries, wide, None)
+        _check(queries, x[::-1])
+        _check(queries, np.hstack([x, x])[:, :D])
+        _check(queries, wide)
 
 
 @pytest.mark.parametrize("shape", [1000, 2000])
 def test_rows_that_are_corpus_and_queries_at_once(shape):
     x = _rows("f4")[-shape:]
-    _check(x, x, None)
-    _check(x[::2], x[::2], None)
+    _check(x, x)
+    _check(x[::2], x[::2])
 
 
 def test_a_corpus_of_equal_rows_gives_its_first_rows():
@@ -82,14 +82,12 @@ def test_neighbours_of_rows_that_repeat(dtype, kind):
         x[:] = {"equal": x[3], "zero": 0, "few": x[np.arange(len(x)) // 90], "shuffled": x[np.arange(len(x)) % 7]}[kind]
     scores = cossim.pairwise(x)
     np.testing.assert_array_equal(scores, cossim.pairwise(x, x.copy()))
-    np.fill_diagonal(scores, -2)
+    expected = best_of(scores, 70, True)
     for k in (1, K, 70):
-        indices = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         for threads in (1, 2):
             with cossim.threads(threads):
                 found = cossim.topk(x, None, k)
-            np.testing.assert_array_equal(found.indices, indices)
-            np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
+            same(found, [part[:, :k] for part in expected])
 
 
 def _neighbours_of_two_sides(x, k):
@@ -97,11 +95,6 @@ def _neighbours_of_two_sides(x, k):
     twice = cossim.topk(x, x.copy(), k + 1)
     others = np.argsort(twice.indices == np.arange(len(x))[:, None], axis=1, kind="stable")[:, :k]
     return [np.take_along_axis(part, others, axis=1) for part in twice]
-
-
-def _assert_same(found, expected):
-    np.testing.assert_array_equal(found.values, expected[0])
-    np.testing.assert_array_equal(found.indices, expected[1])
 
 
 @pytest.mark.parametrize("kind", ["random", "alike", "repeated", "tiny", "not finite", "whole", "int8", "float64"])
@@ -127,7 +120,7 @@ def test_neighbours_by_codes_are_those_of_other_searches(kind):
     expected = _neighbours_of_two_sides(x, 2)
     for threads in (1, 2):
         with cossim.threads(threads):
-            _assert_same(cossim.topk(x, None, 2) if threads == 1 else cossim.Index(x).topk(None, 2), expected)
+            same(cossim.topk(x, None, 2) if threads == 1 else cossim.Index(x).topk(None, 2), expected)
 
 
 @pytest.mark.parametrize("kind", ["spikes", "sorted"])
@@ -139,7 +132,7 @@ def test_neighbours_whose_scores_wait_are_those_of_other_searches(kind):
         x = np.eye(16, dtype=np.float32)[rng.integers(0, 16, len(x))] + np.float32(1e-3) * np.abs(x)
     else:
         x.sort(axis=0)
-    _assert_same(cossim.topk(x, None, 5), _neighbours_of_two_sides(x, 5))
+    same(cossim.topk(x, None, 5), _neighbours_of_two_sides(x, 5))
 
 
 def test_neighbours_without_memory_for_pairs_that_wait_are_the_same():
@@ -156,7 +149,7 @@ def test_neighbours_without_memory_for_pairs_that_wait_are_the_same():
         finally:
             assert _core._fail_allocation(0) == 0, "an allocation failed"
         break
-    _assert_same(found, expected)
+    same(found, expected)
 
 
 def test_scores_of_repeated_rows_are_those_of_single_pairs():
@@ -179,11 +172,7 @@ def test_bytes_that_few_queries_search(dtype, eps):
     x[7:300:7] = x[8]
     for queries in (1, 4, 6):
         q, rows = x[10 : 10 + queries].view(dtype), x.view(dtype)
-        scores = cossim.pairwise(q, rows, eps=eps)
-        indices = np.argsort(-np.nan_to_num(scores, nan=-2), axis=1, kind="stable")[:, :30]
-        found = cossim.topk(q, rows, 30, eps=eps)
-        np.testing.assert_array_equal(found.indices, indices)
-        np.testing.assert_array_equal(found.values, np.take_along_axis(scores, indices, axis=1))
+        same(cossim.topk(q, rows, 30, eps=eps), best_of(cossim.pairwise(q, rows, eps=eps), 30, False))
 
 
 def test_pairs_of_repeated_rows_are_those_of_the_full_matrix():
@@ -191,8 +180,5 @@ def test_pairs_of_repeated_rows_are_those_of_the_full_matrix():
     for queries in (x[:70], x[1590:1660]):
         scores = cossim.pairwise(queries, x)
         for threshold in (-0.1, 0.0, 0.9, 1.0):
-            i, j = np.nonzero(scores >= np.float32(threshold))
             for found in (cossim.pairs_above(queries, threshold, x), cossim.Index(x).pairs_above(queries, threshold)):
-                np.testing.assert_array_equal(found.i, i)
-                np.testing.assert_array_equal(found.j, j)
-                np.testing.assert_array_equal(found.values, scores[i, j])
+                same(found, reaching(scores, threshold, False))

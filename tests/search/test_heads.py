@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reference import reaching, same
 
 import cossim
 from cossim.search import rotation
@@ -62,17 +63,6 @@ def always(monkeypatch):
     monkeypatch.setattr(rotation, "_ROWS", 400)
 
 
-def _above(scores, threshold):
-    return np.nonzero(scores >= np.asarray(threshold, scores.dtype))
-
-
-def _check_pairs(found, scores, threshold):
-    i, j = _above(scores, threshold)
-    np.testing.assert_array_equal(found.i, i)
-    np.testing.assert_array_equal(found.j, j)
-    np.testing.assert_array_equal(found.values, scores[i, j])
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_index(always, kind, dtype):
@@ -85,10 +75,8 @@ def test_index(always, kind, dtype):
         scores = cossim.pairwise(queries, x)
     for count in (1, Q):
         for threshold in (0.9, 0.0):
-            _check_pairs(index.pairs_above(queries[:count], threshold), scores[:count], threshold)
-        found, expected = index.topk(queries[:count], 7), cossim.topk(queries[:count], x, 7)
-        np.testing.assert_array_equal(found.indices, expected.indices)
-        np.testing.assert_array_equal(found.values, expected.values)
+            same(index.pairs_above(queries[:count], threshold), reaching(scores[:count], threshold, False))
+        same(index.topk(queries[:count], 7), cossim.topk(queries[:count], x, 7))
 
 
 @pytest.mark.parametrize("kind", ["plain", "clustered", "not finite", "tiny and huge", "outside"])
@@ -96,8 +84,7 @@ def test_all_pairs(always, kind):
     with np.errstate(all="ignore"):
         x = _rows(kind).astype(np.float32)[::2].copy()
     assert rotation.directions_for(x, 0) is not None
-    scores = np.where(np.triu(np.ones((len(x), len(x)), bool), 1), cossim.pairwise(x), -2)
-    _check_pairs(cossim.pairs_above(x, 0.9), scores.astype(np.float32), 0.9)
+    same(cossim.pairs_above(x, 0.9), reaching(cossim.pairwise(x), 0.9, True))
 
 
 @pytest.mark.parametrize("kind", ["plain", "clustered", "not finite", "tiny and huge", "outside"])
@@ -110,9 +97,8 @@ def test_pairs_of_an_index_without_heads(always, monkeypatch, kind):
     monkeypatch.setattr(rotation, "INDEX_ROWS_PER_ELEMENT", N)
     index = cossim.Index(x)
     assert index._state.rotated is None
-    _check_pairs(index.pairs_above(x[:Q], 0.9), scores, 0.9)
-    every = np.where(np.triu(np.ones((len(x), len(x)), bool), 1), cossim.pairwise(x), -2)
-    _check_pairs(index.pairs_above(None, 0.9), every.astype(np.float32), 0.9)
+    same(index.pairs_above(x[:Q], 0.9), reaching(scores, 0.9, False))
+    same(index.pairs_above(None, 0.9), reaching(cossim.pairwise(x), 0.9, True))
 
 
 def test_saved(always, tmp_path):

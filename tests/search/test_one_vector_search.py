@@ -2,13 +2,9 @@
 
 import numpy as np
 import pytest
+from reference import same
 
 import cossim
-
-
-def assert_same(ours, expected):
-    for array, other in zip(ours, expected, strict=True):
-        np.testing.assert_array_equal(array, other, strict=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int8])
@@ -17,21 +13,21 @@ def test_a_vector_is_one_row(rng, dtype):
     q, rows = x[7], x[7:8]
     best = [array[0] for array in cossim.topk(rows, x, 4)]
     assert best[1].shape == (4,)
-    assert_same(cossim.topk(q, x, 4), best)
-    assert_same(cossim.topk(q.tolist(), x, 4), cossim.topk(q.astype(float), x, 4))
-    assert_same(cossim.topk(x, q, 1), cossim.topk(x, rows, 1))
-    assert_same(cossim.topk(q, x[3], 1), [array[0] for array in cossim.topk(rows, x[3:4], 1)])
-    assert_same(cossim.pairs_above(q, 0.1, x), cossim.pairs_above(rows, 0.1, x))
-    assert_same(cossim.pairs_above(x, 0.1, q), cossim.pairs_above(x, 0.1, rows))
+    same(cossim.topk(q, x, 4), best)
+    same(cossim.topk(q.tolist(), x, 4), cossim.topk(q.astype(float), x, 4))
+    same(cossim.topk(x, q, 1), cossim.topk(x, rows, 1))
+    same(cossim.topk(q, x[3], 1), [array[0] for array in cossim.topk(rows, x[3:4], 1)])
+    same(cossim.pairs_above(q, 0.1, x), cossim.pairs_above(rows, 0.1, x))
+    same(cossim.pairs_above(x, 0.1, q), cossim.pairs_above(x, 0.1, rows))
     assert len(cossim.pairs_above(q, -1).i) == 0
     assert cossim.duplicate_groups(q, 0.5).tolist() == [0]
 
     index = cossim.Index(x)
-    assert_same(index.topk(q, 4), best)
-    assert_same(index.pairs_above(q, 0.1), cossim.pairs_above(rows, 0.1, x))
-    assert_same(cossim.Index(q).topk(x, 1), cossim.topk(x, rows, 1))
+    same(index.topk(q, 4), best)
+    same(index.pairs_above(q, 0.1), cossim.pairs_above(rows, 0.1, x))
+    same(cossim.Index(q).topk(x, 1), cossim.topk(x, rows, 1))
     assert cossim.topk(q, None, 1).indices.tolist() == [-1]
-    assert_same(cossim.topk(q, x, 3, where=[1, 2]), index.topk(q, 3, where=[1, 2]))
+    same(cossim.topk(q, x, 3, where=[1, 2]), index.topk(q, 3, where=[1, 2]))
     assert cossim.topk(q, x, 3, where=[[True] + (len(x) - 1) * [False]]).indices.tolist() == [0, -1, -1]
 
 
@@ -40,4 +36,4 @@ def test_a_file_with_one_vector_is_that_vector(tmp_path, rng):
     np.save(tmp_path / "q.npy", q)
     found, expected = cossim.topk(tmp_path / "q.npy", x, 2), cossim.topk(q, x, 2)
     assert found.values.shape == (2,)
-    assert_same(found, expected)
+    same(found, expected)

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import reference
+from reference import same
 
 import cossim
 from cossim import _core
@@ -77,11 +78,6 @@ def queries_and_corpus(rng, kind, dtype, count, n, depth):
                 np.clip(np.nan_to_num(times * a), limits.min, min(limits.max, 2**62)) for a in (corpus, queries)
             )
         return queries.astype(dtype), corpus.astype(dtype)
-
-
-def same(found, expected):
-    for got, wanted in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS)

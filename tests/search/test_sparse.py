@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 import reference
+from reference import same
 
 import cossim
 
@@ -23,11 +24,6 @@ def csr(rng, rows, columns, density, dtype=np.float64, integers=False):
     if not np.issubdtype(dtype, np.unsignedinteger):
         x.data *= rng.choice([-1, 1, 1, 1], x.nnz)
     return x.astype(dtype)
-
-
-def same(found, expected):
-    for got, wanted in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(got, wanted, strict=True)
 
 
 def exact(x, y):
