@@ -270,6 +270,9 @@ void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, 
         for (n = 1; n < most && sorted[i + n].row == sorted[i].row;) {
             n++;
         }
+        if (i + n < w->queued && sorted[i + n].row != sorted[i].row) {
+            prefetch_row(p, first + sorted[i + n].row);
+        }
         for (size_t next = i + n; next < smaller(i + n + COARSE_QUERIES, w->queued); next++) {
             prefetch_query(p, sorted[next].query);
         }

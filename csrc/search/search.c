@@ -15,8 +15,8 @@ enum {
     SINGLE_COST = 40,
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
     /* The same in a mirrored search. Their vectors are read for each pair that passes the codes, so
-     * they stay in the cache. */
-    MIRRORED_BLOCK = 1024,
+     * they stay in the L3 cache. Each block quantizes the rows before it once more. */
+    MIRRORED_BLOCK = 2048,
     /* The prefilter runs only on at least this many times the warm-up rows. On fewer rows,
      * thresholds stay low for most of the search. */
     MIN_MIRRORED_ROWS = 16,

@@ -14,9 +14,9 @@ enum {
     WAITING_BYTES = 64 << 20,
     ROWS_PER_WAITING = 4,
     MEASURED_ROWS = 1024, /* norms that are measured between two polls of the token */
-    /* There is one center in this many rows, but at most MAX_CENTERS and at least half as many as
-     * another search has warm-up rows. */
-    ROWS_PER_CENTER = 64,
+    /* There is one center in this many rows, but at most MAX_CENTERS and at least a quarter as
+     * many as another search has warm-up rows. Fewer centers have larger groups. */
+    ROWS_PER_CENTER = 128,
     MAX_CENTERS = 1024,
     MAX_GROUP = 256 /* rows of a group, so that groups have few of all pairs */
 };
@@ -138,7 +138,7 @@ size_t first_centers(size_t centers)
 
 size_t center_count(const struct search *s)
 {
-    return larger(s->warm_up_rows / 2, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
+    return larger(s->warm_up_rows / 4, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
 }
 
 size_t pairs_with_groups(size_t rows, size_t centers)
