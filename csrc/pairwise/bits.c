@@ -12,7 +12,14 @@ enum {
     MIN_ROWS = 16,
     TASK_BYTES = 1 << 21, /* bytes that one task compares: about 0.1 ms */
     /* Comparing this many bytes takes as long as one multiplication of a GEMM. */
-    BYTES_PER_MULTIPLICATION = 4
+    BYTES_PER_MULTIPLICATION = 4,
+    /* A block is fetched from memory in STREAMS parts side by side, PIECE_ROWS of all rows at a
+     * time. The processor fetches ahead within a page of 4 KB, so several pages arrive faster than
+     * one. */
+    STREAMS = 8,
+    PIECE_ROWS = 16,
+    PIECE_BYTES = 512, /* longest rows that are fetched so; more lines at once would wait */
+    CACHE_LINE = 64
 };
 
 /* ---- scores ---- */
@@ -93,6 +100,37 @@ static const char *find_rows(const struct bit_rows *rows, size_t first, size_t c
     return buffer;
 }
 
+/* Fetches PIECE_ROWS of `rows` rows into the cache, as many of each of STREAMS parts. Earlier
+ * pieces had r rows. */
+static void fetch_piece(const char *x, ptrdiff_t x_step, size_t rows, size_t r, size_t bytes)
+{
+    const size_t part = rows / STREAMS, first = r / STREAMS;
+    for (size_t i = first; i < first + PIECE_ROWS / STREAMS && i < part; i++) {
+        for (size_t k = 0; k < bytes; k += CACHE_LINE) {
+            for (size_t s = 0; s < STREAMS; s++) {
+                __builtin_prefetch(x + (ptrdiff_t)(s * part + i) * x_step + k);
+            }
+        }
+    }
+}
+
+/* Computes the distances of a block of rows that comes from memory, and fetches the next block.
+ * Rows that do not end with a cache line are not compared in pieces: the kernel would copy the last
+ * row of each piece. */
+static void compare_and_fetch(int32_t *distances, const char *x, ptrdiff_t x_step, size_t rows,
+                              const char *y, size_t bytes)
+{
+    const bool in_pieces = bytes % CACHE_LINE == 0 && bytes <= PIECE_BYTES;
+    for (size_t r = 0, count; r < rows; r += count) {
+        count = in_pieces ? smaller(PIECE_ROWS, rows - r) : rows;
+        if (in_pieces) {
+            fetch_piece(x + (ptrdiff_t)rows * x_step, x_step, rows, r, bytes);
+        }
+        kernels_current()->bits->hamming(distances + r, x + (ptrdiff_t)r * x_step, x_step, count, y,
+                                         bytes);
+    }
+}
+
 /* Compares rows [row, row + rows) of x with rows [column, end) of y. */
 static void compare(const struct bit_state *s, size_t worker, size_t row, size_t rows,
                     size_t column, size_t end)
@@ -107,13 +145,18 @@ static void compare(const struct bit_state *s, size_t worker, size_t row, size_t
         y_copies = x_copies + s->block_rows * b->bytes;
     }
     const char *x = find_rows(&b->x, row, rows, b->bytes, x_copies, &x_step);
+    bool in_cache = x == x_copies;
     for (size_t count; column < end && !cancel_poll_here(); column += count) {
         count = smaller(BIT_BLOCK_COLUMNS, end - column);
         const char *y = find_rows(&b->y, column, count, b->bytes, y_copies, &y_step);
-        for (size_t c = 0; c < count; c++) {
+        if (!in_cache) {
+            compare_and_fetch(distances, x, x_step, rows, y, b->bytes);
+        }
+        for (size_t c = !in_cache; c < count; c++) {
             hamming(distances + c * BIT_BLOCK_ROWS, x, x_step, rows, y + (ptrdiff_t)c * y_step,
                     b->bytes);
         }
+        in_cache = true;
         b->take(b->context, &(struct bit_block){worker, row, rows, column, count, distances});
     }
 }

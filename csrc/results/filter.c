@@ -133,7 +133,7 @@ static size_t position_of(const int64_t *list, size_t count, int64_t number)
 void byte_bitmap_with(const uint8_t *from, size_t first, size_t n, uint8_t *bits)
 {
     const size_t kept = (first + 7) / 8, bytes = (n + WORD - 1) / WORD * (WORD / 8);
-    memset(bits, 0, bytes);
+    memset(bits + kept, 0, bytes - kept);
     if (kept > 0) {
         memcpy(bits, from, kept);
     }
