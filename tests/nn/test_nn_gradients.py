@@ -11,6 +11,7 @@ from nn_cases import LARGER_CONV2D, LINEAR, assert_close, integers, normal, rand
 from oracle import F, torch
 from processes import IMPORTED_FROM, python_on
 from public_inputs import LAYOUTS
+from reference import same
 
 import cossim
 from cossim import nn
@@ -211,11 +212,6 @@ def test_functions_agree_with_the_references(rng, name):
 def results_of(name, arrays, dy):
     y, pullback = FUNCTIONS[name][0](nn, *arrays)
     return y, *pullback(dy)
-
-
-def same(a, b):
-    for one, other in zip(a, b, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

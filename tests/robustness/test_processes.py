@@ -179,7 +179,7 @@ class Similarities:
 
 def with_torch(method):
     loaders = importlib.import_module("torch.utils.data")
-    loader = loaders.DataLoader(Similarities(), batch_size=None, num_workers=2, multiprocessing_context=method)
+    loader = loaders.DataLoader(Similarities(), batch_size=None, num_workers=1, multiprocessing_context=method)
     return [found.numpy() for found in loader]
 
 if __name__ == "__main__":

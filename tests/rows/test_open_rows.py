@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from public_inputs import npy_bytes
+from reference import same
 
 import cossim
 from cossim.rows import reader
@@ -145,11 +146,6 @@ def x(rng):
 def in_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(reader, "PIECE", 3000)  # many pieces of each file
-
-
-def same(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other, strict=True)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from public_inputs import npy_bytes
+from reference import same
 
 import cossim
 from cossim.__main__ import main
@@ -24,11 +25,6 @@ def in_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def x(rng):
     return sp.csr_array(sp.random(40, 60, density=0.1, format="csr", random_state=rng))
-
-
-def same(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other, strict=True)
 
 
 def save(path, x, form="csr", **options):

@@ -5,6 +5,7 @@ import io
 import ml_dtypes
 import numpy as np
 import pytest
+from reference import same
 
 import cossim
 from cossim import _core
@@ -53,11 +54,6 @@ def reaching(scores, allowed, threshold):
     with np.errstate(invalid="ignore"):
         i, j = np.nonzero(allowed & (scores >= scores.dtype.type(threshold)))
     return i, j, scores[i, j]
-
-
-def same(found, expected):
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def random_rows(rng, shape, dtype):
@@ -414,6 +410,8 @@ def test_commands(tmp_path, rng, monkeypatch, capsys):
     found = cossim.topk(x, None, 6, where=[0, 6])
     query, place = np.nonzero(found.indices >= 0)
     expected = query, place + 1, found.indices[query, place], found.values[query, place]
-    same(columns("topk", "x.npy", "-k", "6", "--where", "mask.npy", "--exclude", "rows.txt"), expected)
+    np.testing.assert_array_equal(
+        columns("topk", "x.npy", "-k", "6", "--where", "mask.npy", "--exclude", "rows.txt"), expected
+    )
     expected = cossim.pairs_above(x, -1, where=[2, 4, 8])
-    same(columns("pairs", "x.npy", "-t", "-1", "--where", "rows.txt"), expected)
+    np.testing.assert_array_equal(columns("pairs", "x.npy", "-t", "-1", "--where", "rows.txt"), expected)
