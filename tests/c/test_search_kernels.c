@@ -570,18 +570,15 @@ static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t w
         check_half_panel(k, &x, &panel, thresholds, keep);
 }
 
-static void check_panels(const struct kernels *k, size_t n, size_t rows)
+static void check_all_codes(const struct kernels *k, size_t n, size_t rows, bool numbered)
 {
+    for (int kind = 0; kind < 4; kind++) check_codes(k, n, rows, kind / 2 != 0, kind % 2 != 0);
+    check_halves(k, n, rows, numbered);
     for (size_t queries = 1; queries <= k->sq8->panel_queries; queries += 3) {
-        const size_t lanes = k->sq8->panel_lanes;
-        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, false,
-                    false);
-        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, false,
-                    true);
-        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, true,
-                    false);
-        check_panel(k, n, rows, queries <= lanes ? lanes : k->sq8->panel_queries, queries, true,
-                    true);
+        const size_t lanes = k->sq8->panel_lanes,
+                     width = queries <= lanes ? lanes : k->sq8->panel_queries;
+        for (int kind = 0; kind < 4; kind++)
+            check_panel(k, n, rows, width, queries, kind / 2 != 0, kind % 2 != 0);
     }
 }
 
@@ -607,28 +604,17 @@ int main(void)
             check_coarse_dots(k, depths[i]);
             check_to_floats(k, depths[i]);
             check_quantize(k, floats + i, depths[i]);
-            check_codes(k, depths[i], 1 + i, false, false);
-            check_codes(k, depths[i], 1 + i, false, true);
-            check_codes(k, depths[i], 1 + i, true, false);
-            check_codes(k, depths[i], 1 + i, true, true);
-            check_halves(k, depths[i], 1 + i, i % 2 == 0);
-            check_panels(k, depths[i], 1 + i);
+            check_all_codes(k, depths[i], 1 + i, i % 2 == 0);
         }
-        check_codes(k, MAX_DEPTH, 3, false, false);
-        check_codes(k, MAX_DEPTH, 3, false, true);
-        check_codes(k, MAX_DEPTH, 3, true, false);
-        check_codes(k, MAX_DEPTH, 3, true, true);
-        check_halves(k, MAX_DEPTH, 3, false);
-        check_panels(k, MAX_DEPTH, 3);
+        check_all_codes(k, MAX_DEPTH, 3, false);
         check_quantize(k, floats, MAX_DEPTH);
         for (size_t rows = 1; rows <= 64; rows += 9) {
             for (size_t columns = 1; columns <= 32; columns++) {
-                check_select_at_least(k->tiles, k->name, false, rows, columns);
-                check_select_at_least(k->tiles, k->name, true, rows, columns);
-                check_maxima(k->tiles, k->name, false, rows, columns);
-                check_maxima(k->tiles, k->name, true, rows, columns);
-                check_keep(k->tiles, k->name, false, rows * columns % 300);
-                check_keep(k->tiles, k->name, true, rows * columns % 300);
+                for (int f64 = 0; f64 < 2; f64++) {
+                    check_select_at_least(k->tiles, k->name, f64, rows, columns);
+                    check_maxima(k->tiles, k->name, f64, rows, columns);
+                    check_keep(k->tiles, k->name, f64, rows * columns % 300);
+                }
             }
         }
         static const float odd[][3] = {{NAN, 1, 2}, {1, INFINITY, 0}, {0, 0, 0},
