@@ -281,7 +281,7 @@ def test_max_pairs(rng):
     assert count == 4 * 45
     assert len(cossim.pairs_above(x, 0.99, max_pairs=count).i) == count
     for most in (0, 1, count - 1):
-        with pytest.raises(ValueError, match=rf"pairs_above\(\): {count}\b.*\b0\.99\b.*\bmax_pairs={most}\b"):
+        with pytest.raises(ValueError, match=rf"pairs_above\(\): .*\bmax_pairs={most}\b.*\b0\.99\b.*\b{count}\b"):
             cossim.pairs_above(x, 0.99, max_pairs=most)
         with pytest.raises(ValueError, match=rf"\b{count}\b"):
             cossim.pairs_above(x, 0.99, max_pairs=most, memory=1)
