@@ -258,25 +258,27 @@ static void prefetch_query(const struct prefilter *p, size_t query)
 void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                          size_t first)
 {
-    struct chunk_pair *sorted = w->queue + p->queue_size;
+    const struct chunk_pair *pairs = w->queue;
     for (size_t i = 0; i < w->queued && !p->coarse_after_codes; i++) {
-        rescore(p, w, worker, first, w->queue[i].row, w->queue[i].query);
+        rescore(p, w, worker, first, pairs[i].row, pairs[i].query);
     }
-    if (p->coarse_after_codes) { /* a row then stays in the L1 cache for all of its queries */
-        sort_pairs(w, sorted);
+    if (p->search->mirrored) { /* a row then stays in the L1 cache for all of its queries */
+        sort_pairs(w, w->queue + p->queue_size);
+        pairs = w->queue + p->queue_size;
     }
     for (size_t i = 0, n; i < w->queued && p->coarse_after_codes; i += n) {
         const size_t most = smaller(COARSE_QUERIES, w->queued - i);
-        for (n = 1; n < most && sorted[i + n].row == sorted[i].row;) {
+        for (n = 1; n < most && pairs[i + n].row == pairs[i].row;) {
             n++;
         }
-        if (i + n < w->queued && sorted[i + n].row != sorted[i].row) {
-            prefetch_row(p, first + sorted[i + n].row);
+        const size_t end = p->search->mirrored ? smaller(i + n + COARSE_QUERIES, w->queued) : 0;
+        if (i + n < end && pairs[i + n].row != pairs[i].row) {
+            prefetch_row(p, first + pairs[i + n].row);
         }
-        for (size_t next = i + n; next < smaller(i + n + COARSE_QUERIES, w->queued); next++) {
-            prefetch_query(p, sorted[next].query);
+        for (size_t next = i + n; next < end; next++) {
+            prefetch_query(p, pairs[next].query);
         }
-        compare_floats(p, w, worker, first, sorted + i, n);
+        compare_floats(p, w, worker, first, pairs + i, n);
     }
     w->queued = 0;
 }
@@ -306,7 +308,7 @@ void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_
         rescore_queue_flush(p, w, worker, first);
     }
     w->queue[w->queued++] = (struct chunk_pair){(uint16_t)r, (uint16_t)query};
-    if (!s->mirrored) { /* its rows are still in the cache */
+    if (!s->mirrored) { /* else the queue is long, and rows are fetched when it is flushed */
         prefetch_row(p, first + r);
     }
 }
