@@ -12,11 +12,6 @@
 #include "guarded.h"
 #include "layer_tables.h"
 
-static size_t elements(const struct shape *s)
-{
-    return shape_elements(s);
-}
-
 /* ---- networks ---- */
 
 static struct conv2d conv_of(enum compute_type compute, const struct layer *l, size_t images,
@@ -79,11 +74,26 @@ static void run_alone(enum compute_type compute, const struct layer *l, size_t i
                                             .output = output};
         CHECK(linear(&linear_layer) == 0, "no memory");
     } else if (l->kind == LAYER_RELU) {
-        relu(compute, images * elements(&in), input, output);
+        relu(compute, images * shape_elements(&in), input, output);
     } else {
-        memcpy(output, input, images * elements(&in) * compute_size(compute));
+        memcpy(output, input, images * shape_elements(&in) * compute_size(compute));
     }
 }
+
+/* Kernels of 5 x 5, and windows of 2 x 2 that do not overlap. */
+static struct layer conv_layer(size_t out, size_t in)
+{
+    return (struct layer){.kind = LAYER_CONV2D,
+                          .out = out,
+                          .in = in,
+                          .kernel = {5, 5},
+                          .stride = {1, 1},
+                          .dilation = {1, 1},
+                          .groups = 1};
+}
+
+static const struct layer pool_layer = {
+    .kind = LAYER_MAX_POOL2D, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}};
 
 static void fill_layer(int f64, struct layer *l, size_t window)
 {
@@ -137,8 +147,9 @@ static void check_batches(enum compute_type compute, const struct layer *layers,
                           size_t images, struct shape shape, const void *input, const void *output,
                           const struct shape *after)
 {
-    const size_t size = compute_size(compute), in = elements(&shape) * size,
-                 out = elements(after) * size, lanes = kernels_current()->lanes[compute].lanes,
+    const size_t size = compute_size(compute), in = shape_elements(&shape) * size,
+                 out = shape_elements(after) * size,
+                 lanes = kernels_current()->lanes[compute].lanes,
                  first = images - lanes - below(images - lanes + 1);
     void *part = guarded_alloc((images - first) * out);
     CHECK(network_run(compute, layers, count, images - first, shape,
@@ -157,20 +168,20 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
     struct shape now = shape;
     const size_t count = from_to(1, most_layers);
     CHECK(count <= MOST, "too many layers");
-    void *input = numbers(f64, images * elements(&shape), 0);
-    if (below(4) == 0 && images * elements(&shape) > 0) {
-        put(f64, input, below(images * elements(&shape)), below(2) == 0 ? NAN : INFINITY);
+    void *input = numbers(f64, images * shape_elements(&shape), 0);
+    if (below(4) == 0 && images * shape_elements(&shape) > 0) {
+        put(f64, input, below(images * shape_elements(&shape)), below(2) == 0 ? NAN : INFINITY);
     }
     void *between = input;
     for (size_t i = 0; i < count; i++) {
         layers[i] = any_layer(f64, now);
         struct shape after = now;
         network_shape(&layers[i], 1, &after);
-        void *output = guarded_alloc(images * elements(&after) * size_of(f64));
+        void *output = guarded_alloc(images * shape_elements(&after) * size_of(f64));
         run_alone(compute, &layers[i], images, &now, between, output);
         between = output;
     }
-    const size_t outputs = images * elements(&now);
+    const size_t outputs = images * shape_elements(&now);
     void *output = guarded_alloc(outputs * size_of(f64));
     CHECK(outputs == 0 ||
               network_run(compute, layers, count, images, shape, input, output, NULL) == 0,
@@ -198,15 +209,7 @@ static void check_network(size_t images, struct shape shape, size_t most_layers)
  * of the last block is NaN. */
 static void check_row_blocks(void)
 {
-    struct layer layers[2] = {
-        {.kind = LAYER_CONV2D,
-         .out = 16,
-         .in = 5,
-         .kernel = {5, 5},
-         .stride = {1, 1},
-         .dilation = {1, 1},
-         .groups = 1},
-        {.kind = LAYER_MAX_POOL2D, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}}};
+    struct layer layers[2] = {conv_layer(16, 5), pool_layer};
     for (size_t width = 45; width < 70; width++) {
         for (size_t padding = 0; padding < 3; padding++) {
             const struct shape shape = {.channels = 5, .size = {40, width}};
@@ -215,10 +218,10 @@ static void check_row_blocks(void)
             CHECK(network_shape(layers, 1, &maps) &&
                       (after = maps, network_shape(layers + 1, 1, &after)),
                   "sizes");
-            float *input = numbers(0, elements(&shape), 0),
-                  *between = guarded_alloc(elements(&maps) * sizeof *between);
-            float *alone = guarded_alloc(elements(&after) * sizeof *alone),
-                  *output = guarded_alloc(elements(&after) * sizeof *output);
+            float *input = numbers(0, shape_elements(&shape), 0),
+                  *between = guarded_alloc(shape_elements(&maps) * sizeof *between);
+            float *alone = guarded_alloc(shape_elements(&after) * sizeof *alone),
+                  *output = guarded_alloc(shape_elements(&after) * sizeof *output);
             fill_layer(0, &layers[0], 25);
             input[38 * width] = NAN;
             struct shape now = shape;
@@ -226,7 +229,7 @@ static void check_row_blocks(void)
             run_alone(COMPUTE_F32, &layers[1], 1, &now, between, alone);
             CHECK(network_run(COMPUTE_F32, layers, 2, 1, shape, input, output, NULL) == 0,
                   "no memory");
-            for (size_t i = 0; i < elements(&after); i++) {
+            for (size_t i = 0; i < shape_elements(&after); i++) {
                 CHECK(same((double)output[i], (double)alone[i]),
                       "%s width %zu, padding %zu: %zu: %a, not %a", isa, width, padding, i,
                       (double)output[i], (double)alone[i]);
@@ -255,13 +258,7 @@ static void check_networks(void)
     }
     check_row_blocks();
     struct shape no = {.channels = 1, .size = {4, 4}};
-    const struct layer large = {.kind = LAYER_CONV2D,
-                                .out = 1,
-                                .in = 1,
-                                .kernel = {5, 5},
-                                .stride = {1, 1},
-                                .dilation = {1, 1},
-                                .groups = 1};
+    const struct layer large = conv_layer(1, 1);
     CHECK(!network_shape(&large, 1, &no), "a kernel larger than the image");
 }
 
@@ -293,9 +290,9 @@ static void check_with_pooling(void)
     struct shape after = maps;
     if (network_shape(&conv, 1, &maps) && (after = maps, network_shape(&pool, 1, &after))) {
         struct shape now = shape;
-        const size_t n = images * elements(&after);
-        const void *input = numbers(f64, images * elements(&shape), 0);
-        void *between = guarded_alloc(images * elements(&maps) * size_of(f64));
+        const size_t n = images * shape_elements(&after);
+        const void *input = numbers(f64, images * shape_elements(&shape), 0);
+        void *between = guarded_alloc(images * shape_elements(&maps) * size_of(f64));
         void *out[2] = {guarded_alloc(n * size_of(f64)), guarded_alloc(n * size_of(f64))};
         int64_t *indices[2] = {guarded_alloc(n * sizeof **indices),
                                guarded_alloc(n * sizeof **indices)};
@@ -408,21 +405,14 @@ static size_t run_call(int call, int f64, const void *x, const void *y, void *ou
         CHECK(conv2d_max_pool2d(&c, &p) == 0, "no memory");
         return (size_t)24 * 16 * 6 * 8 * size_of(f64);
     }
-    const struct layer layers[] = {
-        {.kind = LAYER_CONV2D,
-         .weight = y,
-         .bias = y,
-         .out = 16,
-         .in = 6,
-         .kernel = {5, 5},
-         .stride = {1, 1},
-         .dilation = {1, 1},
-         .groups = 1},
+    struct layer layers[] = {
+        conv_layer(16, 6),
         {.kind = LAYER_RELU},
-        {.kind = LAYER_MAX_POOL2D, .kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}},
+        pool_layer,
         {.kind = LAYER_FLATTEN},
         {.kind = LAYER_LINEAR, .weight = y, .out = 20, .in = 16 * 6 * 8},
     };
+    layers[0].weight = layers[0].bias = y;
     const struct shape shape = {.channels = 6, .size = {17, 20}};
     CHECK(network_run(compute, layers, sizeof layers / sizeof *layers, 24, shape, x, out, NULL) ==
               0,
