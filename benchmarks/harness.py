@@ -77,13 +77,19 @@ def peak_program(imports, data, warm_up, call):
 
 
 def _calls_per_round(call, least_seconds):
-    """Returns how many calls make a round long enough for the clock, and the seconds of that round. Also warms up."""
-    calls = 1
+    """Returns how many calls make a round long enough for the clock, and the seconds of that round. Also warms up.
+
+    A first call below a second is not counted: it may do work that later calls find done.
+    """
+    calls, counted = 1, False
     while True:
         start = perf_counter()
         for _ in range(calls):
             call()
         seconds = perf_counter() - start
+        if not counted and seconds < 1:
+            counted = True
+            continue
         if seconds >= least_seconds or calls >= 1 << 20:
             return calls, seconds
         calls = max(2 * calls, int(calls * least_seconds / max(seconds, 1e-9)))
