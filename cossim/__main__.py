@@ -16,6 +16,13 @@ def _demo(arguments):
     demo_command.run(arguments.images, arguments.output, arguments.seed, not arguments.no_plot)
 
 
+def _read_demo_images(arguments):
+    from cossim.cli import demo_command
+
+    if arguments.images is not None:
+        demo_command.read_images(arguments.images)
+
+
 def _add_demo(commands):
     text = "From a pair of vectors to the similarity matrix of real images, step by step, with a heatmap."
     parser = commands.add_parser("demo", help=text, description=text)
@@ -26,7 +33,7 @@ def _add_demo(commands):
     target = "PNG file for the heatmap (default: %(default)s)"
     output = parser.add_argument("--output", metavar="FILE", default="cossim-demo.png", help=target)
     parser.add_argument("--no-plot", action="store_true", help="do not draw the heatmap")
-    search_commands.set_run(parser, _demo, reads=[images], writes=[output])
+    search_commands.set_run(parser, _demo, reads=[images], writes=[output], prepare=_read_demo_images)
 
 
 def _add_info(commands):

@@ -179,6 +179,15 @@ def _require(module, message):
         raise ModuleNotFoundError(message, name=module)
 
 
+def read_images(path):
+    """Returns the images of a file, or without a path scikit-learn's digits."""
+    with errors_as_text():
+        images = image_files.digits() if path is None else image_files.read_images(path)
+    if len(images) == 0:
+        raise ValueError(_errors.NO_IMAGES.format(path=path))
+    return images
+
+
 def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
     """Prints all parts, and writes the PNG unless plot is false.
 
@@ -192,10 +201,7 @@ def run(images_path=None, output="cossim-demo.png", seed=0, plot=True):
         with write_errors_as_text(output), replacing(output):
             pass
     rng, timed = np.random.default_rng(seed), Stopwatch()
-    with errors_as_text():
-        available = image_files.digits() if images_path is None else image_files.read_images(images_path)
-    if len(available) == 0:
-        raise ValueError(_errors.NO_IMAGES.format(path=images_path))
+    available = read_images(images_path)
     images = available[np.sort(rng.choice(len(available), min(IMAGES, len(available)), replace=False))]
 
     with np.printoptions(precision=4, suppress=True, threshold=50, edgeitems=3, floatmode="fixed"):

@@ -3,7 +3,7 @@
 Most mistakes have a remedy that is known: a number in range, a file with nearly the same name, an option to leave out.
 RUNTIME and ARGPARSE list them by the error message. A line may hold several mistakes, so remedies are applied until the
 line parses and its files can be opened. Where the message says what to do first, such as to repair a file, the error
-ends with the same command.
+ends with the same command. If such a mistake comes after others, the error shows it too.
 """
 
 import difflib
@@ -30,8 +30,8 @@ USUAL: dict[str, tuple[Any, ...]] = {
     "--max-pairs": ("1000000", 0, 2**63),
     "--eps": ("1e-8", 0, INF),
     "--epochs": ("60", 0, 2**63),
-    "--batch-size": ("256", 2, 2**63),
-    "--temperature": ("0.1", 1e-300, 1e300),
+    "--batch-size": ("128", 2, 2**63),
+    "--temperature": ("0.2", 1e-300, 1e300),
     "--lr": ("0.002", 0, 1e300),
     "--seed": ("0", 0, 2**63),
     "--weights": ("weights.npz",),
@@ -49,7 +49,9 @@ OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}
 # Here the user writes a new file first: the command takes it in place of the old one.
 NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS)
 OTHER_NAMES = dict.fromkeys(("--k", "-n", "--n", "--top", "--topk", "--top-k", "--top_k"), "-k")
-OTHER_NAMES |= {"--name": "--column", "--output-file": "-o"}
+OTHER_NAMES |= {"--name": "--column", "--output-file": "-o", "--learning-rate": "--lr"}
+OTHER_COMMANDS = dict.fromkeys(("create", "make", "new"), "build") | dict.fromkeys(("append", "insert"), "add")
+OTHER_COMMANDS |= dict.fromkeys(("find", "query"), "search")
 FLAGS = ("--binary", "--groups", "--help", "--kept", "--no-plot", "--quiet", "--version", "-h")
 NAMES = ("--column", "--exclude", "--ids", "--images", "--output", "--where", "-o")  # options whose value is a name
 OPTIONS = (*FLAGS, *NAMES, *(name for name in USUAL if name.startswith("-")))
@@ -76,8 +78,11 @@ def ending(arguments, message, problem):
         words, wrong = arguments if wrong else words, message
     words = _corrected(words, wrong, problem)
     if words:
-        words = _in_range(words if "-" in arguments else _with_files(words, problem))
-        return f"; try: {shlex.join(['cossim', *words])}"
+        words, left = (words, "") if "-" in arguments else _with_files(words, problem)
+        if not left:
+            return f"; try: {shlex.join(['cossim', *_in_range(words)])}"
+        left, words = "" if left in message else f"; {left}", _with_new_file(words, left)
+        return f"{left}; then: {shlex.join(['cossim', *_in_range(words)])}"
     command = arguments[0] if arguments else ""
     if re.search(OTHER_FILE, message):
         return f"; try: cossim {' '.join(arguments[: 2 if command == 'index' else 1])} --help"
@@ -94,16 +99,21 @@ def ending(arguments, message, problem):
 
 
 def _with_files(words, problem):
-    """Corrects the mistakes of a line that parses that show when its files are opened, as far as they have remedies."""
+    """Corrects the mistakes of a line that parses that show when its files are opened.
+
+    Returns the line, and the error that has no remedy, or "".
+    """
+    wrong = ""
     for _ in range(MAX_ROUNDS):
         several = any(os.path.isdir(word) or glob.has_magic(word) for word in words)
         if several or sum(os.path.getsize(word) for word in words if os.path.isfile(word)) > MAX_BYTES:
-            break
-        corrected = (wrong := problem(words, True)) and _corrected(words, wrong, problem)
+            return words, ""
+        wrong = problem(words, True)
+        corrected = wrong and _corrected(words, wrong, problem)
         if not corrected:
             break
         words = corrected
-    return words
+    return words, wrong
 
 
 def _corrected(words, message, problem, tried=None):
@@ -211,27 +221,32 @@ def _replaced(words, old, *new):
 def _file_for(path, words):
     """Returns a file in the folder of `path` to take its place, or None. It is not among the words.
 
-    It has nearly the name of `path`, or else its suffix if the command takes any rows or index. Weights must fit the
-    encoder.
+    It has nearly the name of `path`, or else its suffix if the command takes any rows or index. Rows, which may be a
+    folder, and an index can be opened. Weights fit the encoder.
     """
     folder, name = os.path.split(path)
+    (stem, suffix), option = os.path.splitext(name), _option_of(words, path)
+    of_rows = option is None and words[0] in ("topk", "pairs", "dedupe", "index")
     try:
-        names = sorted(entry.name for entry in os.scandir(folder or ".") if entry.is_file())
+        entries = sorted(os.scandir(folder or "."), key=lambda entry: entry.name)
+        names = [entry.name for entry in entries if entry.is_file()]
+        folders = [entry.name for entry in entries if entry.is_dir() and of_rows]
     except OSError:
         return None
-    suffix, option = os.path.splitext(name)[1], _option_of(words, path)
     if option == "--weights":
         names = [name for name in names if name.endswith((".npz", ".safetensors"))]
-        names = difflib.get_close_matches(name, names, MAX_OPENED, 0)
-    elif close := difflib.get_close_matches(name, names, 1, 0.75):
-        file = os.path.join(folder, close[0])
-        return None if file in words else file
-    elif option in NAMES or words[0] not in ("topk", "pairs", "dedupe", "index") or words[:2] == ["index", "add"]:
-        return None
+        close = difflib.get_close_matches(name, names, MAX_OPENED, 0)
+    elif of_rows:
+        alike = [other for other in names if suffix != ".index" and os.path.splitext(other)[0] == stem]
+        close = difflib.get_close_matches(name, alike, MAX_OPENED, 0)
+        close += difflib.get_close_matches(name, names + folders, MAX_OPENED, 0.75)
+        if words[:2] != ["index", "add"]:
+            close += [other for other in names if os.path.splitext(other)[1] == suffix][:MAX_OPENED]
     else:
-        names = [name for name in names if os.path.splitext(name)[1] == suffix][:MAX_OPENED]
-    files = (os.path.join(folder, name) for name in names)
-    return next((file for file in files if file not in words and _opens(file, option)), None)
+        close = difflib.get_close_matches(name, names, 1, 0.75)
+    checked = of_rows or option == "--weights"
+    files = (os.path.join(folder, other) for other in close)
+    return next((file for file in files if file not in words and (not checked or _opens(file, option))), None)
 
 
 def _opens(path, option=None):
@@ -275,7 +290,7 @@ def _output(words, found):
         return _files_found(words, {"path": text})
     stem, suffix = os.path.splitext(os.path.basename(text))
     known = re.findall(r"\.\w+", found.get("suffixes") or suffix)
-    close = difflib.get_close_matches(suffix, known, 1) or known or [".npz"]
+    close = difflib.get_close_matches(suffix, known, 1) or known or [".index" if words[0] == "index" else ".npz"]
     name = (stem.lstrip(".") or "result") + close[0]
     return _replaced(words, text, new_name(name, text))
 
@@ -317,7 +332,7 @@ def _build_of(rows):
 
 
 def _of_sparse_rows(words, found):
-    """Suggests the command for sparse rows that is nearest to dedupe or `index build`."""
+    """Suggests the command for sparse rows or packed bits that is nearest to dedupe or `index build`."""
     if words[0] == "dedupe":
         return ["pairs", *_without(words[1:], {"--kept"}), "--groups"]
     return ["topk", found["path"], "-k", USUAL["-k"][0]] if words[:2] == ["index", "build"] else None
@@ -349,9 +364,15 @@ def _less_groups(words, _):
 
 def _missing(words, found):
     """Adds the required arguments that are missing, by their usual names or values."""
+    rest = [
+        word for word in _split(words)[0][3 if words[0] == "index" else 2 :] if "." in word and not _is_number(word)
+    ]
+    taken = {"-o": [word for word in rest if not os.path.exists(word)], "--weights": list(filter(os.path.isfile, rest))}
     for name in found["names"].split(", "):
         first = name.split("/")[0]
-        if first == "-o":
+        if taken.get(first):  # a file after the input, such as train images.npy weights.npz
+            words = [*_replaced(words, taken[first][0]), first, taken[first][0]]
+        elif first == "-o":
             words = [*words, "-o", _output_for(words)]
         elif first in USUAL:
             words = [*words, *([first] if first.startswith("-") else []), USUAL[first][0]]
@@ -399,6 +420,24 @@ def _threshold(words, found):
     return _option(_without(words, {"-k"}), "-t", found["number"])
 
 
+def _by_option(words, _):
+    """Suggests pairs where topk has a threshold, and topk where pairs has -k."""
+    options = {ALIKE.get(token[0], token[0]) for token in _tokens(words)}
+    if words[0] == "topk" and "--threshold" in options:
+        return ["pairs", *words[1:]]
+    return ["topk", *words[1:]] if words[0] == "pairs" and "-k" in options else None
+
+
+def _whole(words, found):
+    """Writes a whole number without a decimal point or an exponent: -k 1e3."""
+    number = float(found["number"])
+    return _replaced(words, found["number"], f"{number:.0f}") if number.is_integer() else None
+
+
+def _decimal_point(words, found):
+    return _replaced(words, found["number"], found["number"].replace(",", "."))
+
+
 def _files_first(words, _):
     """Puts files before the options, where argparse finds them, and numbers that belong to no option last."""
     files, options = _split(words)
@@ -424,6 +463,8 @@ def _other_command(words, found):
     text = found["text"]
     at = words.index(text) if text in words else 0
     within = at > 0 and words[0] == "index"
+    if text in OTHER_COMMANDS:
+        return ["index"] * (not within) + [*words[:at], OTHER_COMMANDS[text], *words[at + 1 :]]
     if text == "cossim":
         return words[1:]
     close = difflib.get_close_matches(text, INDEX_COMMANDS if within else EXAMPLES, 1)
@@ -485,6 +526,7 @@ ARGPARSE = (
         r"^ambiguous option: (?P<text>\S+) could match (?P<first>[\w-]+)",
         lambda words, found: _replaced(words, found["text"], found["first"]),
     ),
+    (r"the following arguments are required: .*(-k|-t)\b", _by_option),
     (r"one of the arguments (?P<names>-k .*) is required$", _number_for_option),
     (
         r"one of the arguments -k .*is required$",
@@ -494,16 +536,16 @@ ARGPARSE = (
     (r"the following arguments are required: (?P<names>.+)$", _missing),
     (_pattern(_errors.SUFFIX.replace("{text!r}", "'{text}'")), _output),
     (r"^argument (?P<name>-o|--output)\b.* names the same file", _other_output),
-    (
-        r"^argument (?P<name>\w+): standard input",
-        lambda words, found: _replaced(words, "-", USUAL.get(found["name"], ["other.npy"])[0]),
-    ),
+    (r"^argument \w+: standard input", lambda words, _: _replaced(words, "-")),
     (_pattern(_errors.NOT_WITH_GROUPS), _less_groups),
     (r"^argument --max-pairs: not allowed without", _leave_out("--max-pairs")),
     (r"^argument (?P<name>-[\w/-]+): not allowed with", lambda words, found: _without(words, {found["name"][:2]})),
     (r"invalid float value: '(?P<number>\d+)%'", lambda words, found: _option(words, "-t", found["number"])),
+    (r"invalid float value: '(?P<number>-?\d*,\d+)'", _decimal_point),
+    (r"invalid int value: '(?P<number>\d+(\.\d*)?(e\d+)?)'", _whole),
     (r"^argument -k: invalid int value: '(?P<number>0?\.\d+)'", _threshold),
     (r"^argument (?P<name>-[\w/-]+): ", _wrong_value),
+    (r"^unrecognized arguments: .*--binary\b", _of_sparse_rows),
     (r"^unrecognized arguments: |invalid choice: ", _files_first),
     (r"^unrecognized arguments: (?P<extra>.+)$", _unrecognized),
     (r"invalid choice: '(?P<text>.*?)'", _other_command),

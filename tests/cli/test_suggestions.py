@@ -37,6 +37,10 @@ def folder(tmp_path, monkeypatch):
     for name in ("damaged.txt", "two words.txt"):
         (tmp_path / name).write_text("1 x\n")
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folders").mkdir()
+    (tmp_path / "corpus.pkl").write_bytes(b"")
+    np.save("folders/x.npy", x)
+    np.save("packed.npy", np.arange(24, dtype=np.uint8).reshape(12, 2))
     return tmp_path
 
 
@@ -165,7 +169,21 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy kept.index -k 3", "index search kept.index queries.npy -k 3"),
         ("pairs named.csv -t 0.9 --ids nam", "pairs named.csv -t 0.9 --ids name"),
         ("topk queries.npy corpus.npy --memory lots", "topk queries.npy corpus.npy --memory 256M -k 10"),
-        ("topk queries.npy corpus.npy -t 0.5", "topk queries.npy corpus.npy -k 10"),
+        ("topk queries.npy corpus.npy -t 0.5", "pairs queries.npy corpus.npy -t 0.5"),
+        ("pairs corpus.npy -k 3 --groups", "topk corpus.npy -k 3"),
+        ("pairs corpus.npy -t 0,9", "pairs corpus.npy -t 0.9"),
+        ("topk queries.npy -k 5.0", "topk queries.npy -k 5"),
+        ("topk queries.npy -k 1e1", "topk queries.npy -k 10"),
+        ("topk queries.csv corpus -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("topk folder -k 0", "topk folders -k 1"),
+        ("pairs - - -t 2", "pairs - -t 0.95"),
+        ("dedupe packed.npy -t 95 --binary --kept", "pairs packed.npy -t 0.95 --binary --groups"),
+        ("find corpus.npy -k 3", "topk corpus.npy -k 3"),
+        ("index create corpus.npy", "index build corpus.npy -o corpus.index"),
+        ("index query kept.index -k 3", "index search kept.index -k 3"),
+        ("index build corpus.npy new.index", "index build corpus.npy -o new.index"),
+        ("index build corpus.npy -o folders", "index build corpus.npy -o folders.index"),
+        ("train digits.npy w.npz --epochs 0 --learning-rate 1", "train digits.npy --epochs 0 --lr 1 -o w.npz"),
         ("topk queries.npy -k 2 -o out.foo --memory=lots", "topk queries.npy -k 2 -o out.npz --memory 256M"),
         ("topk -k 3 queries.npy --kk 3 corpus.npy", "topk queries.npy corpus.npy -k 3"),
         ("pairs corpus.npy -t 0.9 queries.npy --quiet", "pairs corpus.npy queries.npy -t 0.9 --quiet"),
@@ -208,11 +226,12 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("dedupe kept.index -t 0.9 --ids few.txt", "index search kept.index -t 0.9"),
         (
             "train digits.npy -o w.npz --epochs -1 --batch-size 1 --lr nan --temperature 0 --seed -3",
-            "train digits.npy -o w.npz --epochs 60 --batch-size 256 --lr 0.002 --temperature 0.1 --seed 0",
+            "train digits.npy -o w.npz --epochs 60 --batch-size 128 --lr 0.002 --temperature 0.2 --seed 0",
         ),
     ],
 )
-def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys):
+def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"1 0\n3 4\n")))
     if ".csv" in works and "pairs" in works:
         pytest.importorskip("pyarrow", reason="reads CSV")
     assert error_of(command, capsys).endswith(f"; try: cossim {works}")
@@ -325,6 +344,24 @@ def test_the_options_of_all_commands_are_known():
 )
 def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder, command, again, capsys):
     assert error_of(command, capsys).endswith(f"; then: cossim {again}")
+
+
+@pytest.mark.parametrize(
+    ("command", "end"),
+    [
+        ("topk querys.npy damaged.txt -k 3", "then: cossim topk queries.npy damaged.txt -k 3"),
+        ("train corpus.npy -o w.pt", "then: cossim train corpus.npy -o w.npz"),
+        ("demo --images corpus.npy --no-plots", "then: cossim demo --images corpus.npy --no-plot"),
+        (
+            "topk both.npz --where 1,2 -k 1",
+            "> new-rows.txt; then: cossim topk both.npz -k 1 --column a --where new-rows.txt",
+        ),
+    ],
+)
+def test_a_mistake_without_a_remedy_is_shown_after_the_first_one(folder, command, end, capsys):
+    error = error_of(command, capsys)
+    assert error.endswith(f"; {end}" if end.startswith("then") else end)
+    assert "; try" not in error and len(error.split("; then: ")[0].split("; ")) == 2
 
 
 def test_the_demo_leaves_out_a_file_without_images(folder, capsys):
