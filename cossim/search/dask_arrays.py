@@ -59,7 +59,7 @@ OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means
 # Options of da.blockwise for operands whose chunks agree already. With concatenate=False, tasks get a block as [block],
 # without a copy. A block that several tasks need must be computed once, so Dask must not fuse our tasks with others. It
 # does not fuse them with tasks that make operands, because every result here lacks an axis of its operands. It does not
-# fuse them with tasks that take results, such as x / vector_norm(x, 1, True), because those have another concatenate.
+# fuse them with tasks that take results, such as x / vector_norm(x, 1, True), because their concatenate differs.
 _BLOCKS = {"concatenate": False, "align_arrays": False}
 
 # ---- operands ----

@@ -264,8 +264,8 @@ class Index:
         """Adds rows and returns their numbers. A number is never given to another row.
 
         The first call copies the rows of the index to memory of its own, with room for as many again; the array or
-        file that they came from is no longer used. A later call takes time in proportion to the rows that it adds. Only
-        where no room is left, or many rows were removed, it moves all rows.
+        file that they came from is no longer used. A later call takes time in proportion to the rows that it adds. It
+        moves all rows only if no room is left, or if many rows were removed.
 
         Parameters
         ----------

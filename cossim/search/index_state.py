@@ -100,7 +100,7 @@ class State(NamedTuple):
         return np.where(places < 0, -1, numbers[places])
 
     def find(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Returns the places of numbers, and which of them are numbers of live rows; the others have no place."""
+        """Returns (places, lives). lives tells which numbers are those of live rows; only these have a valid place."""
         column = self.arrays.get("numbers")
         places, lives = numbers, numbers.view(np.uint64) < self.places  # False for those below 0 too
         if column is not None and self.places:

@@ -11,7 +11,7 @@ enum {
 
 struct channels_run {
     const struct channels *call;
-    double *means; /* NULL, or where the sums are about the means, which are calculated first */
+    double *means; /* NULL, or receives the means, and then the sums are about these */
     double (*sums)[2];
     const double (*factors)[3];
     char *output;
@@ -31,7 +31,7 @@ static size_t channels_of_task(const struct channels *call)
     return larger(smaller(PIXELS / larger(call->pixels, 1), TASK_CHANNELS), 1);
 }
 
-/* Sums count channels from `first` on about the centres. */
+/* Computes the sums about the centres of channels [first, first + count). */
 static void sum_channels(const struct channels_run *run, size_t first, size_t count,
                          const double *centres, size_t worker)
 {

@@ -18,7 +18,7 @@ enum {
      * one. */
     STREAMS = 8,
     PIECE_ROWS = 16,
-    PIECE_BYTES = 512, /* longest rows that are fetched so; more lines at once would wait */
+    PIECE_BYTES = 512, /* rows of at most this size are fetched so; more lines would have to wait */
     CACHE_LINE = 64
 };
 
@@ -100,8 +100,8 @@ static const char *find_rows(const struct bit_rows *rows, size_t first, size_t c
     return buffer;
 }
 
-/* Fetches PIECE_ROWS of `rows` rows into the cache, as many of each of STREAMS parts. Earlier
- * pieces had r rows. */
+/* Fetches the next PIECE_ROWS rows of a block of `rows` rows into the cache: as many of each of its
+ * STREAMS parts. r rows were fetched before. */
 static void fetch_piece(const char *x, ptrdiff_t x_step, size_t rows, size_t r, size_t bytes)
 {
     const size_t part = rows / STREAMS, first = r / STREAMS;

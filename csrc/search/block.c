@@ -32,8 +32,8 @@ static const void *tile_thresholds(const struct result_handler *handler, size_t 
     return buffer;
 }
 
-/* Finds the pairs of a tile that reach the threshold of one of their queries. found is that of
- * select_kernel. */
+/* Finds the pairs of a tile that reach the threshold of one of their queries. Writes them to
+ * `found` and returns the number of words, as select_kernel does. */
 static size_t select_scores(const struct search *s, size_t worker, const struct score_tile *tile,
                             const size_t *query_numbers, bool mirrored, uint32_t *found)
 {
