@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from cossim._typing import Array, ArrayOrScalar, Axis, Dim, Float, Number
 
 
+def _named(function, call, *arguments, **options):
+    """Returns call(*arguments, **options). Its errors name `function`, which the user called."""
+    try:
+        return call(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        raise type(error)(str(error).replace(call.__name__, function, 1)) from None
+
+
 class _NormalizedVectors:
     """Vectors normalized along `dim`, and the pullback of the normalization."""
 
@@ -157,12 +165,12 @@ def cosine_similarity_vjp(
     function = "cosine_similarity_vjp"
     if axis is not None:
         if not isinstance(dim, UnpassedInt):
-            _core.cosine_similarity(x1, x2, dim, axis=axis)  # raises TypeError
+            _named(function, _core.cosine_similarity, x1, x2, dim, axis=axis)  # raises TypeError
         dim = axis
     dim, eps = dim_argument(function, dim), eps_argument(function, eps)
     x1, x2 = _core.as_arrays(function, ("x1", "x2"), (x1, x2))
     dim = dim_of_operands(dim, max(x1.ndim, x2.ndim))
-    y = _core.cosine_similarity(x1, x2, dim, eps)
+    y = _named(function, _core.cosine_similarity, x1, x2, dim, eps)
     shape = broadcast_shape(x1.shape, x2.shape, (1,))
     dim %= len(shape)
     operands = []
@@ -248,7 +256,7 @@ def pairwise_vjp(
     function = "pairwise_vjp"
     eps = eps_argument(function, eps)
     x, y = (_core.as_array(function, "x", x), None) if y is None else _core.as_arrays(function, ("x", "y"), (x, y))
-    scores = _core.pairwise(x, y, eps=eps)
+    scores = _named(function, _core.pairwise, x, y, eps=eps)
     dtype = _compute_dtype(scores.dtype)
     left = _NormalizedVectors(_cast(np.atleast_2d(x), dtype), 1, eps)
     right = left if y is None else _NormalizedVectors(_cast(np.atleast_2d(y), dtype), 1, eps)

@@ -381,3 +381,17 @@ def test_no_warnings_of_a_nan_that_signals():
             assert np.isnan(y.ravel()[0])
             assert np.isnan(pullback(np.ones_like(y))[0]).any()
     assert np.isnan(simclr.nt_xent(single, np.ones((2, 2))))
+
+
+def test_errors_of_the_operands_name_the_function_that_was_called():
+    x = np.ones((3, 4))
+    calls = {
+        "cosine_similarity_vjp": ((x, x[:2]), (x, x, 7)),
+        "pairwise_vjp": ((x, x[:, :2]), (5,)),
+    }
+    for name, wrong in calls.items():
+        for arguments in wrong:
+            with pytest.raises(ValueError, match=rf"^{name}\(\): "):
+                getattr(cossim, name)(*arguments)
+    with pytest.raises(TypeError, match=r"^cosine_similarity_vjp\(\) got both dim and axis"):
+        cossim.cosine_similarity_vjp(x, x, 1, axis=1)
