@@ -2,7 +2,7 @@
 
 A message is a template. The place that finds a mistake fills it in and names the type of the error:
 
-    raise ValueError(_errors.K_TOO_LARGE.format(function=function, k=k, candidates=5))
+    raise ValueError(_errors.K_TOO_LARGE.format(function=function, name=name, k=k, candidates=5))
 
 A message says what is wrong, with the names and numbers of the call, and then what to do next. In a template
 
@@ -97,7 +97,7 @@ PLOT_SIZES = "neighbours(): queries are images of {queries} pixels, and the corp
 
 # ---- search ----
 
-K_TOO_LARGE = "{function}(): k must be at most {candidates}, the number of rows to choose from, not {k}"
+K_TOO_LARGE = "{function}(): {name} must be at most {candidates}, the number of rows to choose from, not {k}"
 RESULT_SIZE = "{function}(): there is no memory for a result of shape {shape}: request less, or search in parts"
 MASK_SHAPE = (
     "{function}(): the mask where must have shape {shapes}, an element for each row to choose from: make it from their "

@@ -100,8 +100,12 @@ class _Neighbors(BaseEstimator):
         check_is_fitted(self)
         return None if X is None else validate_data(self, X, reset=False, accept_sparse="csr", dtype=FLOATS)
 
+    def _check_k(self, k, candidates):
+        with_itself = getattr(self, "mode", "connectivity") != "connectivity"  # a row counts, besides its neighbours
+        check_k(type(self).__name__, k, candidates, "n_neighbors + 1" if with_itself else "n_neighbors")
+
     def _topk(self, X, k):
-        check_k(type(self).__name__, k, self.n_samples_fit_ - (X is None))
+        self._check_k(k, self.n_samples_fit_ - (X is None))
         corpus = self._fitted.rows
         if X is None:
             return topk(corpus, None, k, eps=self.eps)
@@ -109,7 +113,7 @@ class _Neighbors(BaseEstimator):
 
     def _topk_of_fit(self, k):
         """Returns _topk for the rows of fit as queries, which may find themselves. Scores each pair of rows once."""
-        check_k(type(self).__name__, k, self.n_samples_fit_)
+        self._check_k(k, self.n_samples_fit_)
         corpus = self._fitted.rows
         if sparse.issparse(corpus):
             return topk(corpus, corpus, k, eps=self.eps)

@@ -192,11 +192,13 @@ def _read_slice(function: str, name: str, source: Any, first: int, last: int) ->
 # ---- arguments ----
 
 
-def check_k(function: str, k: int, candidates: int) -> None:
+def check_k(function: str, k: int, candidates: int, name: str) -> None:
     if k < 1:
-        raise ValueError(_errors.TOO_SMALL.format(function=function, name="k", least=1, value=integer_text(k)))
+        raise ValueError(_errors.TOO_SMALL.format(function=function, name=name, least=1, value=integer_text(k)))
     if k > candidates:
-        raise ValueError(_errors.K_TOO_LARGE.format(function=function, candidates=candidates, k=integer_text(k)))
+        raise ValueError(
+            _errors.K_TOO_LARGE.format(function=function, name=name, candidates=candidates, k=integer_text(k))
+        )
 
 
 def may_be_rows(value: object) -> bool:

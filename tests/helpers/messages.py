@@ -204,8 +204,8 @@ topk(X, Y, 2.0) -> TypeError: topk(): k must be an integer, not float
 topk(X[:, :3], Y, 1) -> ValueError: topk(): rows of queries have 3 elements, rows of corpus 4: they must be equally long
     (queries: shape (6, 3), dtype float64; corpus: shape (5, 4), dtype float64)
 Index(Y[:0, :0]) -> ValueError: Index(): corpus has no rows: pass at least one (corpus: shape (0, 0), dtype float64)
-neighbors(9).fit(X).kneighbors() -> ValueError: CosineNeighbors(): k must be at most 5, the number of rows to choose
-    from, not 9
+neighbors(9).fit(X).kneighbors() -> ValueError: CosineNeighbors(): n_neighbors must be at most 5, the number of rows
+    to choose from, not 9
 topk(X[:, :0], Y[:, :0], 1) -> ValueError: topk(): rows of corpus have no elements: pass rows of at least one element,
     or np.empty((0, D)) for no rows (corpus: shape (5, 0), dtype float64)
 topk(X, Y, 1, memory=0) -> ValueError: topk(): memory must be at least 1, not 0
@@ -679,9 +679,9 @@ cossim topk X.npy narrow.npy -k 1 -> 1: cossim: rows of X.npy have 4 elements, r
     model
 cossim topk X.npy -k 9223372036854775808 -> 2: cossim topk: error: argument -k: 9223372036854775808 does not fit 64 bits
 cossim topk X.npy -k 1 --threads 0 -> 2: cossim topk: error: argument --threads: 0 is not at least 1
-cossim topk x --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is not an amount of memory, such as 256M,
-    1.5G or a number of bytes
-cossim topk x --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807 bytes
+cossim topk X.npy --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is not an amount of memory, such as
+    256M, 1.5G or a number of bytes
+cossim topk X.npy --memory 0 -> 2: cossim topk: error: argument --memory: '0' is not from 1 to 9223372036854775807 bytes
 cossim topk X.npy -k 1 -o folder.npz -> 1: cossim: folder.npz: no file can be written there: not a regular file: choose
     another path
 cossim topk X.npy -k1 --exclude X.npy -> 1: cossim: X.npy: an array of float64: save row numbers, or a mask for --where
@@ -690,7 +690,7 @@ cossim topk X.npy -k1 --where 1,2 -> 1: cossim: argument --where takes a file, n
 cossim topk X.npy -k 1 --where rows.txt -> 1: cossim: rows.txt: 'x' is not a row number: write whole numbers, or save a
     mask as .npy
 cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
-    without -t/--threshold
+    without -t/--threshold; X.index: No such file or directory
 cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER,
     --max-pairs, --where or --exclude
 cossim train P.npy -o weights.pt -> 2: cossim train: error: argument -o/--output: 'weights.pt' does not end in .npz or
