@@ -387,8 +387,9 @@ class BlockwiseSearch:
         report = None if self.report is None else self._report
         rows = len(queries)
         self.pairs = rows * (rows + 1) // 2 if corpus is queries and self.within else rows * len(corpus)
-        name, within, eps, binary, codes = self.function, self.within, self.eps, self.binary, self.codes
-        return Request(name, corpus, queries, j, i, within, eps, report, binary, *codes, self.filter)
+        name, within, eps, binary = self.function, self.within, self.eps, self.binary
+        codes, scales, rotated = self.codes
+        return Request(name, corpus, queries, j, i, within, eps, report, binary, codes, scales, rotated, self.filter)
 
     def _requests(self):
         """Yields a Request for each pair of blocks. They cover each pair of rows once.
