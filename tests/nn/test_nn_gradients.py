@@ -63,6 +63,7 @@ def test_conv2d_over_random_arguments(rng, dtype):
     assert 10 < refused < 100
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # torch's own
 @both_dtypes
 @pytest.mark.parametrize(("image", "filters", "options"), LARGER_CONV2D, ids=str)
 def test_conv2d_of_larger_shapes_agrees_with_torch(rng, image, filters, options, dtype):

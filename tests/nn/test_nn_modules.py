@@ -99,6 +99,7 @@ def test_sequential_is_a_sequence():
         (lambda: nn.Conv2d(4, 6.5, 3), TypeError, "out_channels"),
         (lambda: nn.Conv2d(4, 6, 0), ValueError, "kernel_size"),
         (lambda: nn.Linear(-1, 2), ValueError, "in_features"),
+        (lambda: nn.Linear(2**62, 3), ValueError, r"in_features \* out_features must be below 2\*\*60, not 4611"),
         (lambda: nn.Conv2d(2**62, 1, 3), ValueError, r"in_channels.*\b2\*\*60\b"),
         (lambda: nn.BatchNorm2d(2**62), ValueError, r"num_features.*\b2\*\*60\b"),
         (lambda: nn.Sequential(nn.Flatten(True))(np.zeros((2, 3, 4))), TypeError, "start_dim.*bool"),

@@ -251,6 +251,7 @@ W = {"w": np.ones(3)}
         (lambda: nn.Adam(W, eps=-1e-8), ValueError, "eps"),
         (lambda: nn.Adam(W, weight_decay=np.nan), ValueError, "weight_decay"),
         (lambda: nn.SGD(nn.ReLU(), 0.1), ValueError, "parameters"),
+        (lambda: nn.Adam({"w": np.ma.ones(3)}), TypeError, "w.*MaskedArray"),
     ],
 )
 def test_refused(make, error, words):

@@ -166,6 +166,17 @@ def test_a_mistake_changes_nothing(rng):
     same(index.topk(x[:2], 4), cossim.topk(x[:2], x, 4))  # row 3 is not among them
 
 
+def test_a_change_of_an_index_does_not_change_its_copy(rng):
+    x = rows_of(rng, 30)
+    index = cossim.Index(x[:20])
+    index.add(x[20:22])  # now there is room for more rows, which a copy must not share
+    other = copy.copy(index)
+    other.add(x[22:24])
+    index.add(x[24:26])
+    other.remove(5)
+    same([other.corpus, index.corpus], [x[[*range(5), *range(6, 24)]], np.delete(x[:26], [22, 23], axis=0)])
+
+
 def test_adding_to_a_mapped_index_leaves_the_file_alone(rng, tmp_path):
     x = rows_of(rng, 300)
     cossim.Index(x[:200]).save(tmp_path / "index")
