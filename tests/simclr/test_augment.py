@@ -471,6 +471,7 @@ def test_pixels_of_uint8_are_divided_by_255(rng):
         ({"brightness": -1}, ValueError),
         ({"contrast": (2, 1)}, ValueError),
         ({"saturation": (-1, 1)}, ValueError),
+        ({"blur": (-1, 1)}, ValueError),
         ({"blur": None}, TypeError),
     ],
 )

@@ -247,6 +247,7 @@ Z = np.ones((4, 3))
         ((Z, Z, math.nan), {}, ValueError, r"temperature\b.*\bnan\b"),
         ((Z, Z, math.inf), {}, ValueError, r"temperature\b.*\binf\b"),
         ((Z, Z, 1e-310), {}, ValueError, r"temperature 1e-310\b.*\bfloat64\b"),
+        ((Z.astype("f4"), Z.astype("f4"), 1e-40), {}, ValueError, r"temperature 1e-40\b.*\bfloat32\b"),
         ((Z, Z.astype(np.float16)), {}, TypeError, r"z1\b.*float32.*float64.*float16"),
         ((Z * 1j, Z), {}, TypeError, r"z0"),
         (([["a"]], [["b"]]), {}, TypeError, r"z0"),

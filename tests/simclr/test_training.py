@@ -335,6 +335,7 @@ GOOD = np.random.default_rng(0).random((4, 1, 28, 28), dtype=np.float32)
         (GOOD, {"temperature": "0.1"}, TypeError, r"train\(\): temperature\b.*\bstr$"),
         (GOOD, {"temperature": True}, TypeError, r"train\(\): temperature\b.*\bbool$"),
         (GOOD, {"lr": -1}, ValueError, "lr.* -1"),
+        (GOOD, {"augment": lambda x, rng: x.astype(float)}, ValueError, r"augment\b.*\bfloat32\b.*\bfloat64\b"),
         (GOOD, {"progress": "yes"}, TypeError, "progress.*str"),
         (GOOD, {"checkpoint": 3}, TypeError, "int"),
     ],
