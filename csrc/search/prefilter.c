@@ -188,8 +188,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
     const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
     const size_t last = scratch_round(queries * sizeof(struct scored));
     const size_t bounds = 9 * CHUNK * sizeof(float);
-    const size_t queue = scratch_round(2 * p->queue_size * sizeof(struct chunk_pair));
-    const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) + queue +
+    const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
                            scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) +
                            CHUNK * sizeof(uint32_t) + bounds + 4 * CHUNK;
     p->scratch_per_worker =
@@ -239,8 +238,7 @@ static int plan_scratch(struct prefilter *p, char **memory)
         for (size_t r = 0; r < CHUNK; r++) {
             w->row_thresholds[r] = INFINITY;
         }
-        w->queue = (struct chunk_pair *)(at += bounds);
-        w->keep_panel = (uint32_t *)(at += queue);
+        w->keep_panel = (uint32_t *)(at += bounds);
         w->keep = (uint8_t *)(at += CHUNK * sizeof(uint32_t));
         w->measured = w->keep + CHUNK;
         w->repeats = w->measured + CHUNK;
@@ -269,7 +267,6 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
      * hardly pauses while rows are compared. */
     p.code_chunk =
         p.rows_are_codes && s->codes == NULL && block->queries <= SQ8_QUERIES ? SMALL_CHUNK : CHUNK;
-    p.queue_size = s->mirrored ? MIRRORED_QUEUE_SIZE : QUEUE_SIZE;
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
     p.use_halves = s->codes != NULL && !p.rows_are_codes && !s->mirrored && compares_rows(&p);
     p.coarse_after_codes = p.use_codes && (block->queries <= MAX_COARSE_AFTER_CODES || s->mirrored);

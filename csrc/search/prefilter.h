@@ -20,8 +20,7 @@ enum {
     TASK_ROWS = 4096,               /* maximum number of corpus rows of a task */
     TASK_MULTIPLICATIONS = 1 << 28, /* multiplications of one task: about 5 ms */
     QUEUE_SIZE = 64,
-    MIRRORED_QUEUE_SIZE = 4096, /* in a mirrored search: about all survivors of a chunk */
-    NORM_BATCH = 64,            /* queries whose norms are measured at a time */
+    NORM_BATCH = 64, /* queries whose norms are measured at a time */
     /* With at least this many queries, a worker polls its cancellation token after each chunk. */
     MIN_POLL_QUERIES = 64,
     SURVIVORS_FREE = 1 << 12, /* a task with at most this many survivors never switches to GEMM */
@@ -63,11 +62,6 @@ struct scored {
 
 /* Says whether a row has the same bytes as the row before it in memory. */
 enum row_repeats { REPEATS_UNKNOWN, REPEATS, DIFFERS };
-
-/* A row of a chunk and a query. */
-struct chunk_pair {
-    uint16_t row, query;
-};
 
 /* The state and buffers of one worker. */
 struct prefilter_worker {
@@ -116,7 +110,10 @@ struct prefilter_worker {
      * rescored.
      */
     size_t queued;
-    struct chunk_pair *queue; /* [2][queue_size]: the queue, and room to sort it */
+    struct {
+        uint16_t row; /* relative to the chunk */
+        uint16_t query;
+    } rescore_queue[QUEUE_SIZE];
 };
 
 struct prefilter {
@@ -126,8 +123,7 @@ struct prefilter {
     struct reduction call;
     struct pair_scores scores;
     struct float_rows float_rows;
-    size_t code_chunk; /* rows of a chunk of codes */
-    size_t queue_size;
+    size_t code_chunk;       /* rows of a chunk of codes */
     bool rows_are_codes;     /* 8-bit integers, in place */
     bool coarse_after_codes; /* pairs that their codes do not rule out are compared as floats */
     /* upper bound of the errors of a coarse score and of the exact score, added */

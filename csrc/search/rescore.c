@@ -141,6 +141,19 @@ static bool pass_bounds(const struct prefilter *p, size_t worker, size_t first, 
     return handler->add_bounds(handler, worker, i, j, low, high);
 }
 
+/* Compares one row with one query, as prefilter_rows() does. Returns true if the pair is not to be
+ * scored now: it is ruled out or its bounds have been passed on. */
+static bool coarse_is_enough(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
+                             size_t first, size_t r, size_t query)
+{
+    const float *vector = p->unit_queries + query * p->plan.depth;
+    coarse_rows(p, w, first + r, 1, &vector, 1);
+    const float dot = w->dots[0], norm = w->norms[0], divisor = w->divisors[0];
+    return pass_bounds(p, worker, first, r, query, dot / divisor,
+                       p->coarse_error * norm / divisor) ||
+           is_below(p, dot, norm, divisor, pair_threshold(p, w, worker, r, query));
+}
+
 /* Computes the exact score of row r of the chunk at `first` and a query. */
 static double exact_score(const struct prefilter *p, struct prefilter_worker *w, size_t first,
                           size_t r, size_t query)
@@ -203,82 +216,14 @@ static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_
     }
 }
 
-/*
- * Compares row r of the chunk with `count` queries, at most COARSE_QUERIES, as prefilter_rows()
- * does. Scores the pairs that are not ruled out, unless their bounds are passed on.
- */
-static void compare_floats(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                           size_t first, const struct chunk_pair *pairs, size_t count)
-{
-    const size_t r = pairs->row;
-    const float *vectors[COARSE_QUERIES];
-    for (size_t q = 0; q < count; q++) {
-        vectors[q] = p->unit_queries + pairs[q].query * p->plan.depth;
-    }
-    coarse_rows(p, w, first + r, 1, vectors, count);
-    const float norm = w->norms[0], divisor = w->divisors[0];
-    for (size_t q = 0; q < count; q++) {
-        const size_t query = pairs[q].query;
-        const float dot = w->dots[q * COARSE_STEP];
-        if (!pass_bounds(p, worker, first, r, query, dot / divisor,
-                         p->coarse_error * norm / divisor) &&
-            !is_below(p, dot, norm, divisor, pair_threshold(p, w, worker, r, query))) {
-            rescore(p, w, worker, first, r, query);
-        }
-    }
-}
-
-/* Sorts the queued pairs by their rows, in `sorted`. */
-static void sort_pairs(const struct prefilter_worker *w, struct chunk_pair *sorted)
-{
-    uint16_t ends[CHUNK] = {0}, end = 0;
-    for (size_t i = 0; i < w->queued; i++) {
-        ends[w->queue[i].row]++;
-    }
-    for (size_t r = 0; r < CHUNK; r++) {
-        end += ends[r];
-        ends[r] = end - ends[r];
-    }
-    for (size_t i = 0; i < w->queued; i++) {
-        sorted[ends[w->queue[i].row]++] = w->queue[i];
-    }
-}
-
-/* Prefetches a query, and its bounds. */
-static void prefetch_query(const struct prefilter *p, size_t query)
-{
-    struct result_handler *handler = p->search->result_handler;
-    prefetch_lines((const char *)(p->unit_queries + query * p->plan.depth),
-                   p->plan.depth * sizeof(float));
-    if (handler->prefetch_bounds != NULL) {
-        handler->prefetch_bounds(handler, query_number(p->search, p->block.query + query));
-    }
-}
-
 void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
                          size_t first)
 {
-    const struct chunk_pair *pairs = w->queue;
-    for (size_t i = 0; i < w->queued && !p->coarse_after_codes; i++) {
-        rescore(p, w, worker, first, pairs[i].row, pairs[i].query);
-    }
-    if (p->search->mirrored) { /* a row then stays in the L1 cache for all of its queries */
-        sort_pairs(w, w->queue + p->queue_size);
-        pairs = w->queue + p->queue_size;
-    }
-    for (size_t i = 0, n; i < w->queued && p->coarse_after_codes; i += n) {
-        const size_t most = smaller(COARSE_QUERIES, w->queued - i);
-        for (n = 1; n < most && pairs[i + n].row == pairs[i].row;) {
-            n++;
+    for (size_t i = 0; i < w->queued; i++) {
+        const size_t row = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
+        if (!p->coarse_after_codes || !coarse_is_enough(p, w, worker, first, row, query)) {
+            rescore(p, w, worker, first, row, query);
         }
-        const size_t end = p->search->mirrored ? smaller(i + n + COARSE_QUERIES, w->queued) : 0;
-        if (i + n < end && pairs[i + n].row != pairs[i].row) {
-            prefetch_row(p, first + pairs[i + n].row);
-        }
-        for (size_t next = i + n; next < end; next++) {
-            prefetch_query(p, pairs[next].query);
-        }
-        compare_floats(p, w, worker, first, pairs + i, n);
     }
     w->queued = 0;
 }
@@ -304,11 +249,14 @@ void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_
         return;
     }
     w->survivors++;
-    if (w->queued == p->queue_size) {
+    if (w->queued == QUEUE_SIZE) {
         rescore_queue_flush(p, w, worker, first);
     }
-    w->queue[w->queued++] = (struct chunk_pair){(uint16_t)r, (uint16_t)query};
-    if (!s->mirrored) { /* else the queue is long, and rows are fetched when it is flushed */
-        prefetch_row(p, first + r);
+    w->rescore_queue[w->queued].row = (uint16_t)r;
+    w->rescore_queue[w->queued++].query = (uint16_t)query;
+    prefetch_row(p, first + r);
+    if (s->result_handler->prefetch_bounds != NULL) {
+        s->result_handler->prefetch_bounds(s->result_handler, i);
+        s->result_handler->prefetch_bounds(s->result_handler, j);
     }
 }

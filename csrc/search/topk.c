@@ -495,11 +495,10 @@ static void prefetch_bounds(const struct result_handler *handler, size_t query)
 }
 
 /* Runs a task: scores the pairs of one query that can be results. */
-static void score_query(void *context, size_t task, size_t worker)
+static void score_query(void *context, size_t row, size_t worker)
 {
     struct topk *t = context;
     const struct waiting *w = t->waiting;
-    const size_t row = w->order[task];
     waiting_drop(w, row, threshold_at(&t->result_handler, worker, w->search->first_query + row));
     waiting_score(w, row, waiting_pairs_at(w, row), waiting_query_at(w, row)->count, worker);
 }
@@ -544,12 +543,12 @@ static int search_groups(struct topk *t, struct search *s, struct groups *g)
 
 /* Searches with bounds in place of scores, then scores the pairs that wait. Without memory for
  * pairs, scores all at once. */
-static int search_waiting(struct topk *t, struct search *s, const size_t *order)
+static int search_waiting(struct topk *t, struct search *s)
 {
     const size_t rows = s->corpus_rows.size, first = s->first_query * t->k;
     const int workers = t->result_handler.workers;
     struct waiting waiting;
-    void *memory = waiting_init(&waiting, s, order, t->k, (size_t)workers);
+    void *memory = waiting_init(&waiting, s, t->k, (size_t)workers);
     if (memory == NULL) {
         return search(s);
     }
@@ -580,9 +579,10 @@ static int search_waiting(struct topk *t, struct search *s, const size_t *order)
 static int search_within(struct topk *t, struct search *s)
 {
     struct groups groups;
-    int status = groups_init(&groups, s) < 0 ? -1 : search_groups(t, s, &groups);
+    int status = groups_init(&groups, s);
+    status = status == 0 ? search_groups(t, s, &groups) : status;
     if (status == 0 && !cancel_requested(s->token)) {
-        status = search_waiting(t, s, groups.numbers);
+        status = search_waiting(t, s);
     }
     groups_free(&groups);
     s->groups = NULL;

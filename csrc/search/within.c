@@ -14,23 +14,21 @@ enum {
     WAITING_BYTES = 64 << 20,
     ROWS_PER_WAITING = 4,
     MEASURED_ROWS = 1024, /* norms that are measured between two polls of the token */
-    /* There is one center in this many rows, but at most MAX_CENTERS and at least a quarter as
-     * many as another search has warm-up rows. Fewer centers have larger groups. */
-    ROWS_PER_CENTER = 128,
+    /* There is one center in this many rows, but at most MAX_CENTERS and at least half as many as
+     * another search has warm-up rows. */
+    ROWS_PER_CENTER = 64,
     MAX_CENTERS = 1024,
     MAX_GROUP = 256 /* rows of a group, so that groups have few of all pairs */
 };
 
 /* ---- pairs that wait ---- */
 
-void *waiting_init(struct waiting *w, const struct search *s, const size_t *order, size_t k,
-                   size_t workers)
+void *waiting_init(struct waiting *w, const struct search *s, size_t k, size_t workers)
 {
     const size_t rows = s->corpus_rows.size;
     const struct search_block all = {.search = s, .rows = rows, .queries = rows};
     struct arena arena = {.block = NULL};
-    *w = (struct waiting){
-        .search = s, .order = order, .k = k, .room = size_parts(k + WAITING, 16) * 16};
+    *w = (struct waiting){.search = s, .k = k, .room = size_parts(k + WAITING, 16) * 16};
     w->step = scratch_round(sizeof(struct waiting_query) + k * sizeof(float)) +
               w->room * sizeof(struct waiting_pair);
     w->buffer_size = float_row_size(s->depth.size);
@@ -138,7 +136,7 @@ size_t first_centers(size_t centers)
 
 size_t center_count(const struct search *s)
 {
-    return larger(s->warm_up_rows / 4, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
+    return larger(s->warm_up_rows / 2, smaller(s->corpus_rows.size / ROWS_PER_CENTER, MAX_CENTERS));
 }
 
 size_t pairs_with_groups(size_t rows, size_t centers)

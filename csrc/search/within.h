@@ -22,7 +22,6 @@ struct waiting {
     char *queries;      /* [rows]: struct waiting_query */
     char *buffers;      /* [workers][2]: a converted row of buffer_size bytes */
     size_t buffer_size;
-    const size_t *order; /* [rows], in which they are scored: similar rows follow one another */
 };
 
 /* The pairs of a query that wait, and its k largest lower bounds, descending. room pairs follow. */
@@ -64,8 +63,7 @@ static inline float waiting_threshold(const struct waiting *w, size_t row)
 
 /* Makes room for the pairs of a search of rows with themselves. Returns the memory, or NULL if it
  * would be too much: the search then scores pairs at once. */
-void *waiting_init(struct waiting *waiting, const struct search *search, const size_t *order,
-                   size_t k, size_t workers);
+void *waiting_init(struct waiting *waiting, const struct search *search, size_t k, size_t workers);
 
 static inline bool waiting_is_exact(const struct waiting *w, size_t row)
 {
