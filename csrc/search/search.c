@@ -14,10 +14,9 @@ enum {
     SINGLE_COST_CODES = 16,
     SINGLE_COST = 40,
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
-    /* The same in a mirrored search. Each pair that passes the codes reads the vector of its query,
-     * and the vectors of so many queries stay in the L3 cache. Each block quantizes all rows before
-     * it again. */
-    MIRRORED_BLOCK = 2048,
+    /* The same in a mirrored search. Their vectors are read for each pair that passes the codes, so
+     * they stay in the cache. */
+    MIRRORED_BLOCK = 1024,
     /* The prefilter runs only on at least this many times the warm-up rows. On fewer rows,
      * thresholds stay low for most of the search. */
     MIN_MIRRORED_ROWS = 16,
