@@ -1,12 +1,13 @@
-"""Comparisons with other libraries. Each BLAS chooses its kernels by the processor, not by environment variables.
+"""Comparisons with other libraries. No environment variable handicaps a candidate.
 
-OpenBLAS reads OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE when it is loaded. So this module removes both variables before
-NumPy is imported.
+OpenBLAS reads OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE when it is loaded, and would choose its kernels by them. So this
+module removes both variables before NumPy is imported. It also removes PYTHONDONTWRITEBYTECODE: with it, a source tree
+would be compiled at each import, and installed libraries would not.
 """
 
 import os
 
-for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(_name, None)
 
 
