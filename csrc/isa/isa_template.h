@@ -311,10 +311,10 @@ extern const struct sq8_kernels PASTE(sq8_kernels_, ISA_SQ8);
 #define ISA_SQ8 ISA_NAME
 #endif
 
-/* Sets with VNNI have kernels of rough cosines. */
+/* Sets that multiply 16-bit integers faster than floats have kernels of rough cosines. */
 #ifdef ISA_ROUGH
 extern const struct rough_kernels PASTE(rough_kernels_, ISA_ROUGH);
-#elif defined(SIMD_VNNI)
+#elif defined(ROUGH_PAYS)
 #include "kernels/rough_template.h"
 const struct rough_kernels PASTE(rough_kernels_, ISA_NAME) = {rough_codes, rough_dots, rough_near};
 #define ISA_ROUGH ISA_NAME

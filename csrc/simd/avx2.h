@@ -140,6 +140,12 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
     return _mm256_add_epi32(vi_lower_halves(low, high), vi_upper_halves(low, high));
 }
 
+#define ROUGH_PAYS
+static inline unsigned vi_at_least(vi a, vi b)
+{
+    return ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a))) & 0xff;
+}
+
 static inline vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 
 static inline vd vd_max_propagating_nan(vd a, vd b)

@@ -304,19 +304,12 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 }
 #include "simd/groups_int8.h"
 
-/* The operations of kernels/rough_template.h. vi_dot_i16 adds two products of 16-bit integers to
- * each sum. vf_store_i16 rounds 2 * VF_LANES numbers, and stores them in an order of its own. Bit i
- * of vi_at_least is set if lane i of a is at least lane i of b. */
 static inline vi vi_dot_i16(vi sums, vc a, vc b)
 {
     __asm__("vpdpwssd %2, %1, %0" : "+v"(sums) : "v"(a), "v"(b));
     return sums;
 }
-static inline void vf_store_i16(int16_t *p, vf a, vf b)
-{
-    _mm512_storeu_si512(p, _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)));
-}
-static inline vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
+#define ROUGH_PAYS
 static inline unsigned vi_at_least(vi a, vi b) { return _mm512_cmpge_epi32_mask(a, b); }
 #else
 #include "simd/groups_int16.h"

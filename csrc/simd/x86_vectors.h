@@ -142,4 +142,14 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     __asm__("vpaddd %1, %0, %0" : "+v"(sums) : "v"(products));
     return sums;
 }
+static inline vi vi_dot_i16(vi sums, vc a, vc b) { return vi_dot(sums, a, b); }
 #endif
+
+/* The operations of kernels/rough_template.h. vi_dot_i16 adds two products of 16-bit integers to
+ * each sum. vf_store_i16 rounds 2 * VF_LANES numbers, and stores them in an order of its own. Bit i
+ * of vi_at_least, which each set defines, is set if lane i of a is at least lane i of b. */
+static inline void vf_store_i16(int16_t *p, vf a, vf b)
+{
+    X86_BITS(storeu)((void *)p, X86(packs_epi32)(X86(cvtps_epi32)(a), X86(cvtps_epi32)(b)));
+}
+static inline vi vi_max(vi a, vi b) { return X86(max_epi32)(a, b); }
