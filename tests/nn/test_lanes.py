@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from nn_cases import assert_close, build, normal
+from nn_cases import assert_close, normal
 from oracle import torch
-from test_nn_module_gradients import RELATIVE, TORCH, both_dtypes, in_dtype
+from test_nn_module_gradients import RELATIVE, both_dtypes, both_networks
 
 from cossim import _core, nn
 from cossim.nn.modules import NETWORK_LAYERS
@@ -44,16 +44,6 @@ NETWORKS = {
 }
 
 
-def pair(name, rng, dtype):
-    """(our network, torch's) with the same weights, in the range of torch's initial weights."""
-    layers = NETWORKS[name]
-    ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers).to(TORCH[dtype])
-    for array in ours.state_dict().values():
-        array[...] = rng.uniform(-1, 1, array.shape) / np.sqrt(max(array[0].size, 4))
-    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
-    return ours, theirs
-
-
 def torch_gradients(net, x, dy):
     """(torch's outputs, its gradients by the input and by each parameter)."""
     tx = torch.tensor(x, requires_grad=True)
@@ -69,7 +59,7 @@ def runs_across(net, x):
 @both_dtypes
 @pytest.mark.parametrize("name", NETWORKS)
 def test_results_and_gradients_agree_with_torch(rng, name, dtype):
-    ours, theirs = pair(name, rng, dtype)
+    ours, theirs = both_networks(NETWORKS[name], rng, dtype)
     for n in (16, 37):
         x = normal(rng, (n, *IMAGE), dtype)
         assert runs_across(ours, x), name
@@ -91,7 +81,7 @@ def test_results_and_gradients_agree_with_torch(rng, name, dtype):
 
 @both_dtypes
 def test_bits_of_an_image_depend_on_it_alone(rng, dtype):
-    net, _ = pair("other pools", rng, dtype)
+    net, _ = both_networks(NETWORKS["other pools"], rng, dtype)
     x = normal(rng, (61, *IMAGE), dtype)
     whole = net(x)
     for first, end in ((0, 16), (3, 20), (5, 61), (44, 61), (1, 34)):
@@ -107,7 +97,7 @@ def test_bits_of_an_image_depend_on_it_alone(rng, dtype):
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_winograd_keeps_what_is_not_finite_in_its_image(rng, dtype):
     """A NaN and an infinity reach the outputs and gradients that they reach in torch, and no other image's bits."""
-    ours, theirs = pair("five rows, pool", rng, dtype)
+    ours, theirs = both_networks(NETWORKS["five rows, pool"], rng, dtype)
     x = normal(rng, (40, *IMAGE), dtype)
     (whole, pullback), odd = ours.vjp(x), np.isin(np.arange(40), (5, 30))
     dy = normal(rng, whole.shape, dtype)
@@ -129,7 +119,7 @@ def test_winograd_keeps_what_is_not_finite_in_its_image(rng, dtype):
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_infinite_weight_is_in_all_gradients_of_the_pixels_that_it_multiplies(rng, dtype):
     """It may be in the gradients of other pixels of its channel, but in no other channel's."""
-    ours, theirs = pair("five rows", rng, dtype)
+    ours, theirs = both_networks(NETWORKS["five rows"], rng, dtype)
     ours[0].weight[3, 2, 1, 0] = np.inf
     theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
     x = normal(rng, (37, *IMAGE), dtype)
@@ -144,7 +134,7 @@ def test_an_infinite_weight_is_in_all_gradients_of_the_pixels_that_it_multiplies
 @both_dtypes
 def test_gradients_of_an_incomplete_vector_are_those_of_its_images(rng, dtype):
     """Idle lanes add nothing, not even NaN: an infinite bias makes their values infinite."""
-    net, theirs = pair("conv, relu, pool", rng, dtype)
+    net, theirs = both_networks(NETWORKS["conv, relu, pool"], rng, dtype)
     net[0].bias[3] = np.inf
     theirs.load_state_dict({key: torch.from_numpy(a) for key, a in net.state_dict().items()})
     x = normal(rng, (19, *IMAGE), dtype)
@@ -157,7 +147,7 @@ def test_gradients_of_an_incomplete_vector_are_those_of_its_images(rng, dtype):
 
 
 def test_tape_keeps_the_parameters_of_its_forward_pass(rng):
-    net, _ = pair("conv, relu, pool", rng, np.float32)
+    net, _ = both_networks(NETWORKS["conv, relu, pool"], rng, np.float32)
     x = normal(rng, (32, *IMAGE), np.float32)
     y, pullback = net.vjp(x)
     dy = np.ones_like(y)
@@ -171,7 +161,7 @@ def test_tape_keeps_the_parameters_of_its_forward_pass(rng):
 
 
 def test_few_images_and_small_networks_go_one_by_one(rng):
-    net, _ = pair("conv, relu, pool", rng, np.float32)
+    net, _ = both_networks(NETWORKS["conv, relu, pool"], rng, np.float32)
     assert not runs_across(net, normal(rng, (1, *IMAGE), np.float32))
     assert not runs_across(nn.Sequential(nn.ReLU()), normal(rng, (64, *IMAGE), np.float32))
     assert not runs_across(nn.Sequential(nn.Linear(9, 9)), normal(rng, (64, 9), np.float32))
@@ -181,7 +171,7 @@ def test_few_images_and_small_networks_go_one_by_one(rng):
 @both_dtypes
 def test_vjp_goes_the_way_of_the_forward_pass(rng, dtype):
     """A network goes image by image as a whole, though its last layers alone would go across images."""
-    net, _ = pair("conv, relu, pool", rng, dtype)
+    net, _ = both_networks(NETWORKS["conv, relu, pool"], rng, dtype)
     whole = nn.Sequential(nn.MaxPool2d(3), *net)
     x = normal(rng, (37, 4, 27, 33), dtype)
     assert runs_across(net, whole[0](x))
@@ -194,7 +184,7 @@ def test_vjp_goes_the_way_of_the_forward_pass(rng, dtype):
 
 
 def test_layers_with_their_own_vjp_keep_it(rng):
-    net, _ = pair("conv, relu, pool", rng, np.float32)
+    net, _ = both_networks(NETWORKS["conv, relu, pool"], rng, np.float32)
     x = normal(rng, (32, *IMAGE), np.float32)
     calls = []
     own = net[3].vjp

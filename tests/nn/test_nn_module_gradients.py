@@ -77,13 +77,23 @@ def ones(rng, shape, dtype):
 
 
 def in_dtype(module, dtype):
-    """A layer of ours with its parameters in another type."""
-    for name in module.parameter_names:
-        if getattr(module, name) is not None:
-            setattr(module, name, getattr(module, name).astype(dtype))
+    """A layer of ours with its parameters and statistics in another type."""
+    for name in (*module.parameter_names, *module.buffer_names):
+        array = getattr(module, name)
+        if array is not None and array.dtype.kind == "f":
+            setattr(module, name, array.astype(dtype))
     for _, inner in module.named_modules():
         in_dtype(inner, dtype)
     return module
+
+
+def both_networks(layers, rng, dtype):
+    """(our network, torch's network) with the same weights, in the range of torch's initial weights."""
+    ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers).to(TORCH[dtype])
+    for array in ours.state_dict().values():
+        array[...] = rng.uniform(-1, 1, array.shape) / np.sqrt(max(array[0].size, 4))
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
+    return ours, theirs
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

@@ -6,10 +6,10 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from nn_cases import TorchEncoder, assert_close, build, halved, normal, random_network
+from nn_cases import TorchEncoder, assert_close, halved, normal, random_network
 from oracle import torch
 from public_inputs import LAYOUTS
-from test_nn_module_gradients import TORCH, both_dtypes, in_dtype
+from test_nn_module_gradients import TORCH, both_dtypes, both_networks, in_dtype
 
 import cossim
 from cossim import _core, nn, simclr
@@ -33,15 +33,6 @@ def one_by_one(net, x):
     for layer in net:
         x = one_by_one(layer, x) if type(layer) is nn.Sequential else layer(x)
     return x
-
-
-def both_networks(layers, rng, dtype):
-    """(our network, torch's network) with the same weights, in the range of torch's initial weights."""
-    ours, theirs = in_dtype(build(nn, layers), dtype), build(torch.nn, layers).to(TORCH[dtype])
-    for array in ours.state_dict().values():
-        array[...] = rng.uniform(-1, 1, array.shape) / np.sqrt(max(array[0].size, 4))
-    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
-    return ours, theirs
 
 
 def check(ours, theirs, x, dtype, case=""):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nn_cases import assert_close, ints, normal, torch_module_vjp, torch_vjp
 from oracle import F, torch
+from test_nn_module_gradients import in_dtype
 
 import cossim
 from cossim import nn
@@ -49,15 +50,6 @@ def both(make, dtype):
     in_dtype(ours, dtype)
     ours.load_state_dict(theirs.state_dict())
     return ours, theirs
-
-
-def in_dtype(layer, dtype):
-    for name in (*layer.parameter_names, *layer.buffer_names):
-        array = getattr(layer, name)
-        if array is not None and array.dtype.kind == "f":
-            setattr(layer, name, array.astype(dtype))
-    for _, inner in layer.named_modules():
-        in_dtype(inner, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
