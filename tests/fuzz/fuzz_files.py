@@ -128,18 +128,12 @@ def images(data):
         assert found.dtype == np.float32 and found.shape[1:] == (1, 28, 28) and np.isfinite(found).all()
 
 
-def _npy(array, **options):
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, **options)
-    return file.getvalue()
-
-
 def image_seeds():
     import gzip
 
     pixels = np.arange(2 * 784, dtype=np.uint8)
     idx = b"\0\0\x08\3" + struct.pack(">III", 2, 28, 28) + pixels.tobytes()
-    npy = _npy(pixels.reshape(2, 28, 28).astype(np.float32))
+    npy = npy_bytes(pixels.reshape(2, 28, 28).astype(np.float32))
     lying = b"\0\0\x08\3" + struct.pack(">III", 2**32 - 1, 28, 28) + bytes(100)
     many = b"\0\0\x08\xff" + b"\0\0\0\1" * 255
     zipped = gzip.compress(idx, mtime=0)
@@ -150,13 +144,13 @@ def image_seeds():
         many,
         zipped,
         zipped[:-9],
-        _npy(pixels.reshape(2, 784)),
+        npy_bytes(pixels.reshape(2, 784)),
         b"",
         gzip.compress(bytes(1 << 20), mtime=0),
     ] + [
-        _npy(np.array([Executed()], object), allow_pickle=True),
-        _npy(np.zeros((28, 28, 2)).T, version=(2, 0)),
-        _npy(np.zeros((2, 28, 28)), version=(3, 0)),
+        npy_bytes(np.array([Executed()], object), allow_pickle=True),
+        npy_bytes(np.zeros((28, 28, 2)).T, version=(2, 0)),
+        npy_bytes(np.zeros((2, 28, 28)), version=(3, 0)),
         b"\x93NUMPY\1\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999, 28, 28), }".ljust(127)
         + b"\n",
     ]
@@ -212,9 +206,9 @@ def weight_seeds():
     header = b'{"x":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("x.npy", _npy(np.zeros(1 << 17)))
+        archive.writestr("x.npy", npy_bytes(np.zeros(1 << 17)))
     huge = b"R\0\x93NUMPY\1\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }".ljust(129) + b"\n"
-    members = b"R\0" + b"".join(_npy(array, version=(3, 0)) for array in STATE.values())
+    members = b"R\0" + b"".join(npy_bytes(array, version=(3, 0)) for array in STATE.values())
     seeds = [
         npz,
         npz[100:],  # the offsets of its members then lie before its start
@@ -223,7 +217,7 @@ def weight_seeds():
         huge,
         members,
         b"R\xff" + members[2:],
-        _npy(STATE["bias"]),
+        npy_bytes(STATE["bias"]),
         pickle.dumps(Executed()),
         b"",
     ]

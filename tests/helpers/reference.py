@@ -84,6 +84,22 @@ def same(found, expected):
         np.testing.assert_array_equal(one, other, strict=True)
 
 
+def bits(result):
+    """A form of any result that compares equal if and only if all bits are equal."""
+    if isinstance(result, (np.ndarray, np.generic, float)):
+        array = np.asarray(result)
+        return array.dtype.name, array.shape, array.tobytes()
+    if isinstance(result, dict):
+        return [(key, bits(part)) for key, part in result.items()]
+    if isinstance(result, (tuple, list)):
+        return [bits(part) for part in result]
+    if hasattr(result, "corpus"):  # an Index
+        return bits([result.corpus, result._state.codes, result._state.scales])
+    if callable(result) or hasattr(result, "__next__"):
+        return type(result).__name__
+    return repr(result)
+
+
 def reaching(scores, threshold, with_itself):
     """(i, j, values) of the scores that reach a threshold; within one matrix only those above the diagonal."""
     reached = scores >= scores.dtype.type(threshold)

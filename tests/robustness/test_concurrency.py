@@ -8,6 +8,7 @@ import pytest
 from processes import together
 from public_calls import CASES, floats, small_network
 from public_inputs import called, split
+from reference import bits
 
 import cossim
 import cossim.nn as nn
@@ -17,21 +18,6 @@ THREADS = 8
 # Not called, because a separate thread changes the number of threads all the time.
 SETTINGS = ("get_num_threads", "set_num_threads", "threads", "show_config")
 pytestmark = pytest.mark.usefixtures("restore_threads")
-
-
-def seen(result):
-    """A form of a result that compares equal exactly if all bits are equal."""
-    if isinstance(result, (np.ndarray, np.generic)):
-        return str(result.dtype), result.shape, result.tobytes()
-    if isinstance(result, dict):
-        return {key: seen(value) for key, value in result.items()}
-    if isinstance(result, (tuple, list)):
-        return [seen(value) for value in result]
-    if isinstance(result, cossim.Index):
-        return seen([result.corpus, result._state.codes, result._state.scales])
-    if callable(result) or hasattr(result, "__next__"):
-        return type(result).__name__
-    return repr(result)
 
 
 # Calls that are large enough for the pool: one thread gets it, the others find it busy.
@@ -63,7 +49,7 @@ class Call:
 
     def run(self):
         function, *arguments = self.make()
-        return seen(called(function, arguments))
+        return bits(called(function, arguments))
 
 
 def public_calls(name, case, size):
@@ -133,10 +119,10 @@ def test_one_network_for_all(rng, amount, figures):
     """All threads use one network, while its weights are replaced by equal ones."""
     network, times, wrong = small_network(rng), amount(100, 20_000), []
     images = [floats(rng, n, 1, 8, 8) for n in range(1, THREADS)]
-    expected = [seen(network(x)) for x in images]
+    expected = [bits(network(x)) for x in images]
 
     def call(x, y):
-        wrong.extend(1 for _ in range(times) if seen(network(x)) != y)
+        wrong.extend(1 for _ in range(times) if bits(network(x)) != y)
 
     def replace():
         for _ in range(times):

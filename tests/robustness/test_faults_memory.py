@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 from conftest import HELPERS
-from fault_cases import bits, cases, file_cases, groups, sparse_cases
+from fault_cases import cases, file_cases, groups, sparse_cases
 from processes import ENVIRONMENT, printed
+from reference import bits
 
 import cossim
 from cossim import _core
