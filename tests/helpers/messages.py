@@ -85,8 +85,8 @@ cosine_similarity(X[0], X[0], 1) -> AxisError: cosine_similarity(): dim 1 is out
 cosine_similarity(X, X, 0.0) -> TypeError: cosine_similarity(): dim must be an integer, not float
 cosine_similarity(X, X, 0, axis=1) -> TypeError: cosine_similarity() got both dim and axis, which are two names of one
     argument: pass one of them
-vecdot(X, X, 2**100) -> AxisError: vecdot(): dim is out of range for 2 dimensions: it must be from -2 to 1 (x1: shape
-    (6, 4), dtype float64; x2: shape (6, 4), dtype float64)
+vecdot(X, X, -(2**100)) -> AxisError: vecdot(): dim is out of range for 2 dimensions: it must be from -2 to 1 (x1:
+    shape (6, 4), dtype float64; x2: shape (6, 4), dtype float64)
 vector_norm(X, (0, -2)) -> ValueError: vector_norm(): dim 0 is named twice: name each dimension once (x: shape (6, 4),
     dtype float64)
 cosine_similarity(X, X, eps=-1.0) -> ValueError: cosine_similarity(): eps must be at least 0, not -1.0: it is the
@@ -195,7 +195,6 @@ Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 num
 Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pass each number once, such as
     np.unique(numbers)
 np.asarray(Index(X)) -> TypeError: an Index is not an array: pass index.corpus, the array of its rows
-topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 9223372036854775808
 topk(X, 3) -> TypeError: topk(): corpus must be rows, not int: k is the third argument, such as topk(x, None, k)
 Index.load(3) -> TypeError: Index.load(): path must be a str or os.PathLike, not int: pass the name of a file
 Index(4) -> TypeError: Index(): corpus must be rows, not int: pass the number of elements of later rows by name, such as

@@ -135,8 +135,6 @@ X, Y = np.zeros((2, 3)), np.zeros((4, 3), np.float32)
         (lambda: cossim.vector_norm(X, (0, IndexOf("1"))), TypeError, ["vector_norm(): dim", "integer", "IndexOf"]),
         (lambda: cossim.vector_norm(X, None, axis=0), TypeError, ["dim", "axis"]),
         (lambda: cossim.cosine_similarity(X, X, eps=float("nan")), ValueError, ["eps", "nan"]),
-        (lambda: cossim.vector_norm(X, (0, -2)), ValueError, ["dim 0", "twice"]),
-        (lambda: cossim.vecdot(X, X, 10**5000), np.exceptions.AxisError, ["vecdot(): dim", "2"]),
         (lambda: cossim.cosine_similarity(X, X * 1j), TypeError, ["x2", "(2, 3)", "complex128"]),
         (lambda: cossim.cosine_similarity(X.astype(object), X), TypeError, ["x1", "object"]),
         (lambda: cossim.cosine_similarity(X.astype(np.longdouble), X), TypeError, ["x1", str(np.dtype(np.longdouble))]),
@@ -262,14 +260,6 @@ def test_no_code_of_the_type_of_out_is_run(function):
     np.testing.assert_array_equal(np.asarray(out), expected)
 
 
-def test_messages_show_no_wrapped_numbers():
-    for far in (2**100, -(2**100)):
-        with pytest.raises(ValueError, match=r"^set_num_threads\(\): n\b.*\b1\b.*\b2147483647$"):
-            cossim.set_num_threads(far)
-        with pytest.raises(np.exceptions.AxisError, match=r"^vecdot\(\): dim\b(?!.*\d{4}).*\b2\b.*-2\b"):
-            cossim.vecdot(X, X, far)
-
-
 def test_broadcast_shapes_too_large_for_an_index():
     x = np.broadcast_to(1.0, (2**31, 1, 2**20))
     y = np.broadcast_to(1.0, (1, 2**31, 2**20))
@@ -323,10 +313,7 @@ class OnDevice:
     ("rows", "error", "words"),
     [
         ([np.ones(3), np.ones(3), np.ones(2)], ValueError, ["row 2", "2 elements", "row 0", "3"]),
-        (np.array([[1, 2], [3]], object), ValueError, ["row 1", "1 elements", "row 0", "2"]),
         ([[[1, 2], [3, 4]], [[5, 6], [7]]], ValueError, ["x[1]", "row 1", "1 elements", "row 0", "2"]),
-        ([[1, 2], [3, None]], ValueError, ["row 1", "null"]),
-        ([[1, 2], None], ValueError, ["row 1", "null"]),
         (np.array([["a", 1.5]], object), TypeError, ["x[0, 0]", "'a'"]),
         (np.array([[Fraction(1, 2)]], object), TypeError, ["x", "astype(float)"]),
         ({1.0, 2.0}, TypeError, ["x", "set"]),

@@ -20,16 +20,6 @@ NUMBER = "import cossim; print(cossim.get_num_threads())"
 # ---- threads ----
 
 
-def test_block_sets_and_restores():
-    cossim.set_num_threads(2)
-    with cossim.threads(5):
-        assert cossim.get_num_threads() == 5
-        with cossim.threads(1):
-            assert cossim.get_num_threads() == 1
-        assert cossim.get_num_threads() == 5
-    assert cossim.get_num_threads() == 2
-
-
 def test_block_restores_after_an_exception():
     cossim.set_num_threads(2)
     with pytest.raises(KeyError), cossim.threads(4):
