@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import reference
+from public_inputs import LAYOUTS
 from test_search import same
 
 import cossim
@@ -68,19 +69,10 @@ def test_eps_clamps_the_norms(rng, eps):
         same(cossim.pairs_above(x, threshold, y, eps=eps, binary=True), expected)
 
 
-def layouts(x):
-    """The same rows in other layouts."""
-    wide = np.zeros((2 * x.shape[0], 3 * x.shape[1]), np.uint8)
-    wide[::2, ::3] = x
-    backwards, read_only = x[::-1, ::-1].copy()[::-1, ::-1], x.copy()
-    read_only.flags.writeable = False
-    return wide[::2, ::3], np.asfortranarray(x), backwards, read_only, np.ascontiguousarray(x[::-1])[::-1]
-
-
 def test_layouts(rng):
     x, y = packed(rng, 300, 45), packed(rng, 40, 45)
     best, pairs = cossim.topk(y, x, 9, binary=True), cossim.pairs_above(x, 0.2, binary=True)
-    for other in layouts(x):
+    for other in (np.flip(np.flip(x).copy()), *(form(x) for form in LAYOUTS.values())):
         np.testing.assert_array_equal(cossim.pairwise(other, y, binary=True), exact(x, y))
         np.testing.assert_array_equal(cossim.pairwise(other, binary=True), exact(x))
         same(cossim.topk(y, other, 9, binary=True), best)

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from oracle import F, torch
+from public_inputs import strided
 
 import cossim
 
@@ -80,16 +81,8 @@ def check(ours, function, *arrays, tolerance):
 
 def layouts(x):
     """The same values in each memory layout that takes a code path of its own."""
-    yield "C", x
-    yield "F", np.asfortranarray(x)
-    big = np.zeros(tuple(2 * n for n in x.shape), x.dtype)
-    big[tuple(slice(None, None, 2) for _ in x.shape)] = x
-    yield "strided", big[tuple(slice(None, None, 2) for _ in x.shape)]
-    flip = tuple(slice(None, None, -1) for _ in x.shape)
-    yield "reversed", x[flip].copy()[flip]
-    if x.ndim > 1:
-        order = (*range(1, x.ndim), 0)
-        yield "rotated", np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+    first_axis_last = np.moveaxis(np.moveaxis(x, 0, -1).copy(), -1, 0)
+    return x, np.asfortranarray(x), strided(x), np.flip(np.flip(x).copy()), first_axis_last
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -110,9 +103,9 @@ def test_layouts(rng, shape, name):
     x1, x2 = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
     for dim in range(len(shape)):
         theirs = run_torch(lambda a, b, dim=dim: F.cosine_similarity(a, b, dim), x1, x2, tolerance=tolerance)
-        for (_, a), (_, b) in itertools.product(layouts(x1), layouts(x2)):
+        for a, b in itertools.product(layouts(x1), layouts(x2)):
             close(cossim.cosine_similarity(a, b, dim), theirs, tolerance)
-        for _, a in layouts(x1):
+        for a in layouts(x1):
             check(cossim.normalize(a, dim), lambda t, dim=dim: F.normalize(t, dim=dim), x1, tolerance=tolerance)
 
 
@@ -153,7 +146,7 @@ def test_distance(rng):
 def test_vector_norm(rng, dim, keepdim, name):
     dtype, _, tolerance = DTYPES[name]
     x = rng.standard_normal((5, 7, 6)).astype(dtype)
-    for _, a in layouts(x):
+    for a in layouts(x):
         ours = cossim.vector_norm(a, dim, keepdim)
         check(ours, lambda t: torch.linalg.vector_norm(t, 2, dim, keepdim), x, tolerance=30 * tolerance)
 
