@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "guarded.h"
 #include "kernels/kernels.h"
 
 enum { MAX_DEPTH = 4096, ROWS = 37 };
@@ -47,29 +48,33 @@ static void check_underflow(const struct tile_kernels *k, const char *name, size
     check_tile_sum(k, name, true, depth);
 }
 
+/* Returns n random floats of which every `nan`-th is NaN, and padding that kernels may read. */
+static void *scores_with_nan(bool f64, size_t n, size_t nan)
+{
+    void *scores = numbers(f64, n + SELECT_PADDING, 0);
+    for (size_t i = 0; i < n + SELECT_PADDING; i++) {
+        put(f64, scores, i, i % nan == 5 ? NAN : (double)(float)get(f64, scores, i));
+    }
+    return scores;
+}
+
 static void check_select_at_least(const struct tile_kernels *k, const char *name, bool f64,
                                   size_t rows, size_t columns)
 {
     enum { STEP = 32, MAX = 64 };
-    double wide[MAX * STEP + SELECT_PADDING], row_thresholds[MAX],
-        column_thresholds[STEP + SELECT_PADDING];
-    float narrow[MAX * STEP + SELECT_PADDING], row_floats[MAX],
-        column_floats[STEP + SELECT_PADDING];
+    void *scores = scores_with_nan(f64, MAX * STEP, 13), *row_thresholds = numbers(f64, MAX, 0),
+         *column_thresholds = numbers(f64, STEP + SELECT_PADDING, 0);
     uint32_t found[MAX * STEP / COSINE_STEP + 2];
-    for (size_t i = 0; i < MAX * STEP + SELECT_PADDING; i++)
-        narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
-    for (size_t i = 0; i < MAX; i++) row_floats[i] = (float)(row_thresholds[i] = 0.75);
-    for (size_t i = 0; i < STEP + SELECT_PADDING; i++)
-        column_floats[i] =
-            (float)(column_thresholds[i] = i % 2 == 0 || isnan(wide[i]) ? 0.5 : wide[i]);
+    for (size_t i = 0; i < MAX; i++) put(f64, row_thresholds, i, 0.75);
+    for (size_t i = 0; i < STEP + SELECT_PADDING; i++) {
+        const double score = get(f64, scores, i);
+        put(f64, column_thresholds, i, i % 2 == 0 || isnan(score) ? 0.5 : score);
+    }
     for (int with_rows = 0; with_rows < 2; with_rows++) {
         bool got[MAX * STEP] = {false};
-        const size_t count = f64 ? k[COMPUTE_F64].select_at_least(wide, STEP, rows, columns,
-                                                                  with_rows ? row_thresholds : NULL,
-                                                                  column_thresholds, found)
-                                 : k[COMPUTE_F32].select_at_least(narrow, STEP, rows, columns,
-                                                                  with_rows ? row_floats : NULL,
-                                                                  column_floats, found);
+        const size_t count =
+            k[f64].select_at_least(scores, STEP, rows, columns, with_rows ? row_thresholds : NULL,
+                                   column_thresholds, found);
         for (size_t n = 0; n < count; n++) {
             for (size_t i = 0; i < 8; i++) {
                 if (found[n] >> i & 1) {
@@ -84,83 +89,72 @@ static void check_select_at_least(const struct tile_kernels *k, const char *name
         }
         for (size_t r = 0; r < rows; r++) {
             for (size_t c = 0; c < columns; c++) {
-                const double threshold = with_rows ? fmin(row_thresholds[r], column_thresholds[c])
-                                                   : column_thresholds[c];
-                const bool expected = !(wide[r * STEP + c] < threshold);
+                const double of_column = get(f64, column_thresholds, c),
+                             threshold = with_rows ? fmin(0.75, of_column) : of_column;
+                const bool expected = !(get(f64, scores, r * STEP + c) < threshold);
                 CHECK(got[r * STEP + c] == expected, "%s select_at_least f64=%d %zu, %zu", name,
                       f64, r, c);
             }
         }
     }
+    guarded_release("select_at_least");
 }
 
 /* keep_at_least and count_at_least, into other arrays and in place. */
 static void check_keep(const struct tile_kernels *k, const char *name, bool f64, size_t n)
 {
     enum { MAX = 300 };
-    double wide[MAX + SELECT_PADDING], wide_kept[MAX + SELECT_PADDING];
-    float narrow[MAX + SELECT_PADDING], narrow_kept[MAX + SELECT_PADDING];
-    int64_t numbers[MAX + SELECT_PADDING], numbers_kept[MAX + SELECT_PADDING];
-    const void *scores = f64 ? (void *)wide : narrow;
-    void *kept = f64 ? (void *)wide_kept : narrow_kept;
-    const struct tile_kernels *kernels = &k[f64 ? COMPUTE_F64 : COMPUTE_F32];
-    for (size_t i = 0; i < MAX + SELECT_PADDING; i++) {
-        narrow[i] = (float)(wide[i] = (double)(float)(i % 13 == 5 ? NAN : random_number()));
-        numbers[i] = (int64_t)i << 31;
-    }
+    const size_t size = (MAX + SELECT_PADDING) * size_of(f64);
+    int64_t numbers_in[MAX + SELECT_PADDING], numbers_kept[MAX + SELECT_PADDING];
+    void *scores = scores_with_nan(f64, MAX, 13), *kept = guarded_alloc(size);
+    for (size_t i = 0; i < MAX + SELECT_PADDING; i++) numbers_in[i] = (int64_t)i << 31;
     for (int level = -1; level < 3; level++) {
-        const double least = level < 0 ? -INFINITY : level == 2 ? INFINITY : wide[level];
+        const double least = level < 0    ? -INFINITY
+                             : level == 2 ? INFINITY
+                                          : get(f64, scores, (size_t)level);
         for (int in_place = 0; in_place < 2; in_place++) {
-            memcpy(wide_kept, wide, sizeof wide);
-            memcpy(narrow_kept, narrow, sizeof narrow);
-            memcpy(numbers_kept, numbers, sizeof numbers);
+            memcpy(kept, scores, size);
+            memcpy(numbers_kept, numbers_in, sizeof numbers_in);
             const size_t count =
-                kernels->keep_at_least(kept, numbers_kept, in_place ? kept : scores,
-                                       in_place ? numbers_kept : numbers, n, least);
+                k[f64].keep_at_least(kept, numbers_kept, in_place ? kept : scores,
+                                     in_place ? numbers_kept : numbers_in, n, least);
             size_t expected = 0;
             for (size_t i = 0; i < n; i++) {
-                if (wide[i] < least) continue;
-                const double got = f64 ? wide_kept[expected] : (double)narrow_kept[expected];
-                CHECK((got == wide[i] || (isnan(got) && isnan(wide[i]))) &&
-                          numbers_kept[expected] == numbers[i],
+                if (get(f64, scores, i) < least) continue;
+                CHECK(same(get(f64, kept, expected), get(f64, scores, i)) &&
+                          numbers_kept[expected] == numbers_in[i],
                       "%s keep_at_least f64=%d %zu of %zu", name, f64, i, n);
                 expected++;
             }
-            CHECK(count == expected && kernels->count_at_least(scores, n, least) == expected,
+            CHECK(count == expected && k[f64].count_at_least(scores, n, least) == expected,
                   "%s keep_at_least f64=%d %zu: %zu, %zu", name, f64, n, count, expected);
         }
     }
+    guarded_release("keep_at_least");
 }
 
 static void check_maxima(const struct tile_kernels *k, const char *name, bool f64, size_t rows,
                          size_t columns)
 {
     enum { STEP = 32, MAX = 64 };
-    double wide[MAX * STEP + SELECT_PADDING], wide_maxima[STEP + SELECT_PADDING];
-    float narrow[MAX * STEP + SELECT_PADDING], maxima[STEP + SELECT_PADDING];
-    for (size_t i = 0; i < MAX * STEP + SELECT_PADDING; i++)
-        narrow[i] = (float)(wide[i] = (double)(float)(i % 97 == 5 ? NAN : random_number()));
-    for (size_t i = 0; i < STEP + SELECT_PADDING; i++)
-        maxima[i] = (float)(wide_maxima[i] = i % 3 == 0 ? 0.5 : i % 11 == 1 ? NAN : -INFINITY);
-    double expected[STEP];
+    double expected[STEP + SELECT_PADDING];
+    void *scores = scores_with_nan(f64, MAX * STEP, 97),
+         *maxima = guarded_alloc((STEP + SELECT_PADDING) * size_of(f64));
+    for (size_t c = 0; c < STEP + SELECT_PADDING; c++) {
+        expected[c] = c % 3 == 0 ? 0.5 : c % 11 == 1 ? NAN : -INFINITY;
+        put(f64, maxima, c, expected[c]);
+    }
+    k[f64].maxima(maxima, scores, STEP, rows, columns);
     for (size_t c = 0; c < columns; c++) {
-        expected[c] = wide_maxima[c];
         for (size_t r = 0; r < rows; r++) {
-            const double score = wide[r * STEP + c];
+            const double score = get(f64, scores, r * STEP + c);
             expected[c] = isnan(score) || score > expected[c] ? score : expected[c];
             if (isnan(score)) break;
         }
+        CHECK(same(get(f64, maxima, c), expected[c]), "%s maxima f64=%d %zu x %zu at %zu", name,
+              f64, rows, columns, c);
     }
-    if (f64) {
-        k[COMPUTE_F64].maxima(wide_maxima, wide, STEP, rows, columns);
-    } else {
-        k[COMPUTE_F32].maxima(maxima, narrow, STEP, rows, columns);
-    }
-    for (size_t c = 0; c < columns; c++) {
-        const double got = f64 ? wide_maxima[c] : (double)maxima[c];
-        CHECK(got == expected[c] || (isnan(got) && isnan(expected[c])),
-              "%s maxima f64=%d %zu x %zu at %zu", name, f64, rows, columns, c);
-    }
+    guarded_release("maxima");
 }
 
 static long double product(const float *x, const float *y, size_t n, long double *norm)
@@ -310,9 +304,9 @@ static int element_of(const struct kernels *k, uint8_t byte, bool is_signed)
 /* Returns row numbers in descending order: row r is row rows - 1 - r in memory. */
 static const size_t *numbers_backwards(size_t rows)
 {
-    static size_t numbers[ROWS];
-    for (size_t r = 0; r < rows; r++) numbers[r] = rows - 1 - r;
-    return numbers;
+    static size_t backwards[ROWS];
+    for (size_t r = 0; r < rows; r++) backwards[r] = rows - 1 - r;
+    return backwards;
 }
 
 static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_signed,
@@ -443,14 +437,14 @@ static void check_halves(const struct kernels *k, size_t n, size_t rows, bool nu
 /* Returns bounds of ROWS rows. Row 3 has an infinite residual, so it must never be ruled out. */
 static struct row_bounds random_bounds(void)
 {
-    static float numbers[4][ROWS];
+    static float values[4][ROWS];
     for (size_t r = 0; r < ROWS; r++) {
-        numbers[0][r] = 0.001f * (float)(r % 3);
-        numbers[1][r] = 1.0f - 0.01f * (float)r;
-        numbers[2][r] = r == 3 ? INFINITY : 0.002f * (float)r;
-        numbers[3][r] = 0.3f * (float)(r % 4);
+        values[0][r] = 0.001f * (float)(r % 3);
+        values[1][r] = 1.0f - 0.01f * (float)r;
+        values[2][r] = r == 3 ? INFINITY : 0.002f * (float)r;
+        values[3][r] = 0.3f * (float)(r % 4);
     }
-    return (struct row_bounds){numbers[0], numbers[1], numbers[2], numbers[3]};
+    return (struct row_bounds){values[0], values[1], values[2], values[3]};
 }
 
 static double bound_of(const struct row_bounds *b, size_t r, const struct query_bound *q,

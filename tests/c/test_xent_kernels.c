@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "check.h"
+#include "guarded.h"
 #include "kernels/kernels.h"
 
 enum { MAX_ROWS = 64, MAX_WIDTH = 32, DEPTH = 37 };
@@ -14,20 +14,6 @@ struct kind {
     size_t width;
     const struct xent_kernels *kernels;
 };
-
-static double get(const struct kind *k, const void *array, size_t i)
-{
-    return k->f64 ? ((const double *)array)[i] : (double)((const float *)array)[i];
-}
-
-static void set(const struct kind *k, void *array, size_t i, double value)
-{
-    if (k->f64) {
-        ((double *)array)[i] = value;
-    } else {
-        ((float *)array)[i] = (float)value;
-    }
-}
 
 /* Returns the error in units in the last place of the expected value. A unit is at least the
  * smallest subnormal number. */
@@ -51,8 +37,8 @@ static double exp_of(const struct kind *k, double x)
         sums[i] = i == 3 ? x : -1.0;
     }
     k->kernels->exponents(out, sums, k->width, 1.0, 0.0, true);
-    CHECK(ulps(k, get(k, out, 0), expl(-1.0L)) <= 2, "%s: neighbours of %g", k->name, x);
-    return get(k, out, 3);
+    CHECK(ulps(k, get(k->f64, out, 0), expl(-1.0L)) <= 2, "%s: neighbours of %g", k->name, x);
+    return get(k->f64, out, 3);
 }
 
 /* True if long double has more digits than double. Under valgrind and on some machines it has not,
@@ -97,25 +83,25 @@ static void check_exponents(const struct kind *k)
     for (size_t i = 0; i < n; i++) {
         buffer[i] = random_number();
     }
-    set(k, out, n, 7);
+    put(k->f64, out, n, 7);
     k->kernels->exponents(out, buffer, n, 12.5, -3.0, false);
     for (size_t i = 0; i < n; i++) {
-        CHECK(fabs(get(k, out, i) - (buffer[i] * 12.5 - 3.0)) <= (k->f64 ? 4e-15 : 1e-6),
+        CHECK(fabs(get(k->f64, out, i) - (buffer[i] * 12.5 - 3.0)) <= (k->f64 ? 4e-15 : 1e-6),
               "%s exponent %zu", k->name, i);
     }
     k->kernels->exponents(out, buffer, n, 12.5, -3.0, true);
     for (size_t i = 0; i < n; i++) {
         const double expected = exp(buffer[i] * 12.5 - 3.0);
-        CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 2e-14 : 2e-6) * expected,
+        CHECK(fabs(get(k->f64, out, i) - expected) <= (k->f64 ? 2e-14 : 2e-6) * expected,
               "%s exponential %zu", k->name, i);
     }
-    CHECK(get(k, out, n) == 7, "%s exponents wrote past their end", k->name);
+    CHECK(get(k->f64, out, n) == 7, "%s exponents wrote past their end", k->name);
 }
 
 static void fill_block(const struct kind *k, size_t rows)
 {
     for (size_t i = 0; i < rows * k->width; i++) {
-        set(k, block, i, random_number() * 3);
+        put(k->f64, block, i, random_number() * 3);
     }
 }
 
@@ -126,9 +112,9 @@ static void check_sums(const struct kind *k, size_t rows)
     for (size_t c = 0; c < k->width; c++) {
         sums[c] = (double)c;
         log_sums[c] = 2.0;
-        set(k, maxima, c, c % 2 == 0 ? -1.0 : 5.0);
+        put(k->f64, maxima, c, c % 2 == 0 ? -1.0 : 5.0);
         if (c % 3 == 0 && rows > 1) {
-            set(k, block, k->width + c, -INFINITY);
+            put(k->f64, block, k->width + c, -INFINITY);
         }
     }
     k->kernels->log_sums(log_sums, maxima, block, rows);
@@ -136,13 +122,13 @@ static void check_sums(const struct kind *k, size_t rows)
         double maximum = c % 2 == 0 ? -1.0 : 5.0, expected = 0;
         const double before = 2.0 * exp(maximum);
         for (size_t j = 0; j < rows; j++) {
-            maximum = fmax(maximum, get(k, block, j * k->width + c));
+            maximum = fmax(maximum, get(k->f64, block, j * k->width + c));
         }
         for (size_t j = 0; j < rows; j++) {
-            expected += exp(get(k, block, j * k->width + c) - maximum);
+            expected += exp(get(k->f64, block, j * k->width + c) - maximum);
         }
         expected += before * exp(-maximum);
-        CHECK(get(k, maxima, c) == maximum, "%s maximum of column %zu", k->name, c);
+        CHECK(get(k->f64, maxima, c) == maximum, "%s maximum of column %zu", k->name, c);
         CHECK(fabs(log_sums[c] - expected) <= (k->f64 ? 1e-14 : 1e-6) * expected,
               "%s %zu rows column %zu: %g, not %g", k->name, rows, c, log_sums[c], expected);
     }
@@ -151,13 +137,13 @@ static void check_sums(const struct kind *k, size_t rows)
     for (size_t c = 0; c < k->width; c++) {
         double expected = (double)c;
         for (size_t j = 0; j < rows; j++) {
-            expected += get(k, block, j * k->width + c);
+            expected += get(k->f64, block, j * k->width + c);
         }
         CHECK(fabs(sums[c] - expected) <= (k->f64 ? 1e-14 : 3e-7) * (double)(rows + c + 1),
               "%s %zu rows column %zu", k->name, rows, c);
     }
-    set(k, block, 2, NAN);
-    set(k, maxima, 2, -5);
+    put(k->f64, block, 2, NAN);
+    put(k->f64, maxima, 2, -5);
     k->kernels->sums(sums, block, rows);
     k->kernels->log_sums(log_sums, maxima, block, rows);
     CHECK(isnan(sums[2]) && isnan(log_sums[2]) && !isnan(sums[1]) && !isnan(log_sums[1]),
@@ -169,23 +155,23 @@ static void check_weights(const struct kind *k, size_t rows)
     double row[MAX_ROWS], column[MAX_WIDTH];
     fill_block(k, rows);
     for (size_t i = 0; i < MAX_ROWS; i++) {
-        set(k, row, i, random_number());
+        put(k->f64, row, i, random_number());
     }
     for (size_t c = 0; c < k->width; c++) {
-        set(k, column, c, random_number());
+        put(k->f64, column, c, random_number());
     }
     for (int logs = 0; logs < 2; logs++) {
-        set(k, out, rows * k->width, 7);
+        put(k->f64, out, rows * k->width, 7);
         (logs ? k->kernels->weigh_logs : k->kernels->weigh)(out, block, row, column, rows);
         for (size_t i = 0; i < rows * k->width; i++) {
-            const double x = get(k, block, i), r = get(k, row, i / k->width),
-                         c = get(k, column, i % k->width);
+            const double x = get(k->f64, block, i), r = get(k->f64, row, i / k->width),
+                         c = get(k->f64, column, i % k->width);
             const double expected = logs ? exp(x + r) + exp(x + c) : x * (r + c),
                          scale = logs ? expected : fabs(x) * (fabs(r) + fabs(c));
-            CHECK(fabs(get(k, out, i) - expected) <= (k->f64 ? 4e-15 : 2e-6) * scale,
+            CHECK(fabs(get(k->f64, out, i) - expected) <= (k->f64 ? 4e-15 : 2e-6) * scale,
                   "%s weight %zu", k->name, i);
         }
-        CHECK(get(k, out, rows * k->width) == 7, "%s weights wrote past their end", k->name);
+        CHECK(get(k->f64, out, rows * k->width) == 7, "%s weights wrote past their end", k->name);
     }
 }
 
@@ -194,18 +180,18 @@ static void check_rest(const struct kind *k)
     double factors[MAX_WIDTH], projected[MAX_WIDTH], panel[DEPTH * MAX_WIDTH];
     for (size_t n = 0; n < 40; n++) {
         fill_block(k, 4);
-        set(k, out, n, 7);
+        put(k->f64, out, n, 7);
         k->kernels->scale(out, block, 0.3, n);
         for (size_t i = 0; i < n; i++) {
-            CHECK(get(k, out, i) ==
-                      (k->f64 ? get(k, block, i) * 0.3 : (double)(float)(get(k, block, i) * 0.3)),
+            CHECK(get(k->f64, out, i) == (k->f64 ? get(k->f64, block, i) * 0.3
+                                                 : (double)(float)(get(k->f64, block, i) * 0.3)),
                   "%s scaled %zu", k->name, i);
         }
-        CHECK(get(k, out, n) == 7, "%s scaling wrote past its end", k->name);
+        CHECK(get(k->f64, out, n) == 7, "%s scaling wrote past its end", k->name);
     }
     for (size_t i = 0; i < DEPTH * k->width; i++) {
         buffer[i] = random_number();
-        set(k, panel, i, random_number());
+        put(k->f64, panel, i, random_number());
     }
     for (size_t c = 0; c < k->width; c++) {
         factors[c] = random_number();
@@ -215,13 +201,13 @@ static void check_rest(const struct kind *k)
     for (size_t c = 0; c < k->width; c++) {
         double along = 0;
         for (size_t d = 0; d < DEPTH; d++) {
-            along += buffer[d * k->width + c] * get(k, panel, d * k->width + c);
+            along += buffer[d * k->width + c] * get(k->f64, panel, d * k->width + c);
         }
         for (size_t d = 0; d < DEPTH; d++) {
             const double expected = (buffer[d * k->width + c] -
-                                     projected[c] * along * get(k, panel, d * k->width + c)) *
+                                     projected[c] * along * get(k->f64, panel, d * k->width + c)) *
                                     factors[c];
-            CHECK(fabs(get(k, out, d * k->width + c) - expected) <= (k->f64 ? 2e-14 : 1e-6),
+            CHECK(fabs(get(k->f64, out, d * k->width + c) - expected) <= (k->f64 ? 2e-14 : 1e-6),
                   "%s projected %zu %zu", k->name, d, c);
         }
     }
