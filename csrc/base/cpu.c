@@ -97,27 +97,22 @@ bool cpu_has_full_width_avx512(void)
                              : false;
 }
 
-#elif defined(__aarch64__)
-
-static unsigned detect(void)
-{
-    return CPU_NEON; /* part of the base architecture */
-}
-
 #else
 
 static unsigned detect(void)
 {
+#if defined(__aarch64__)
+    return CPU_NEON; /* part of the base architecture */
+#else
     return 0;
+#endif
 }
 
-#endif
-
-#if !defined(__x86_64__)
 bool cpu_has_full_width_avx512(void)
 {
     return false;
 }
+
 #endif
 
 unsigned cpu_features(void)
