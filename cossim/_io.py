@@ -176,7 +176,8 @@ def _remove_if_left_over(path):
     with open(path, "r+b", buffering=0, opener=opener) as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while another process writes the file
         status = os.fstat(file.fileno())
-        # A new and still empty file may be about to be locked, so an empty file must be older than a minute.
+        # Another process may have just created the file and not locked it yet. Such a file is empty, so an empty one
+        # is left alone for a minute.
         if stat.S_ISREG(status.st_mode) and (status.st_size > 0 or time.time() - status.st_mtime > 60):
             os.unlink(path)
 

@@ -8,8 +8,8 @@ struct arena;
 /*
  * (base/scratch.c) Memory that is needed again and again in the same size, such as that of a
  * training step: fresh pages can take as long as the calculation. kept_free keeps the block for the
- * next kept_alloc of its slot, which takes it if at most half of it would be unused, and frees it
- * otherwise. So the process keeps one block for each slot, of at most KEPT_BYTES bytes
+ * next kept_alloc of its slot. That call takes the block if at most half of it would be unused, and
+ * frees it otherwise. So the process keeps one block for each slot, of at most KEPT_BYTES bytes
  * (KEPT_RESULT: KEPT_RESULT_BYTES).
  *
  * kept_alloc is scratch_alloc in all other ways. A kept block does not count as in use.

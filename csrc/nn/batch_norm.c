@@ -74,7 +74,7 @@ static void sums_task(void *context, size_t task, size_t worker)
     sum_channels(run, first, count, run->means + first, worker); /* reads them from the cache */
 }
 
-/* Maps planes in the order of memory. */
+/* Maps the planes of a task, in the order in which they lie in memory. */
 static void affine_task(void *context, size_t task, size_t worker)
 {
     const struct channels_run *run = context;

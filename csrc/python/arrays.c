@@ -214,7 +214,7 @@ enum state_field {
     STATE_ANY = 7
 };
 
-/* Changes with more bytes of rows release the GIL, in Python's code. */
+/* Larger additions of rows are left to Python's code, which releases the GIL. */
 enum { MAX_ROW_BYTES = 1 << 20 };
 
 /* The members of a State that a change reads. The references are borrowed. */

@@ -31,7 +31,7 @@ struct search_call {
     struct sq8_codes codes;
     struct row_heads heads;
     struct filter filter;
-    bool swapped; /* i are the corpus rows and j the queries: the filter's sides are swapped */
+    bool swapped; /* i are corpus rows and j are queries, so the filter's sides are swapped too */
     struct search search;
 };
 

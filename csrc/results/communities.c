@@ -57,7 +57,7 @@ static void find_pairs(const struct neighbourhoods *n, const struct pairs_of_row
 static size_t sort_candidates(const struct neighbourhoods *n, const struct pairs_of_rows *p,
                               size_t min_size, size_t *counts)
 {
-    /* counts[s] becomes the number of rows with neighbourhoods above s. */
+    /* counts[s] becomes the number of rows whose neighbourhoods are larger than s. */
     memset(counts, 0, (n->rows + 2) * sizeof *counts);
     for (size_t r = 0; r < n->rows; r++) {
         counts[size_of(n, p, r)]++;

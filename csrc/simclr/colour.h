@@ -16,7 +16,8 @@ struct colour {
     double blur; /* standard deviation in pixels; 0 leaves the view as it is */
 };
 
-enum { BLUR_MAX = 20, BLUR_MAX_RADIUS = 3 * BLUR_MAX }; /* largest blur; pixels on each side */
+/* The largest blur, and how many pixels on each side it reads. */
+enum { BLUR_MAX = 20, BLUR_MAX_RADIUS = 3 * BLUR_MAX };
 
 /* The bytes of scratch memory that change_colours needs, a multiple of SCRATCH_ALIGN. */
 size_t colour_scratch(enum compute_type compute, size_t height, size_t width);

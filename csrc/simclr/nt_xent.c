@@ -31,7 +31,7 @@ enum {
     /* Panels of a group. The second product processes them together, to read the rows once. */
     GROUP = 4,
     GROUP_BYTES = 1 << 20, /* upper limit of the sums of a group */
-    PANELS_PER_THREAD = 8, /* with fewer panels for each thread, a group is one panel */
+    PANELS_PER_THREAD = 8, /* a group is one panel if each thread has fewer panels than this */
     /* fill_matrix mirrors the rows of this many panels at a time. Three panels make whole tiles,
      * except float64 on NEON, where 12 rows are 1.5 tiles. */
     MIRROR_PANELS = 3,
