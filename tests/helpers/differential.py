@@ -20,6 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from oracle import torch
+from reference import wide
 
 FAMILIES = {  # modules with random_call(rng) and judge(call), and their share of the calls
     "vectors": ("differential_vectors", 0.7),
@@ -84,12 +85,6 @@ def tensor(x, gradient=False):
 def from_tensor(t):
     t = t.detach()
     return t.view(torch.int16).numpy().view(ml_dtypes.bfloat16) if t.dtype == torch.bfloat16 else t.numpy()
-
-
-def wide(x):
-    """The array in longdouble, in which no product or square of doubles overflows."""
-    x = np.asarray(x)
-    return (x.astype(np.float32) if x.dtype.name == "bfloat16" else x).astype(np.longdouble)
 
 
 def attempt(function, *arguments, **options):

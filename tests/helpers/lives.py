@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+from numpy.testing import assert_array_equal as same
 
 import cossim
 
@@ -204,10 +205,6 @@ class Life:
 
 def bytes_of(rows):
     return np.ascontiguousarray(rows).view(np.uint8)
-
-
-def same(found, wanted):
-    np.testing.assert_array_equal(found, wanted)
 
 
 def run(seeds, steps):

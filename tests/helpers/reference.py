@@ -10,6 +10,7 @@ import numpy as np
 
 
 def wide(x):
+    """The array in longdouble, in which no product or square of doubles overflows."""
     x = np.asarray(x)
     return (x.astype(np.float32) if x.dtype.name == "bfloat16" else x).astype(np.longdouble)
 
@@ -65,12 +66,13 @@ def exact_cosine(x, y, digits=60):
 
 
 def topk(queries, corpus, k, eps=1e-8):
-    """(scores, indices) of the whole score matrix: the first k of a stable sort, with NaN last."""
+    """(scores, indices) by the whole score matrix."""
     scores = pairwise(queries, corpus, eps)
     return best_of(scores, k, corpus is None)
 
 
 def best_of(scores, k, without_own):
+    """(scores, indices) of the first k of a stable sort of each row of scores, with NaN last."""
     keys = np.where(np.isnan(scores), -2, scores)
     if without_own:
         np.fill_diagonal(keys, -3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 from public_inputs import LAYOUTS
-from test_search import same
+from reference import same
 
 import cossim
 from cossim.__main__ import main

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from public_inputs import LAYOUTS
 from reference import same
+from test_search import scores_of
 
 import cossim
 from cossim import _core
@@ -30,14 +31,6 @@ def masks_of(rng, n):
         yield np.arange(n) % period != 3 % period
         yield np.arange(n) // period % 2 == 0
     yield (np.arange(n) >= n // 3) & (np.arange(n) < n // 3 + 300)
-
-
-def scores_of(queries, corpus, **options):
-    """Returns the scores of all pairs. They are of topk, because pairwise rounds those of 16-bit floats."""
-    found = cossim.topk(queries, corpus, len(corpus), **options)
-    scores = np.empty(found.values.shape, found.values.dtype)
-    np.put_along_axis(scores, found.indices, found.values, 1)
-    return scores
 
 
 def best(scores, allowed, k):

@@ -5,7 +5,7 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from test_search import same
+from reference import same
 
 import cossim
 

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from processes import together
-from test_search import same
+from reference import same
 
 import cossim
 from cossim.search import index_file, index_state, rotation

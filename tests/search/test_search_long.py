@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import turns
 from processes import check_interrupted, extra_memories, reports_memory
-from test_search import same
+from reference import same
 
 import cossim
 

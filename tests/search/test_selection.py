@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_search import scores_of
 
 import cossim
 
@@ -23,17 +24,11 @@ def rows(draw, largest=300):
     return x
 
 
-def scores(x, y=None):
-    """The full matrix, in the dtype of the scores of a search."""
-    x, y = (a if a is None or a.dtype != np.float16 else a.astype(np.float32) for a in (x, y))
-    return cossim.pairwise(x, y)
-
-
 @given(rows(), st.integers(1, 400), st.booleans(), st.sampled_from([None, 1]))
 def test_top_pairs_are_the_best_of_the_matrix(x, m, self_search, memory):
     y = None if self_search else x[: len(x) // 3 + 1]
     found = cossim.top_pairs(x, m, y, memory=memory)
-    matrix = scores(x, y)
+    matrix = scores_of(x, y)
     i, j = np.nonzero(np.triu(np.ones_like(matrix), 1) if y is None else np.ones_like(matrix))
     i, j = (a[~np.isnan(matrix[i, j])] for a in (i, j))
     order = np.lexsort((j, i, -matrix[i, j]))[:m]
@@ -71,7 +66,7 @@ def kept_first(matrix, threshold):
 @given(rows(), st.floats(-1, 1))
 def test_deduplicate_keeps_the_first(x, threshold):
     kept, like = cossim.deduplicate(x, threshold)
-    assert like.tolist() == kept_first(scores(x), threshold)
+    assert like.tolist() == kept_first(scores_of(x), threshold)
     assert kept.tolist() == np.flatnonzero(like == np.arange(len(x))).tolist()
 
 
@@ -81,7 +76,7 @@ def test_deduplicate_in_several_blocks(tmp_path):
     x[1::2] = x[rng.integers(0, 3500, 1750)] * 2
     np.save(tmp_path / "x.npy", x)
     kept, like = cossim.deduplicate(tmp_path / "x.npy", 0.98)
-    assert like.tolist() == kept_first(scores(x), 0.98)
+    assert like.tolist() == kept_first(scores_of(x), 0.98)
     assert np.array_equal(kept, np.unique(like)) and len(kept) < 2500
 
 
@@ -102,7 +97,7 @@ def detected_communities(matrix, threshold, min_size):
 @given(rows(), st.floats(0.1, 1), st.integers(1, 12))
 def test_communities_are_those_of_sentence_transformers(x, threshold, min_size):
     found = cossim.communities(x, threshold, min_size)
-    assert [members.tolist() for members in found] == detected_communities(scores(x), threshold, min_size)
+    assert [members.tolist() for members in found] == detected_communities(scores_of(x), threshold, min_size)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
@@ -126,7 +121,7 @@ def test_communities_stop_at_max_pairs():
 def test_diverse_chooses_by_maximal_marginal_relevance(x, weight, k):
     x = np.nan_to_num(x)
     k = min(k, len(x))
-    relevance, matrix = scores(x[-1:], x)[0].astype(np.float64), scores(x).astype(np.float64)
+    relevance, matrix = scores_of(x[-1:], x)[0].astype(np.float64), scores_of(x).astype(np.float64)
     chosen = [max(range(len(x)), key=lambda n: (relevance[n], -n))]
     while len(chosen) < k:
         gain = weight * relevance - (1 - weight) * matrix[chosen].max(axis=0)
@@ -173,7 +168,7 @@ def test_maxsim_sums_the_best_cosine_of_each_token(dtype, copied, monkeypatch):
     rng = np.random.default_rng(4)
     query, tokens = ((4 * rng.standard_normal((n, 16))).astype(dtype) for n in (7, 90))
     offsets = np.array([0, 1, 4, 40, 41, 90])
-    matrix = scores(query, tokens)
+    matrix = scores_of(query, tokens)
     expected = []
     for a, b in zip(offsets[:-1], offsets[1:], strict=True):
         total = 0.0

@@ -73,12 +73,6 @@ def skewed(rng, rows, columns, entries, dtype, signed):
     return sp.csr_array(sp.vstack([x, x[:30], x[:5] * 0])).astype(dtype)
 
 
-def first_k(scores, k):
-    """The k best of each row of scores, ties in order of index, and NaN last."""
-    found = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(scores, found, 1), found
-
-
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_topk_is_the_first_k_of_pairwise(rng, dtype, signed):
@@ -88,14 +82,12 @@ def test_topk_is_the_first_k_of_pairwise(rng, dtype, signed):
     x.data[900:990] *= 1e-30
     x.data[1200:1210] *= 1e-42
     for k in (1, 10, 64, 65):
-        scores = cossim.pairwise(x)
-        np.fill_diagonal(scores, -9)
-        same(cossim.topk(x, None, k), first_k(scores, k))
+        same(cossim.topk(x, None, k), reference.best_of(cossim.pairwise(x), k, True))
     x.data[2000] = np.nan
     y = sp.csr_array(sp.vstack([x[:200], sp.csr_array(([1.0], [399], [0, 1]), shape=(1, 400)), x[-2:]]).astype(dtype))
     for k in (1, 10, 64, 65):
         for eps in (0, 1e-8, 1.0):
-            same(cossim.topk(y, x, k, eps=eps), first_k(cossim.pairwise(y, x, eps=eps), k))
+            same(cossim.topk(y, x, k, eps=eps), reference.best_of(cossim.pairwise(y, x, eps=eps), k, False))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -103,9 +95,9 @@ def test_topk_of_many_rows_is_the_first_k_of_pairwise(rng, dtype):
     """Of more rows than a block of the index of coarse scores holds."""
     x = skewed(rng, 20_000, 300, 6, dtype, False)
     y = x[rng.integers(0, 20_000, 300)]
-    same(cossim.topk(y, x, 10), first_k(cossim.pairwise(y, x), 10))
+    same(cossim.topk(y, x, 10), reference.best_of(cossim.pairwise(y, x), 10, False))
     long = sp.csr_array(rng.random((3, 300)).astype(dtype))  # its lists have more entries than wait to be added
-    same(cossim.topk(long, x, 10), first_k(cossim.pairwise(long, x), 10))
+    same(cossim.topk(long, x, 10), reference.best_of(cossim.pairwise(long, x), 10, False))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -198,15 +190,7 @@ def test_searches_give_the_bits_of_pairwise(rng, dtype, columns, density):
                 same(cossim.pairs_above(y, threshold, x), reference.reaching(scores, threshold, False))
                 same(cossim.pairs_above(x, threshold, y.toarray()), reference.reaching(scores.T, threshold, False))
             for threshold in (0, 0.3, 0.9):
-                same([cossim.duplicate_groups(x, threshold)], [groups(square, threshold)])
-
-
-def groups(scores, threshold):
-    labels = np.arange(len(scores))
-    for i, j in zip(*np.nonzero(np.triu(scores >= np.array(threshold, scores.dtype), 1)), strict=True):
-        low, high = sorted((labels[i], labels[j]))
-        labels[labels == high] = low
-    return labels
+                same([cossim.duplicate_groups(x, threshold)], [reference.groups(square, threshold)])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
