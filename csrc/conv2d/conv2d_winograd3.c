@@ -12,8 +12,11 @@
 #include "conv2d/conv2d_pixels.h"
 
 enum {
-    INPUT_BYTES = 512 << 10, /* limit of the transformed input of a block, so that it stays in L2 */
-    MIN_TILES = 32,          /* fewer leave registers of pixels_kernel unused */
+    /* Limits of the transformed input of a block, so that it stays in L2 with its products and the
+     * filters. Processors with vectors of 256 bits have an L2 of 256 or 512 KB, others more. */
+    INPUT_BYTES = 512 << 10,
+    INPUT_BYTES_256 = 160 << 10,
+    MIN_TILES = 32, /* fewer leave registers of pixels_kernel unused */
     BLOCK_TILES = 96,
     MIN_BLOCK_TILES = 24,
     PRODUCT_TILES = 48,   /* tiles whose products are kept at a time */
@@ -64,7 +67,8 @@ static void winograd3_layout(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
     const size_t columns = tiles_of(c->out.w), rows = tiles_of(c->out.h),
-                 fit = INPUT_BYTES / (WINOGRAD3_PRODUCTS * sizeof(float)) / larger(p->channels, 1),
+                 bytes = p->lanes * sizeof(float) == 32 ? INPUT_BYTES_256 : INPUT_BYTES,
+                 fit = bytes / (WINOGRAD3_PRODUCTS * sizeof(float)) / larger(p->channels, 1),
                  tiles = larger(smaller(fit, BLOCK_TILES), MIN_BLOCK_TILES);
     const size_t row_block = smaller(size_parts(tiles, columns), rows);
     p->row_block = smaller(2 * row_block, conv2d_computed(c).h);
