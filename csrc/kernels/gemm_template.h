@@ -308,23 +308,26 @@ static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdi
 {
     const vd bounds = vd_set1(tile->bound);
     const size_t columns = tile->columns;
-    const double *sums = tile->sums;
+    const double *sums = tile->sums, *const norms = tile->column_norms;
     FLOAT_TYPE *out = out_void;
     size_t count = 0;
     for (size_t r = 0; r < tile->rows; r++, sums += tile->sums_step, out += out_step) {
         const vd row = vd_set1(tile->row_norms[r]);
         const bool row_is_whole = tile->row_norms[r] < 0.0;
-        for (size_t j = 0; j < columns; j += VD_LANES) {
-            unsigned whole;
-            const vd c =
-                NAME(cosine_of)(sums + j, row, tile->column_norms + j, row_is_whole, &whole);
-            unsigned beyond = vd_beyond(c, bounds) & ~whole;
-            if (columns - j >= VD_LANES) {
-                FLOAT_STORE(out + j, c);
-            } else {
+        for (size_t j = 0; j < columns; j += COSINE_PADDING) {
+            const bool is_last = columns - j < COSINE_PADDING;
+            FLOAT_TYPE last[COSINE_PADDING], *to = is_last ? last : out + j;
+            unsigned beyond = 0;
+            _Pragma("GCC unroll 4") for (size_t v = 0; v < COSINE_PADDING; v += VD_LANES)
+            {
+                unsigned whole;
+                const vd c =
+                    NAME(cosine_of)(sums + j + v, row, norms + j + v, row_is_whole, &whole);
+                FLOAT_STORE(to + v, c);
+                beyond |= (vd_beyond(c, bounds) & ~whole) << v;
+            }
+            if (is_last) {
                 beyond &= (1u << (columns - j)) - 1;
-                FLOAT_TYPE last[VD_LANES];
-                FLOAT_STORE(last, c);
                 memcpy(out + j, last, (columns - j) * sizeof *out);
             }
             /* the next word overwrites a word without matches */
