@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import refused, shown
 from conftest import ROOT
 from processes import printed, run
 from public_inputs import npy_bytes
@@ -79,35 +80,33 @@ def test_topk_prints_the_best_rows(folder, rng, dtype, order, capsys):
     np.save("queries.npy", queries)
     np.save("corpus.npy", corpus)
     expected = functions.topk(queries, corpus, 3)
-    assert main(["topk", "queries.npy", "corpus.npy", "-k", "3"]) == 0
-    equal(csv(capsys.readouterr().out, expected.values.dtype.type), long_form(expected))
+    equal(csv(shown(capsys, "topk queries.npy corpus.npy -k 3"), expected.values.dtype.type), long_form(expected))
 
 
 def test_topk_of_one_file_leaves_out_each_row_itself(folder, capsys):
-    assert main(["topk", "corpus.npy", "-k", "2"]) == 0
-    equal(csv(capsys.readouterr().out), long_form(functions.topk(np.load("corpus.npy"), None, 2)))
+    equal(csv(shown(capsys, "topk corpus.npy -k 2")), long_form(functions.topk(np.load("corpus.npy"), None, 2)))
 
 
 def test_pairs_prints_sorted_pairs(folder, capsys):
     x = np.load("corpus.npy")
-    assert main(["pairs", "corpus.npy", "--threshold", "0.5"]) == 0
     i, j, values = functions.pairs_above(x, 0.5)
     assert len(i) > 20
-    equal(csv(capsys.readouterr().out), {"i": i, "j": j, "value": values})
+    equal(csv(shown(capsys, "pairs corpus.npy --threshold 0.5")), {"i": i, "j": j, "value": values})
 
 
 def test_pairs_between_files(folder, capsys):
     x, y = np.load("corpus.npy"), np.load("queries.npy")
-    assert main(["pairs", "corpus.npy", "queries.npy", "--threshold", "-.25"]) == 0
     i, j, values = functions.pairs_above(x, -0.25, y)
-    equal(csv(capsys.readouterr().out), {"i": i, "j": j, "value": values})
+    equal(csv(shown(capsys, "pairs corpus.npy queries.npy --threshold -.25")), {"i": i, "j": j, "value": values})
 
 
 def test_groups_prints_the_lowest_row_of_each_group(folder, capsys):
     labels = functions.duplicate_groups(np.load("corpus.npy"), 0.9)
     assert labels[40] == 7
-    assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups"]) == 0
-    equal(csv(capsys.readouterr().out, np.int64), {"row": np.arange(60), "group": labels})
+    equal(
+        csv(shown(capsys, "pairs corpus.npy --threshold 0.9 --groups"), np.int64),
+        {"row": np.arange(60), "group": labels},
+    )
     assert main(["pairs", "corpus.npy", "--threshold", "0.9", "--groups", "-o", "groups.npz"]) == 0
     equal(dict(np.load("groups.npz")), {"labels": labels})
 
@@ -146,8 +145,7 @@ def test_options_reach_the_functions(folder, monkeypatch, capsys):
 
 def test_eps_is_the_smallest_norm(folder, capsys):
     np.save("small.npy", np.array([[3, 4], [30, 40]], np.float64))
-    assert main(["topk", "small.npy", "-k", "1", "--eps", "20"]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == ["0,1,1,0.25", "1,1,0,0.25"]
+    assert shown(capsys, "topk small.npy -k 1 --eps 20").splitlines()[1:] == ["0,1,1,0.25", "1,1,0,0.25"]
 
 
 @pytest.mark.parametrize(
@@ -241,8 +239,7 @@ def test_floats_read_back_to_the_same_bits(dtype, rng):
 
 def test_no_queries_give_an_empty_table(folder, capsys):
     np.save("queries.npy", np.zeros((0, 8), np.float32))
-    assert main(["topk", "queries.npy", "corpus.npy", "-k", "3"]) == 0
-    assert capsys.readouterr().out == "query,rank,index,value\n"
+    assert shown(capsys, "topk queries.npy corpus.npy -k 3") == "query,rank,index,value\n"
 
 
 def test_permissions_are_those_of_any_new_file(folder):
@@ -283,24 +280,26 @@ def test_standard_input_is_read_as_rows(words, data, monkeypatch, capsys):
         pytest.importorskip("pyarrow", reason=NO_PYARROW)
     data = npy_bytes(words[:2]) if data is None else data
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    assert main(["topk", "-", "words.txt", "-k", "1", "--ids", "word"]) == 0
-    assert capsys.readouterr().out == "query,rank,index,value,index_id\n0,1,0,1.0,king\n1,1,1,1.0,queen\n"
+    assert (
+        shown(capsys, "topk - words.txt -k 1 --ids word")
+        == "query,rank,index,value,index_id\n0,1,0,1.0,king\n1,1,1,1.0,queen\n"
+    )
 
 
 def test_ids_are_added_to_the_table(words, capsys):
     quoted = '"an, ""odd"" word"'
-    assert main(["topk", "words.txt", "-k", "1", "--ids", "word"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = shown(capsys, "topk words.txt -k 1 --ids word").splitlines()
     assert lines[0] == "query,rank,index,value,query_id,index_id"
     assert lines[1].startswith("0,1,2,0.99") and lines[1].endswith(f",king,{quoted}")
-    assert main(["pairs", "words.txt", "-t", "0.99", "--ids", "word"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    assert shown(capsys, "pairs words.txt -t 0.99 --ids word").splitlines() == [
         "i,j,value,i_id,j_id",
         f"0,2,{lines[1].split(',')[3]},king,{quoted}",
     ]
     Path("names").write_text("a\nb\nc\nd\n")
-    assert main(["pairs", "words.txt", "-t", "0.99", "--groups", "--ids", "names"]) == 0
-    assert capsys.readouterr().out == "row,group,row_id,group_id\n0,0,a,a\n1,1,b,b\n2,0,c,a\n3,3,d,d\n"
+    assert (
+        shown(capsys, "pairs words.txt -t 0.99 --groups --ids names")
+        == "row,group,row_id,group_id\n0,0,a,a\n1,1,b,b\n2,0,c,a\n3,3,d,d\n"
+    )
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".tsv", ".jsonl", ".parquet"])
@@ -326,20 +325,18 @@ def test_files_with_names_of_rows(words, suffix):
 def test_column_chooses_the_vectors(folder, capsys):
     x, y = (np.load(f"{name}.npy") for name in ("corpus", "queries"))
     np.savez("both.npz", x=x, y=y)
-    assert main(["topk", "both.npz", "-k", "2", "--column", "y"]) == 0
-    equal(csv(capsys.readouterr().out), long_form(functions.topk(y, None, 2)))
-    assert main(["topk", "both.npz", "-k", "2"]) == 1
-    assert "'x', 'y'" in capsys.readouterr().err
+    equal(csv(shown(capsys, "topk both.npz -k 2 --column y")), long_form(functions.topk(y, None, 2)))
+    assert "'x', 'y'" in refused(capsys, "topk both.npz -k 2")
 
 
 def test_column_concerns_the_files_that_have_names(folder, capsys):
     x, y = (np.load(f"{name}.npy") for name in ("corpus", "queries"))
     np.savez("both.npz", x=x, y=y)
     for files, expected in (("queries.npy both.npz", (y, x)), ("both.npz queries.npy", (x, y))):
-        assert main(["topk", *files.split(), "-k", "2", "--column", "x"]) == 0
-        equal(csv(capsys.readouterr().out), long_form(functions.topk(*expected, 2)))
-    assert main(["topk", "queries.npy", "corpus.npy", "-k", "2", "--column", "x"]) == 1
-    assert "queries.npy: rows in this format have no name" in capsys.readouterr().err
+        equal(csv(shown(capsys, "topk", files, "-k 2 --column x")), long_form(functions.topk(*expected, 2)))
+    assert "queries.npy: rows in this format have no name" in refused(
+        capsys, "topk queries.npy corpus.npy -k 2 --column x"
+    )
 
 
 # ---- what they refuse ----
@@ -372,10 +369,8 @@ BAD_INPUTS = {  # the other messages are in test_messages.py
 def test_files_that_are_not_a_matrix_of_numbers_are_refused(folder, kind, capsys):
     data, message = BAD_INPUTS[kind]
     (folder / "bad.npy").write_bytes(data)
-    assert main(["topk", "queries.npy", "bad.npy", "-k", "1", "-o", "hits.npz"]) == 1
-    printed = capsys.readouterr()
-    assert re.fullmatch(rf"cossim: bad\.npy: .*{message}.*\n", printed.err), printed.err
-    assert printed.out == ""
+    error = refused(capsys, "topk queries.npy bad.npy -k 1 -o hits.npz")
+    assert re.fullmatch(rf"cossim: bad\.npy: .*{message}.*\n", error)
     assert names(folder) == sorted([*INPUTS, "bad.npy"])
 
 
@@ -385,9 +380,8 @@ def test_files_that_are_not_a_matrix_of_numbers_are_refused(folder, kind, capsys
 )
 def test_files_that_cannot_be_opened(folder, path, message, capsys):
     os.mkdir("empty")
-    assert main(["pairs", "corpus.npy", path, "--threshold", "0.5"]) == 1
-    out, err = capsys.readouterr()
-    assert out == "" and re.fullmatch(re.escape(f"cossim: {path}: {message}") + ENDING, err)
+    error = refused(capsys, "pairs corpus.npy", path, "--threshold 0.5")
+    assert re.fullmatch(re.escape(f"cossim: {path}: {message}") + ENDING, error)
 
 
 @pytest.mark.parametrize(
@@ -403,9 +397,7 @@ def test_files_that_cannot_be_opened(folder, path, message, capsys):
     ],
 )
 def test_numbers_out_of_range_are_refused(folder, command, message, capsys):
-    assert main([*command.split(), "-o", "result.csv"]) == 1
-    printed = capsys.readouterr()
-    assert re.fullmatch(f"cossim: {message}{ENDING}", printed.err), printed.err
+    assert re.fullmatch(f"cossim: {message}{ENDING}", refused(capsys, command, "-o result.csv"))
     assert names(folder) == INPUTS
 
 
@@ -449,18 +441,14 @@ def test_invalid_arguments_exit_with_2(folder, command, message, capsys):
     assert names(folder) == INPUTS
 
 
+SEARCH = "topk queries.npy -k 1 -o"
+
+
 @pytest.fixture
 def no_search(monkeypatch):
     """Makes the test fail if a search begins."""
     for name in ("topk", "pairs_above", "duplicate_groups"):
         monkeypatch.setattr(functions, name, lambda *_, **__: pytest.fail("it searched"))
-
-
-def refused(capsys, output):
-    assert main(["topk", "queries.npy", "-k", "1", "-o", output]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    return printed.err
 
 
 @pytest.mark.parametrize(
@@ -477,7 +465,7 @@ def test_results_that_could_not_be_written_are_refused_at_once(folder, no_search
     (folder / "folder.npz").mkdir()
     os.mkfifo("pipe.csv")
     before = names(folder)
-    assert re.fullmatch(rf"cossim: {re.escape(output)}: .*{reason}\b.*\n", refused(capsys, output))
+    assert re.fullmatch(rf"cossim: {re.escape(output)}: .*{reason}\b.*\n", refused(capsys, SEARCH, output))
     assert names(folder) == before
 
 
@@ -488,17 +476,17 @@ def test_write_protection_is_kept(folder, no_search, capsys):
         pytest.skip("root, without a /proc")
     os.mkdir("locked")
     os.chmod("locked", 0o555)
-    error = refused(capsys, "/proc/hits.npz" if root else "locked/hits.npz")
+    error = refused(capsys, SEARCH, "/proc/hits.npz" if root else "locked/hits.npz")
     assert re.fullmatch(r"cossim: .*hits\.npz: .*\n", error)
     if not root:
         (folder / "hits.npz").write_bytes(b"old")
         os.chmod("hits.npz", 0o444)
-        assert "write-protected" in refused(capsys, "hits.npz")
+        assert "write-protected" in refused(capsys, SEARCH, "hits.npz")
 
 
 def test_parquet_without_pyarrow(folder, no_search, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert re.fullmatch(r"cossim: hits\.parquet: .*'cossim-c\[files\]'\n", refused(capsys, "hits.parquet"))
+    assert re.fullmatch(r"cossim: hits\.parquet: .*'cossim-c\[files\]'\n", refused(capsys, SEARCH, "hits.parquet"))
     assert names(folder) == INPUTS
 
 

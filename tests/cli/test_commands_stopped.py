@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from commands import refused
 from conftest import SLOWNESS, not_emulated
 from processes import IMPORTED_FROM, finished, printed, process, run
 
@@ -183,9 +184,8 @@ resource.setrlimit(resource.RLIMIT_AS, (size, size))
 )
 def test_errors_are_one_line(folder, error, message, monkeypatch, capsys):
     monkeypatch.setattr(functions, "topk", raising(error))
-    assert main(["topk", "x.npy", "-k", "1", "-o", "hits.csv"]) == 1
-    out, err = capsys.readouterr()
-    assert out == "" and re.fullmatch(re.escape(f"cossim: {message}; ") + "(try|then): cossim topk x.npy .*\n", err)
+    error = refused(capsys, "topk x.npy -k 1 -o hits.csv")
+    assert re.fullmatch(re.escape(f"cossim: {message}; ") + "(try|then): cossim topk x.npy .*\n", error)
     nothing_has_changed(folder)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from commands import refused, shown
 from conftest import ROOT
 from oracle import torch
 from processes import printed, started
@@ -208,8 +209,7 @@ def test_mnist(mnist_images_path, tmp_path):
 def test_same_seed_same_text(npy, capsys):
     texts = []
     for seed in ("0", "0", "1"):
-        assert main(["demo", "--images", npy, "--no-plot", "--seed", seed]) == 0
-        texts.append(without_times(capsys.readouterr().out))
+        texts.append(without_times(shown(capsys, "demo --images", npy, "--no-plot --seed", seed)))
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -230,10 +230,8 @@ def test_output_path_the_terminal_cannot_print(npy, tmp_path):
 def test_output_that_cannot_be_written_is_refused_at_once(npy, output, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--images", npy, "--output", output]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith(f"cossim: {output}: ") and printed.err.count("\n") == 1
+    error = refused(capsys, "demo --images", npy, "--output", output)
+    assert error.startswith(f"cossim: {output}: ") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -243,23 +241,19 @@ def test_output_that_cannot_be_written_is_refused_at_once(npy, output, tmp_path,
 def test_missing_extra(module, package, way_out, monkeypatch, capsys):
     pytest.importorskip("sklearn")
     monkeypatch.setitem(sys.modules, module, None)
-    assert main(["demo"]) == 1
-    printed = capsys.readouterr()
-    assert printed.out == ""
+    error = refused(capsys, "demo")
     for text in (package, way_out, "'cossim-c[demo]'"):
-        assert text in printed.err
+        assert text in error
 
 
 def test_neither_extra_is_needed_with_images_and_no_plot(npy, monkeypatch, capsys):
     for module in ("sklearn", "scipy", "matplotlib"):
         monkeypatch.setitem(sys.modules, module, None)
-    assert main(["demo", "--images", npy, "--no-plot"]) == 0
-    assert "diagonal exactly 1: True" in capsys.readouterr().out
+    assert "diagonal exactly 1: True" in shown(capsys, "demo --images", npy, "--no-plot")
 
 
 def test_info(capsys):
-    assert main(["info"]) == 0
-    assert cossim.show_config("dicts")["instruction set"]["in use"] in capsys.readouterr().out
+    assert cossim.show_config("dicts")["instruction set"]["in use"] in shown(capsys, "info")
 
 
 def test_version(capsys):
@@ -395,8 +389,7 @@ def test_pickles_are_never_loaded(read):
 @pytest.mark.parametrize("count", [1, 5])
 def test_fewer_images_than_the_demo_takes(count, images, tmp_path, capsys):
     np.save(tmp_path / "few.npy", images[:count])
-    assert main(["demo", "--images", str(tmp_path / "few.npy"), "--no-plot"]) == 0
-    text = capsys.readouterr().out
+    text = shown(capsys, "demo --images", tmp_path / "few.npy", "--no-plot")
     assert f"images ({count}, 1, 28, 28)" in text
     assert "diagonal exactly 1: True" in text
 
@@ -404,6 +397,5 @@ def test_fewer_images_than_the_demo_takes(count, images, tmp_path, capsys):
 @pytest.mark.parametrize(("name", "reason"), [("missing.npy", "No such file or directory"), (".", "Is a directory")])
 def test_files_that_cannot_be_opened(name, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--images", name, "--no-plot"]) == 1
     ending = "try: cossim demo --help" if name == "missing.npy" else f"then: cossim demo --images {name} --no-plot"
-    assert capsys.readouterr().err == f"cossim: {name}: {reason}; {ending}\n"
+    assert refused(capsys, "demo --images", name, "--no-plot") == f"cossim: {name}: {reason}; {ending}\n"

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from commands import shown
 
 import cossim
 from cossim.__main__ import _parser, _problem, main
@@ -87,8 +88,7 @@ def test_what_is_piped_may_be_gzipped(folder, capsys, monkeypatch):
             pytest.importorskip("pyarrow", reason="reads CSV")
         for piped in (data, gzip.compress(data)):
             monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(piped)))
-            assert main(["topk", "-", "-k", "1"]) == 0
-            assert capsys.readouterr().out.splitlines()[1:] == wanted
+            assert shown(capsys, "topk - -k 1").splitlines()[1:] == wanted
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(gzip.compress(data)[:-9])))
         assert error_of("topk - -k 1", capsys).startswith("cossim: standard input: Compressed file ended")
 
@@ -482,6 +482,5 @@ def test_examples(capsys):
     assert list(EXAMPLES) == list(WHAT_FOR)
     for example in EXAMPLES.values():
         assert not _problem(shlex.split(example)[1:]), example
-    assert main([]) == 0
-    shown = re.findall(r"^    (cossim .*?) +# ", capsys.readouterr().out, re.M)
-    assert shown == list(EXAMPLES.values())[:5]
+    examples = re.findall(r"^    (cossim .*?) +# ", shown(capsys), re.M)
+    assert examples == list(EXAMPLES.values())[:5]

@@ -5,13 +5,13 @@ import io
 import ml_dtypes
 import numpy as np
 import pytest
+from commands import shown
 from public_inputs import LAYOUTS
 from reference import same
 from test_search import scores_of
 
 import cossim
 from cossim import _core
-from cossim.__main__ import main
 from cossim.search.filters import Filter, filter_argument
 
 try:
@@ -390,15 +390,12 @@ def test_commands(tmp_path, rng, monkeypatch, capsys):
     np.save("mask.npy", np.arange(9) % 2 == 0)
     (tmp_path / "rows.txt").write_text("2, 4\n8\n")
 
-    def columns(*command):
-        assert main([*command, "--quiet"]) == 0
-        return np.loadtxt(io.StringIO(capsys.readouterr().out), delimiter=",", skiprows=1).T
+    def columns(command):
+        return np.loadtxt(io.StringIO(shown(capsys, command, "--quiet")), delimiter=",", skiprows=1).T
 
     found = cossim.topk(x, None, 6, where=[0, 6])
     query, place = np.nonzero(found.indices >= 0)
     expected = query, place + 1, found.indices[query, place], found.values[query, place]
-    np.testing.assert_array_equal(
-        columns("topk", "x.npy", "-k", "6", "--where", "mask.npy", "--exclude", "rows.txt"), expected
-    )
+    np.testing.assert_array_equal(columns("topk x.npy -k 6 --where mask.npy --exclude rows.txt"), expected)
     expected = cossim.pairs_above(x, -1, where=[2, 4, 8])
-    np.testing.assert_array_equal(columns("pairs", "x.npy", "-t", "-1", "--where", "rows.txt"), expected)
+    np.testing.assert_array_equal(columns("pairs x.npy -t -1 --where rows.txt"), expected)
