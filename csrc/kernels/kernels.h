@@ -301,8 +301,9 @@ typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, float *h
  * at most SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid pointers. If count is above 1,
  * dots gets the dot products of all SQ8_QUERIES queries.
  *
- * A query code has a magnitude of at most query_code_max. Query codes are padded with zeros to the
- * next multiple of SQ8_PADDING; the codes of rows are not padded.
+ * A query code has a magnitude of at most query_code_max. If panel_steps is 2, codes 0, 1, 4 and 5
+ * of each 8 that have one sign add up to at most PANEL_SUM_MAX, and so do 2, 3, 6 and 7. Query
+ * codes are padded with zeros to a multiple of SQ8_PADDING; the codes of rows are not padded.
  *
  * squares[r] gets the sum of squares of row r, without the offset of its elements. squares may be
  * NULL.
@@ -378,7 +379,7 @@ typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct 
  * has the shape (ceil(HALF_BYTES(n) / L), 2, width, L): L codes of each query, then those from
  * HALF_BYTES(n) elements behind on.
  */
-enum { SQ8_PANEL = 32 };
+enum { SQ8_PANEL = 32, PANEL_SUM_MAX = INT16_MAX / UINT8_MAX };
 struct sq8_panel {
     const int8_t *codes;
     size_t width, queries;
@@ -583,10 +584,9 @@ struct sums_kernels {
     coarse_error_function *coarse_error;
 };
 
-/* Kernels of the prefilter by SQ8 codes. Kernels named *_u8 take rows of codes or of unsigned
- * integers. Kernels named *_i8 take rows of signed integers. */
+/* The prefilter by SQ8 codes. *_u8 take rows of codes or of unsigned integers, *_i8 of signed. */
 struct sq8_kernels {
-    int query_code_max; /* largest magnitude of a query code */
+    int query_code_max, panel_steps; /* see sq8_dots_kernel */
     /* The kernels add this offset to every element of a row before they compute dot products. */
     int u8_offset, i8_offset;
     size_t panel_lanes, panel_queries; /* widths of a narrow and of a full panel */

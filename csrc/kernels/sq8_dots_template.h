@@ -169,6 +169,34 @@ static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *squa
     }
 }
 
+#if PANEL_STEPS == 2
+/* Adds the products of eight codes of SQ8_PANEL_ROWS rows, from code k on, with those of `vectors`
+ * vectors of queries. */
+INLINE void PASTE(sq8_panel_two_steps_, SQ8_TYPE)(vi *sums, const uint8_t *const *row, size_t k,
+                                                  const int8_t *factors, const int vectors)
+{
+    vi products[SQ8_PANEL_ROWS * SQ8_PANEL_VECTORS];
+    _Pragma("GCC unroll 2") for (size_t step = 0; step < 2; step++)
+    {
+        _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
+        {
+            const vc codes = SQ8_BYTES(vc_broadcast(row[r] + k + 4 * step));
+            _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
+            {
+                vi *to = products + r * vectors + v;
+                const vc query =
+                    vc_load(factors + (step * (size_t)vectors + (size_t)v) * SQ8_LANES);
+                *to = step == 0 ? vi_products(codes, query) : vi_more_products(*to, codes, query);
+            }
+        }
+    }
+    _Pragma("GCC unroll 16") for (int i = 0; i < SQ8_PANEL_ROWS * vectors; i++)
+    {
+        sums[i] = vi_add_products(sums[i], products[i]);
+    }
+}
+#endif
+
 /*
  * Compares SQ8_PANEL_ROWS rows with `vectors` vectors of queries; `vectors` is a compile-time
  * constant. Each lane belongs to one query, so nothing is added across lanes. Sets keep[i] for row
@@ -204,12 +232,20 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
             }
         }
     }
-    for (size_t k = 0; k < whole; k += 4, factors += 4 * width) {
-        vc query[SQ8_PANEL_VECTORS];
+    for (size_t k = 0; k < whole;) {
         if (prefetches && k % 16 == 0) { /* at most 128 bytes of the rows in four steps */
             __builtin_prefetch(ahead[0] + k * SQ8_PANEL_ROWS / 2);
             __builtin_prefetch(ahead[1] + k * SQ8_PANEL_ROWS / 2);
         }
+#if PANEL_STEPS == 2
+        if (whole - k >= 8) {
+            PASTE(sq8_panel_two_steps_, SQ8_TYPE)(sums, row, k, factors, vectors);
+            k += 8;
+            factors += 8 * width;
+            continue;
+        }
+#endif
+        vc query[SQ8_PANEL_VECTORS];
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
             query[v] = vc_load(factors + v * SQ8_LANES);
@@ -222,6 +258,8 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
                 sums[r * vectors + v] = vi_dot_codes(sums[r * vectors + v], codes, query[v]);
             }
         }
+        k += 4;
+        factors += 4 * width;
     }
     _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
     {

@@ -447,6 +447,7 @@ const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
     .i8_offset = I8_OFFSET,
     .panel_lanes = VF_LANES,
     .panel_queries = SQ8_PANEL_VECTORS * VF_LANES,
+    .panel_steps = PANEL_STEPS,
     .quantize = quantize,
     .dots_u8 = sq8_dots_u8,
     .dots_i8 = sq8_dots_i8,
@@ -463,5 +464,6 @@ const struct sq8_kernels PASTE(sq8_kernels_, ISA_NAME) = {
 
 #undef SQ8_LANES
 #undef QUERY_CODE_MAX
+#undef PANEL_STEPS
 #undef U8_OFFSET
 #undef I8_OFFSET

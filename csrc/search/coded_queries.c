@@ -85,6 +85,27 @@ static float largest_magnitude(const float *vector, size_t n)
     return largest;
 }
 
+/* The largest sum of magnitudes of elements of one sign whose products a panel adds in 16 bits. */
+static float largest_pairs(const float *vector, size_t n)
+{
+    enum { STEP = 4, GROUP = 2 * STEP };
+    float largest = 0.0f;
+    for (size_t k = 0; k < n; k += GROUP) {
+        float above[STEP] = {0.0f}, below[STEP] = {0.0f};
+        for (size_t i = 0; i < GROUP && k + i < n; i++) {
+            const float element = vector[k + i];
+            above[i % STEP] += element > 0.0f ? element : 0.0f;
+            below[i % STEP] -= element < 0.0f ? element : 0.0f;
+        }
+        for (size_t i = 0; i < STEP; i += 2) {
+            const float a = above[i] + above[i + 1], b = below[i] + below[i + 1];
+            largest = a > largest ? a : largest;
+            largest = b > largest ? b : largest;
+        }
+    }
+    return largest;
+}
+
 double sum_of_squares(const float *vector, size_t n)
 {
     double lanes[LANES] = {0.0}, sum = 0.0;
@@ -106,7 +127,7 @@ double sum_of_squares(const float *vector, size_t n)
 void coded_queries_set(struct coded_queries *c, size_t query, const float *vector, bool finite)
 {
     enum { BLOCK = 8 * LANES };
-    const float code_max = (float)kernels_current()->sq8->query_code_max;
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
     int8_t *codes = c->codes + query * c->step;
     double squares = 0.0;
     int32_t sum = 0;
@@ -118,12 +139,17 @@ void coded_queries_set(struct coded_queries *c, size_t query, const float *vecto
     }
     const float largest = largest_magnitude(vector, c->depth);
     const bool coded = largest >= MIN_CODED;
-    const float scale = coded ? largest / code_max : 0.0f, inverse = coded ? 1.0f / scale : 0.0f;
+    float scale = coded ? largest / (float)kernels->query_code_max : 0.0f;
+    if (coded && kernels->panel_steps == 2) { /* rounding adds at most 1/2 to each of four codes */
+        const float of_pairs = largest_pairs(vector, c->depth) / (float)(PANEL_SUM_MAX - 2);
+        scale = of_pairs > scale ? of_pairs : scale;
+    }
+    const float inverse = coded ? 1.0f / scale : 0.0f;
     for (size_t k = 0, n; k < c->depth && coded; k += n) {
         float residuals[BLOCK];
         n = smaller(BLOCK, c->depth - k);
         for (size_t i = 0; i < n; i++) {
-            /* Adding and subtracting 1.5 * 2^23 rounds to a whole number, of at most code_max. */
+            /* Adding and subtracting 1.5 * 2^23 rounds to a whole number, up to query_code_max. */
             const float code = (vector[k + i] * inverse + 0x1.8p23f) - 0x1.8p23f;
             residuals[i] = (float)((double)vector[k + i] - (double)code * scale);
             codes[k + i] = (int8_t)code;

@@ -29,8 +29,9 @@
 #define SUM_CHAINS 4
 #define COLUMN_VECTORS 4
 #define SQ8_ROWS 2
-#define SQ8_PANEL_ROWS 4
+#define SQ8_PANEL_ROWS 3
 #define SQ8_PANEL_VECTORS 2
+#define PANEL_STEPS 2
 
 typedef __m256 vf;
 typedef __m256d vd;

@@ -60,6 +60,7 @@
 #define SQ8_ROWS 4
 #define SQ8_PANEL_ROWS 8
 #define SQ8_PANEL_VECTORS 2
+#define PANEL_STEPS 1
 
 typedef __m512 vf;
 typedef __m512d vd;

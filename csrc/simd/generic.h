@@ -450,8 +450,13 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
  * bytes 4 i to 4 i + 3 to sum i, exactly. `codes` is a result of vc_u8, which adds U8_OFFSET to
  * uint8_t elements, or of vc_i8, which adds I8_OFFSET to int8_t elements. `factors` are query
  * codes: int8_t of magnitude up to QUERY_CODE_MAX.
+ *
+ * If PANEL_STEPS is 2, panels add the products of two steps in 16 bits: vi_products(codes, factors)
+ * adds products of bytes 2 i and 2 i + 1, vi_more_products adds more of them to these sums, and
+ * vi_add_products(sums, products) adds sums 2 i and 2 i + 1 to sum i of 32 bits.
  */
 #define SQ8_LANES (4 * VF_LANES)
+#define PANEL_STEPS 1
 #define QUERY_CODE_MAX 127
 #define U8_OFFSET 0
 #define I8_OFFSET 128

@@ -277,6 +277,7 @@ static inline int vd_all_at_least(vd a, vd b)
 
 /* U8_OFFSET makes codes signed: the sum of two products with query codes then fits 16 bits. */
 #define SQ8_LANES 16
+#define PANEL_STEPS 1
 #define QUERY_CODE_MAX 127
 #define U8_OFFSET (-128)
 #define I8_OFFSET 0

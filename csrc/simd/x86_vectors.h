@@ -143,6 +143,19 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
     return sums;
 }
 static inline vi vi_dot_i16(vi sums, vc a, vc b) { return vi_dot(sums, a, b); }
+static inline vi vi_products(vc codes, vc factors) { return X86(maddubs_epi16)(codes, factors); }
+static inline vi vi_more_products(vi products, vc codes, vc factors)
+{
+    const vi more = X86(maddubs_epi16)(codes, factors);
+    __asm__("vpaddw %1, %0, %0" : "+v"(products) : "v"(more));
+    return products;
+}
+static inline vi vi_add_products(vi sums, vi products)
+{
+    const vi pairs = X86(madd_epi16)(products, X86(set1_epi16)(1));
+    __asm__("vpaddd %1, %0, %0" : "+v"(sums) : "v"(pairs));
+    return sums;
+}
 #endif
 
 /* The operations of kernels/rough_template.h. vi_dot_i16 adds two products of 16-bit integers to

@@ -520,9 +520,10 @@ static void check_panel(const struct kernels *k, size_t n, size_t rows, size_t w
                                .bounds = random_bounds(),
                                .numbers = numbered ? numbers_backwards(rows) : NULL,
                                .thresholds = row_thresholds};
-    const int code_max = k->sq8->query_code_max;
+    const int code_max = k->sq8->panel_steps == 1 ? k->sq8->query_code_max : PANEL_SUM_MAX / 4;
     bool any = false;
     random_codes(codes, rows * n);
+    memset(codes, is_signed ? INT8_MAX : UINT8_MAX, n); /* the largest sums of 16 bits */
     for (size_t r = 0; r < rows; r++)
         row_thresholds[r] = r % 2 == 0 ? INFINITY : 0.03f * (float)(r % 5);
     memset(panel_codes, 0, sizeof panel_codes);
