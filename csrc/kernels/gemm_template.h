@@ -19,15 +19,46 @@
 #define STORE_ALIAS 4096               /* bytes */
 #define LINE (64 / sizeof(FLOAT_TYPE)) /* elements of a cache line */
 
+/* Adds the outer product of column i of the left rows and one row of the panel to sums. */
+INLINE void NAME(add_column)(FLOAT_VECTOR sums[TILE_ROWS][TILE_VECTORS],
+                             const FLOAT_TYPE *const row[TILE_ROWS], size_t i,
+                             const FLOAT_TYPE *panel)
+{
+    FLOAT_VECTOR right[TILE_VECTORS];
+    _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
+    {
+        right[v] = FLOAT_OP(load)(panel + v * FLOAT_LANES);
+    }
+    _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
+    {
+        const FLOAT_VECTOR left = FLOAT_OP(set1)(row[r][i]);
+        _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
+        {
+            sums[r][v] = FLOAT_OP(fma)(left, right[v], sums[r][v]);
+        }
+    }
+    /* Otherwise gcc 12 would load elements of later columns first and spill sums to the stack. */
+    __asm__ volatile("" ::: "memory");
+}
+
+/*
+ * Prefetches the pairs of cache lines that end in elements [from, to) of `rows`. It requests only
+ * the first line of a pair. The processor then fetches the other one and those that follow, which
+ * keeps more of them under way than a core can request.
+ */
+INLINE void NAME(prefetch_pairs)(uintptr_t rows, size_t from, size_t to)
+{
+    for (size_t pair = from / (2 * LINE); pair < to / (2 * LINE); pair++) {
+        __builtin_prefetch((const FLOAT_TYPE *)rows + pair * 2 * LINE, 0, 2);
+    }
+}
+
 /*
  * Computes block (TILE_ROWS, WIDTH): dot products over k elements, in FLOAT_TYPE. Unless ahead is
  * 0, it also prefetches those elements of a tile of contiguous rows that lie `ahead` bytes later.
- * It requests every second cache line, one after another. The processor then fetches the lines
- * between them and those that follow, which keeps more of them under way than a core can request.
  */
-static inline __attribute__((always_inline)) void
-NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t at,
-                     const FLOAT_TYPE *panel, size_t k, size_t ahead)
+INLINE void NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t at,
+                                 const FLOAT_TYPE *panel, size_t k, size_t ahead)
 {
     const FLOAT_TYPE *row[TILE_ROWS];
     _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
@@ -35,7 +66,7 @@ NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t
         row[r] = (const FLOAT_TYPE *)rows[r] + at;
     }
     const uintptr_t next = (uintptr_t)rows[0] + at * TILE_ROWS * sizeof(FLOAT_TYPE) + ahead;
-    for (size_t i = 0, end; i < k;) {
+    for (size_t i = 0; i < k;) {
         const bool first = i == 0;
         FLOAT_VECTOR sums[TILE_ROWS][TILE_VECTORS];
         _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
@@ -45,25 +76,22 @@ NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t
                 sums[r][v] = FLOAT_OP(set1)(0);
             }
         }
-        end = k - i < CHAIN ? k : i + CHAIN;
-        _Pragma("GCC unroll 2") for (; i < end; i++, panel += WIDTH)
-        { /* adds the outer product of one column of the left rows and one row of the panel */
-            const size_t pairs = i * TILE_ROWS / (2 * LINE); /* pairs of lines requested so far */
-            if (ahead != 0 && (i + 1) * TILE_ROWS / (2 * LINE) > pairs) {
-                __builtin_prefetch((const FLOAT_TYPE *)next + pairs * 2 * LINE, 0, 2);
-            }
-            FLOAT_VECTOR right[TILE_VECTORS];
-            _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
-            {
-                right[v] = FLOAT_OP(load)(panel + v * FLOAT_LANES);
-            }
-            _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
-            {
-                FLOAT_VECTOR left = FLOAT_OP(set1)(row[r][i]);
-                _Pragma("GCC unroll 4") for (int v = 0; v < TILE_VECTORS; v++)
-                {
-                    sums[r][v] = FLOAT_OP(fma)(left, right[v], sums[r][v]);
+        if (k - i >= CHAIN) { /* gcc unrolls only loops of constant length without a remainder */
+            for (int steps = 0; steps < CHAIN; steps += 4) {
+                if (ahead != 0) {
+                    NAME(prefetch_pairs)(next, i * TILE_ROWS, (i + 4) * TILE_ROWS);
                 }
+                _Pragma("GCC unroll 4") for (int u = 0; u < 4; u++, i++, panel += WIDTH)
+                {
+                    NAME(add_column)(sums, row, i, panel);
+                }
+            }
+        } else {
+            if (ahead != 0) {
+                NAME(prefetch_pairs)(next, i * TILE_ROWS, k * TILE_ROWS);
+            }
+            for (; i < k; i++, panel += WIDTH) {
+                NAME(add_column)(sums, row, i, panel);
             }
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < TILE_ROWS; r++)
@@ -78,42 +106,20 @@ NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *rows, size_t
     }
 }
 
-/* multiply_block without and with prefetching. They are not inlined, so that the loop gets all
- * registers. If they were inlined, gcc 12 would keep the loop counters in memory. */
-static __attribute__((noinline)) void NAME(tile_block)(FLOAT_TYPE *restrict block,
-                                                       const void *const *rows, size_t at,
-                                                       const FLOAT_TYPE *panel, size_t k)
-{
-    NAME(multiply_block)(block, rows, at, panel, k, 0);
-}
-
-static __attribute__((noinline)) void NAME(tile_block_ahead)(FLOAT_TYPE *restrict block,
-                                                             const void *const *rows, size_t at,
-                                                             const FLOAT_TYPE *panel, size_t k,
-                                                             size_t ahead)
-{
-    NAME(multiply_block)(block, rows, at, panel, k, ahead);
-}
-
 /*
  * tile_kernel of kernels.h, or tile_ahead_kernel unless ahead is 0. An Intel processor delays a
  * load if the low 12 bits of its address are those of a store that has not reached the cache yet.
  * The block is stored at the end of each chain, so it gets an address whose low bits come last in
  * the panel of the next chain.
  */
-static inline __attribute__((always_inline)) void
-NAME(add_tile)(double *sums, double *errors, const void *const *rows, const void *panel, size_t at,
-               size_t k, unsigned flags, size_t ahead)
+INLINE void NAME(add_tile)(double *sums, double *errors, const void *const *rows, const void *panel,
+                           size_t at, size_t k, unsigned flags, size_t ahead)
 {
     _Alignas(64) FLOAT_TYPE memory[STORE_ALIAS / sizeof(FLOAT_TYPE) + TILE_ROWS * WIDTH];
     const uintptr_t distance =
         (uintptr_t)panel + (CHAIN - TILE_ROWS) * WIDTH * sizeof(FLOAT_TYPE) - (uintptr_t)memory;
     FLOAT_TYPE *const block = memory + distance % STORE_ALIAS / sizeof(FLOAT_TYPE);
-    if (ahead == 0) {
-        NAME(tile_block)(block, rows, at, panel, k);
-    } else {
-        NAME(tile_block_ahead)(block, rows, at, panel, k, ahead);
-    }
+    NAME(multiply_block)(block, rows, at, panel, k, ahead);
     if (flags & TILE_FIRST) {
         for (int i = 0; i < TILE_ROWS * WIDTH; i++) {
             sums[i] = 0.0 + block[i];
