@@ -46,24 +46,18 @@
 #define SQ8_PANEL_ROWS 2
 #define SQ8_PANEL_VECTORS 2
 
-typedef struct {
-    float lane[VF_LANES];
-} vf;
-typedef struct {
-    double lane[VD_LANES];
-} vd;
-typedef struct {
-    int16_t lane[2 * VF_LANES];
-} vh;
-typedef struct {
-    int32_t lane[VF_LANES];
-} vi;
+/* Types of gcc and clang for any processor. Structs of lanes take gcc 1.6 times as long to
+ * compile, and its code is larger. */
+typedef float vf __attribute__((vector_size(16)));
+typedef double vd __attribute__((vector_size(16)));
+typedef int16_t vh __attribute__((vector_size(16)));
+typedef int32_t vi __attribute__((vector_size(16)));
 
 /* Bodies of functions: a vector of an expression of each lane i, a mask with bit i set where a
  * condition holds, and a store of an expression of each lane. */
 #define EACH_LANE(vector, lanes, expression) \
-    vector r; \
-    for (int i = 0; i < lanes; i++) r.lane[i] = (expression); \
+    vector r = {0}; \
+    for (int i = 0; i < lanes; i++) r[i] = (expression); \
     return r
 #define EACH_F(expression) EACH_LANE(vf, VF_LANES, expression)
 #define EACH_D(expression) EACH_LANE(vd, VD_LANES, expression)
@@ -74,51 +68,54 @@ typedef struct {
 #define STORE_EACH(lanes, expression) \
     for (int i = 0; i < lanes; i++) p[i] = (expression)
 
-static inline vf vf_set1(float s) { EACH_F(s); }
-static inline vf vf_load(const float *p) { EACH_F(p[i]); }
-static inline void vf_store(float *p, vf a) { memcpy(p, a.lane, sizeof a.lane); }
-static inline vf vf_add(vf a, vf b) { EACH_F(a.lane[i] + b.lane[i]); }
-static inline vf vf_fma(vf a, vf b, vf c) { EACH_F(a.lane[i] * b.lane[i] + c.lane[i]); }
+static inline vf vf_set1(float s) { return (vf){s, s, s, s}; }
+static inline vf vf_load(const float *p)
+{
+    vf r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+static inline void vf_store(float *p, vf a) { memcpy(p, &a, sizeof a); }
+static inline vf vf_add(vf a, vf b) { return a + b; }
+static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 /* a * b + c of scalars. It is rounded the same way as each lane of vf_fma and vd_fma. */
 static inline float fma_f32(float a, float b, float c) { return a * b + c; }
 static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
-static inline vf vf_mul(vf a, vf b) { EACH_F(a.lane[i] * b.lane[i]); }
-static inline vf vf_sub(vf a, vf b) { EACH_F(a.lane[i] - b.lane[i]); }
+static inline vf vf_mul(vf a, vf b) { return a * b; }
+static inline vf vf_sub(vf a, vf b) { return a - b; }
 /* a * b - c, rounded once if c is the rounded product. The product of two floats is exact in
  * double. */
 static inline vf vf_product_error(vf a, vf b, vf c)
 {
-    EACH_F((float)((double)a.lane[i] * (double)b.lane[i] - (double)c.lane[i]));
+    EACH_F((float)((double)a[i] * (double)b[i] - (double)c[i]));
 }
-static inline vf vf_abs(vf a) { EACH_F(fabsf(a.lane[i])); }
-static inline vf vf_div(vf a, vf b) { EACH_F(a.lane[i] / b.lane[i]); }
+static inline vf vf_abs(vf a) { EACH_F(fabsf(a[i])); }
+static inline vf vf_div(vf a, vf b) { return a / b; }
 /* *_max and *_min return NaN where b is NaN. Where only a is NaN, they may return a or b. */
-static inline vf vf_max(vf a, vf b) { EACH_F(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline vf vf_min(vf a, vf b) { EACH_F(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline vf vf_max(vf a, vf b) { EACH_F(a[i] > b[i] ? a[i] : b[i]); }
+static inline vf vf_min(vf a, vf b) { EACH_F(a[i] < b[i] ? a[i] : b[i]); }
 
 /* ReLU: the larger of a and 0. NaN stays NaN. */
-static inline vf vf_relu(vf a) { EACH_F(0.0f > a.lane[i] ? 0.0f : a.lane[i]); }
+static inline vf vf_relu(vf a) { EACH_F(0.0f > a[i] ? 0.0f : a[i]); }
 
 /* Lane r is the sum of the lanes of rows[r], added in the same order for every r. */
 static inline vf vf_row_sums(const vf rows[VF_LANES])
 {
-    EACH_F((rows[i].lane[0] + rows[i].lane[1]) + (rows[i].lane[2] + rows[i].lane[3]));
+    EACH_F((rows[i][0] + rows[i][1]) + (rows[i][2] + rows[i][3]));
 }
 
 /* The larger of a and b; NaN if either is NaN. */
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
-    EACH_F(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
+    EACH_F(a[i] > b[i] || a[i] != a[i] ? a[i] : b[i]);
 }
 
 /* Loads 2 * VF_LANES elements: those of even index into `even`, those of odd index into `odd`. */
 static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
 {
-    for (int i = 0; i < VF_LANES; i++) {
-        even->lane[i] = p[2 * i];
-        odd->lane[i] = p[2 * i + 1];
-    }
+    *even = (vf){p[0], p[2], p[4], p[6]};
+    *odd = (vf){p[1], p[3], p[5], p[7]};
 }
 /*
  * Stores VF_LANES / 2 elements. p[i] is the larger of lanes 2 i and 2 i + 1, or NaN if either is
@@ -127,12 +124,12 @@ static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     for (int i = 0; i < VF_LANES; i += 2) {
-        p[i / 2] = a.lane[i] > a.lane[i + 1] || a.lane[i] != a.lane[i] ? a.lane[i] : a.lane[i + 1];
+        p[i / 2] = a[i] > a[i + 1] || a[i] != a[i] ? a[i] : a[i + 1];
     }
 }
 
 /* Rounds to the nearest integer, ties to even. */
-static inline vf vf_round(vf a) { EACH_F(rintf(a.lane[i])); }
+static inline vf vf_round(vf a) { EACH_F(rintf(a[i])); }
 
 /*
  * vf_scale and vd_scale compute a * 2^n, rounded once, and NaN where a is NaN. n is an integer of
@@ -156,15 +153,14 @@ static inline float power_f32(float n)
 }
 static inline vf vf_scale(vf a, vf n)
 {
-    EACH_F(a.lane[i] * power_f32(rintf(n.lane[i] * 0.5f)) *
-           power_f32(n.lane[i] - rintf(n.lane[i] * 0.5f)));
+    EACH_F(a[i] * power_f32(rintf(n[i] * 0.5f)) * power_f32(n[i] - rintf(n[i] * 0.5f)));
 }
 
 /* Adds 128 to each of 4 * VF_LANES integers of magnitude up to 127. Stores the sums as bytes. */
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     for (int i = 0; i < 4 * VF_LANES; i++) {
-        const float number = a[i / VF_LANES].lane[i % VF_LANES];
+        const float number = a[i / VF_LANES][i % VF_LANES];
         p[i] = (uint8_t)((number >= -127.0f && number <= 127.0f ? (int)number : 0) + 128);
     }
 }
@@ -173,7 +169,7 @@ static inline void vf_store_codes(uint8_t *p, const vf a[4])
  * Returns a bit mask. Bit i is set if lane i of a is below lane i of b. It is clear if either lane
  * is NaN.
  */
-static inline unsigned vf_below(vf a, vf b) { EACH_BIT(VF_LANES, a.lane[i] < b.lane[i]); }
+static inline unsigned vf_below(vf a, vf b) { EACH_BIT(VF_LANES, a[i] < b[i]); }
 
 static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
@@ -201,32 +197,46 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 
 /*
  * Exact dot products of 8-bit integers. vh holds 2 * VF_LANES integers, widened to 16 bits. vi
- * holds VF_LANES sums of 32 bits. vi_dot adds two products to each sum.
+ * holds VF_LANES sums of 32 bits. vi_dot adds two products to each sum. Floats hold products of
+ * bytes and sums of some of them exactly; processors before SSE4.1 multiply no vectors of int32_t.
  */
-static inline vh vh_load_i8(const int8_t *p) { EACH_LANE(vh, 2 * VF_LANES, p[i]); }
-static inline vh vh_load_u8(const uint8_t *p) { EACH_LANE(vh, 2 * VF_LANES, p[i]); }
-static inline vi vi_zero(void) { EACH_LANE(vi, VF_LANES, 0); }
+static inline vh vh_load_i8(const int8_t *p)
+{
+    int8_t bytes __attribute__((vector_size(8)));
+    memcpy(&bytes, p, sizeof bytes);
+    return __builtin_convertvector(bytes, vh);
+}
+static inline vh vh_load_u8(const uint8_t *p)
+{
+    uint8_t bytes __attribute__((vector_size(8)));
+    memcpy(&bytes, p, sizeof bytes);
+    return __builtin_convertvector(bytes, vh);
+}
+static inline vf vf_from_i32(vi a) { return __builtin_convertvector(a, vf); }
+static inline vi vi_from_f32(vf a) { return __builtin_convertvector(a, vi); }
+static inline vi vi_zero(void) { return (vi){0}; }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
-    for (int i = 0; i < VF_LANES; i++) {
-        sums.lane[i] += a.lane[2 * i] * b.lane[2 * i] + a.lane[2 * i + 1] * b.lane[2 * i + 1];
-    }
-    return sums;
+    const vi a_even = (vi)a << 16 >> 16, a_odd = (vi)a >> 16;
+    const vi b_even = (vi)b << 16 >> 16, b_odd = (vi)b >> 16;
+    return sums + vi_from_f32(vf_from_i32(a_even) * vf_from_i32(b_even) +
+                              vf_from_i32(a_odd) * vf_from_i32(b_odd));
 }
 
 /* Rounds each lane to 16 bits (to nearest, ties to even) and stores it. NaN stays NaN. */
-static inline void vf_store_f16(uint16_t *p, vf a)
-{
-    STORE_EACH(VF_LANES, f16_from_double(a.lane[i]));
-}
+static inline void vf_store_f16(uint16_t *p, vf a) { STORE_EACH(VF_LANES, f16_from_double(a[i])); }
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
-    STORE_EACH(VF_LANES, bf16_from_double(a.lane[i]));
+    STORE_EACH(VF_LANES, bf16_from_double(a[i]));
 }
 
-static inline vi vi_load(const int32_t *p) { EACH_LANE(vi, VF_LANES, p[i]); }
-static inline vf vf_from_i32(vi a) { EACH_F((float)a.lane[i]); }
-static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane); }
+static inline vi vi_load(const int32_t *p)
+{
+    vi r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+static inline void vi_store(int32_t *p, vi a) { memcpy(p, &a, sizeof a); }
 
 /*
  * Hamming distances. vb holds 4 * VF_LANES bytes. vb_count_differences(counts, a, b) counts the
@@ -235,34 +245,29 @@ static inline void vi_store(int32_t *p, vi a) { memcpy(p, a.lane, sizeof a.lane)
  * fit. vi_add_counts adds every count to one of the 32-bit sums. Each instruction set chooses
  * which.
  */
-typedef struct {
-    uint64_t lane[VF_LANES / 2];
-} vb;
-static inline vb vb_zero(void) { EACH_LANE(vb, VF_LANES / 2, 0); }
+typedef uint64_t vb __attribute__((vector_size(16)));
+static inline vb vb_zero(void) { return (vb){0}; }
 static inline vb vb_load(const uint8_t *p)
 {
     vb r;
-    memcpy(r.lane, p, sizeof r.lane);
+    memcpy(&r, p, sizeof r);
     return r;
 }
-static inline vb vb_and(vb a, vb b) { EACH_LANE(vb, VF_LANES / 2, a.lane[i] & b.lane[i]); }
+static inline vb vb_and(vb a, vb b) { return a & b; }
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
-    for (int i = 0; i < VF_LANES / 2; i++) {
-        /* Replaced by the counts of every 2 bits, then of every 4 bits, then of every byte. */
-        uint64_t bits = a.lane[i] ^ b.lane[i];
-        bits -= bits >> 1 & 0x5555555555555555u;
-        bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
-        counts.lane[i] += (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu;
-    }
-    return counts;
+    /* Replaced by the counts of every 2 bits, then of every 4 bits, then of every byte. */
+    vb bits = a ^ b;
+    bits -= bits >> 1 & 0x5555555555555555u;
+    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+    return counts + ((bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu);
 }
 static inline vi vi_add_counts(vi sums, vb counts)
 {
     for (int i = 0; i < VF_LANES / 2; i++) {
         const uint64_t pairs =
-            (counts.lane[i] & 0x00ff00ff00ff00ffu) + (counts.lane[i] >> 8 & 0x00ff00ff00ff00ffu);
-        sums.lane[i] += (int32_t)(pairs * 0x0001000100010001u >> 48);
+            (counts[i] & 0x00ff00ff00ff00ffu) + (counts[i] >> 8 & 0x00ff00ff00ff00ffu);
+        sums[i] += (int32_t)(pairs * 0x0001000100010001u >> 48);
     }
     return sums;
 }
@@ -270,31 +275,36 @@ static inline vi vi_add_counts(vi sums, vb counts)
 /* The lower halves of a and b, and their upper halves. */
 static inline vi vi_lower_halves(vi a, vi b)
 {
-    memcpy(a.lane + VF_LANES / 2, b.lane, sizeof b.lane / 2);
+    memcpy((char *)&a + sizeof a / 2, &b, sizeof b / 2);
     return a;
 }
 static inline vi vi_upper_halves(vi a, vi b)
 {
-    memcpy(b.lane, a.lane + VF_LANES / 2, sizeof a.lane / 2);
+    memcpy(&b, (char *)&a + sizeof a / 2, sizeof a / 2);
     return b;
 }
 /* Lane r is the sum of the lanes of rows[r]. */
 static inline vi vi_row_sums(const vi rows[VF_LANES])
 {
-    vi r = {{0}};
+    vi r = {0};
     for (int i = 0; i < VF_LANES * VF_LANES; i++) {
-        r.lane[i / VF_LANES] += rows[i / VF_LANES].lane[i % VF_LANES];
+        r[i / VF_LANES] += rows[i / VF_LANES][i % VF_LANES];
     }
     return r;
 }
 
-static inline vd vd_set1(double s) { EACH_D(s); }
-static inline vd vd_load(const double *p) { EACH_D(p[i]); }
-static inline void vd_store(double *p, vd a) { memcpy(p, a.lane, sizeof a.lane); }
-static inline vd vd_add(vd a, vd b) { EACH_D(a.lane[i] + b.lane[i]); }
-static inline vd vd_sub(vd a, vd b) { EACH_D(a.lane[i] - b.lane[i]); }
-static inline vd vd_mul(vd a, vd b) { EACH_D(a.lane[i] * b.lane[i]); }
-static inline vd vd_fma(vd a, vd b, vd c) { EACH_D(a.lane[i] * b.lane[i] + c.lane[i]); }
+static inline vd vd_set1(double s) { return (vd){s, s}; }
+static inline vd vd_load(const double *p)
+{
+    vd r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+static inline void vd_store(double *p, vd a) { memcpy(p, &a, sizeof a); }
+static inline vd vd_add(vd a, vd b) { return a + b; }
+static inline vd vd_sub(vd a, vd b) { return a - b; }
+static inline vd vd_mul(vd a, vd b) { return a * b; }
+static inline vd vd_fma(vd a, vd b, vd c) { return a * b + c; }
 
 /*
  * a * b - c, rounded once, where c is a * b up to a few units in its last place. Dekker's product
@@ -312,25 +322,19 @@ static inline double product_error(double a, double b, double c)
     const double b_high = half_of_bits(b), b_low = b - b_high;
     return ((a_high * b_high - c) + a_high * b_low + a_low * b_high) + a_low * b_low;
 }
-static inline vd vd_product_error(vd a, vd b, vd c)
-{
-    EACH_D(product_error(a.lane[i], b.lane[i], c.lane[i]));
-}
-static inline vd vd_abs(vd a) { EACH_D(fabs(a.lane[i])); }
+static inline vd vd_product_error(vd a, vd b, vd c) { EACH_D(product_error(a[i], b[i], c[i])); }
+static inline vd vd_abs(vd a) { EACH_D(fabs(a[i])); }
 
-static inline vd vd_relu(vd a) { EACH_D(0.0 > a.lane[i] ? 0.0 : a.lane[i]); }
+static inline vd vd_relu(vd a) { EACH_D(0.0 > a[i] ? 0.0 : a[i]); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
-    EACH_D(a.lane[i] > b.lane[i] || a.lane[i] != a.lane[i] ? a.lane[i] : b.lane[i]);
+    EACH_D(a[i] > b[i] || a[i] != a[i] ? a[i] : b[i]);
 }
 /* With the elements of a followed by those of b: even gets those of even index, odd the others. */
 static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
 {
-    for (int i = 0; i < VD_LANES; i++) {
-        const int k = 2 * i % VD_LANES;
-        even->lane[i] = 2 * i < VD_LANES ? a.lane[k] : b.lane[k];
-        odd->lane[i] = 2 * i < VD_LANES ? a.lane[k + 1] : b.lane[k + 1];
-    }
+    *even = (vd){a[0], b[0]};
+    *odd = (vd){a[1], b[1]};
 }
 static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
 {
@@ -338,11 +342,11 @@ static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
 }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
-    *p = a.lane[0] > a.lane[1] || a.lane[0] != a.lane[0] ? a.lane[0] : a.lane[1];
+    *p = a[0] > a[1] || a[0] != a[0] ? a[0] : a[1];
 }
-static inline vd vd_max(vd a, vd b) { EACH_D(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline vd vd_min(vd a, vd b) { EACH_D(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline vd vd_round(vd a) { EACH_D(rint(a.lane[i])); }
+static inline vd vd_max(vd a, vd b) { EACH_D(a[i] > b[i] ? a[i] : b[i]); }
+static inline vd vd_min(vd a, vd b) { EACH_D(a[i] < b[i] ? a[i] : b[i]); }
+static inline vd vd_round(vd a) { EACH_D(rint(a[i])); }
 static inline double power_f64(double n)
 {
     const double sum = n + (6755399441055744.0 + 1023.0); /* 1.5 * 2^52 */
@@ -355,10 +359,9 @@ static inline double power_f64(double n)
 }
 static inline vd vd_scale(vd a, vd n)
 {
-    EACH_D(a.lane[i] * power_f64(rint(n.lane[i] * 0.5)) *
-           power_f64(n.lane[i] - rint(n.lane[i] * 0.5)));
+    EACH_D(a[i] * power_f64(rint(n[i] * 0.5)) * power_f64(n[i] - rint(n[i] * 0.5)));
 }
-static inline unsigned vd_below(vd a, vd b) { EACH_BIT(VD_LANES, a.lane[i] < b.lane[i]); }
+static inline unsigned vd_below(vd a, vd b) { EACH_BIT(VD_LANES, a[i] < b[i]); }
 
 /*
  * *_compress(to, to_numbers, from, numbers, lanes) copies the elements of `from` and of `numbers`
@@ -383,39 +386,33 @@ static inline vd vd_load_i8(const int8_t *p) { EACH_D(p[i]); }
 static inline vd vd_load_u8(const uint8_t *p) { EACH_D(p[i]); }
 
 /* Each lane of the result is the sum of two lanes of a, in double. */
-static inline vd vd_fold_i32(vi a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
-static inline vd vd_fold_f32(vf a) { EACH_D((double)a.lane[i] + (double)a.lane[i + VD_LANES]); }
+static inline vd vd_fold_i32(vi a) { EACH_D((double)a[i] + (double)a[i + VD_LANES]); }
+static inline vd vd_fold_f32(vf a) { EACH_D((double)a[i] + (double)a[i + VD_LANES]); }
 
 /* Lane r is the sum of the lanes of rows[r], added in the same order for every r. */
-static inline vd vd_row_sums(const vd rows[VD_LANES]) { EACH_D(rows[i].lane[0] + rows[i].lane[1]); }
+static inline vd vd_row_sums(const vd rows[VD_LANES]) { EACH_D(rows[i][0] + rows[i][1]); }
 
-static inline vd vd_div(vd a, vd b) { EACH_D(a.lane[i] / b.lane[i]); }
-static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a.lane[i])); }
+static inline vd vd_div(vd a, vd b) { return a / b; }
+static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a[i])); }
 
 /* Rounds each lane to float and stores it. */
-static inline void vd_store_f32(float *p, vd a) { STORE_EACH(VD_LANES, (float)a.lane[i]); }
+static inline void vd_store_f32(float *p, vd a) { STORE_EACH(VD_LANES, (float)a[i]); }
 
 /* Clamps each lane to [-1, 1]. NaN stays NaN. */
-static inline vd vd_clip(vd a)
-{
-    EACH_D(a.lane[i] > 1.0 ? 1.0 : a.lane[i] < -1.0 ? -1.0 : a.lane[i]);
-}
+static inline vd vd_clip(vd a) { return vd_min(vd_set1(1.0), vd_max(vd_set1(-1.0), a)); }
 
 /*
  * Returns a bit mask. Bit i is set if |a| is above the bound in lane i. It is clear if a is NaN
  * there. The bound is not negative.
  */
-static inline unsigned vd_beyond(vd a, vd bound)
-{
-    EACH_BIT(VD_LANES, fabs(a.lane[i]) > bound.lane[i]);
-}
+static inline unsigned vd_beyond(vd a, vd bound) { EACH_BIT(VD_LANES, fabs(a[i]) > bound[i]); }
 
 /* Returns 1 if a >= b in every lane, else 0. A lane with NaN counts as less. */
 static inline int vd_all_at_least(vd a, vd b)
 {
     int all = 1;
     for (int i = 0; i < VD_LANES; i++) {
-        all &= a.lane[i] >= b.lane[i];
+        all &= a[i] >= b[i];
     }
     return all;
 }
@@ -460,63 +457,56 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 #define QUERY_CODE_MAX 127
 #define U8_OFFSET 0
 #define I8_OFFSET 128
-typedef struct {
-    uint8_t lane[SQ8_LANES];
-} vc;
+typedef uint8_t vc __attribute__((vector_size(16)));
 
 static inline vc vc_load(const void *p)
 {
     vc r;
-    memcpy(r.lane, p, sizeof r.lane);
+    memcpy(&r, p, sizeof r);
     return r;
 }
 static inline vc vc_broadcast(const void *p)
 {
-    vc r;
-    for (int i = 0; i < VF_LANES; i++) {
-        memcpy(r.lane + 4 * i, p, 4);
-    }
-    return r;
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return (vc)(vi){four, four, four, four};
 }
 static inline vc vc_u8(vc bytes) { return bytes; }
-static inline vc vc_i8(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] ^ 128); }
+static inline vc vc_i8(vc bytes) { return bytes ^ 128; }
 
 /* The lower and the upper four bits of each byte, as a number that vi_dot_codes takes. */
-static inline vc vc_low_halves(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] & 15); }
-static inline vc vc_high_halves(vc bytes) { EACH_LANE(vc, SQ8_LANES, bytes.lane[i] >> 4); }
+static inline vc vc_low_halves(vc bytes) { return bytes & 15; }
+static inline vc vc_high_halves(vc bytes) { return bytes >> 4; }
 /* The codes whose upper and lower four bits are the lower, or the upper, halves of these bytes. */
-static inline vc vc_join_low_halves(vc upper, vc lower)
+static inline vc vc_join_low_halves(vc upper, vc lower) { return upper << 4 | (lower & 15); }
+static inline vc vc_join_high_halves(vc upper, vc lower) { return (upper & 0xf0) | lower >> 4; }
+/* Byte `at` of each group of four, without and with a sign. */
+static inline vf vc_floats(vc bytes, int at) { return vf_from_i32((vi)bytes >> 8 * at & 255); }
+static inline vf vc_signed_floats(vc bytes, int at)
 {
-    EACH_LANE(vc, SQ8_LANES, (uint8_t)(upper.lane[i] << 4 | (lower.lane[i] & 15)));
-}
-static inline vc vc_join_high_halves(vc upper, vc lower)
-{
-    EACH_LANE(vc, SQ8_LANES, (uint8_t)((upper.lane[i] & 0xf0) | lower.lane[i] >> 4));
+    return vf_from_i32((vi)bytes << (24 - 8 * at) >> 24);
 }
 static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
 {
-    for (int i = 0; i < SQ8_LANES; i++) {
-        sums.lane[i / 4] += codes.lane[i] * (int8_t)factors.lane[i];
-    }
-    return sums;
+    return sums + vi_from_f32(vc_floats(codes, 0) * vc_signed_floats(factors, 0) +
+                              vc_floats(codes, 1) * vc_signed_floats(factors, 1) +
+                              vc_floats(codes, 2) * vc_signed_floats(factors, 2) +
+                              vc_floats(codes, 3) * vc_signed_floats(factors, 3));
 }
 
 /* Adds the squares of bytes without a sign to sums, each to one lane. vc_magnitudes makes such
  * bytes from bytes with a sign. */
 static inline vc vc_magnitudes(vc bytes)
 {
-    for (int i = 0; i < SQ8_LANES; i++) {
-        const int element = (int8_t)bytes.lane[i];
-        bytes.lane[i] = (uint8_t)(element < 0 ? -element : element);
-    }
-    return bytes;
+    const vc negative = -(bytes >> 7);
+    return (bytes ^ negative) - negative;
 }
 static inline vi vi_add_squares(vi sums, vc bytes)
 {
-    for (int i = 0; i < SQ8_LANES; i++) {
-        sums.lane[i / 4] += bytes.lane[i] * bytes.lane[i];
-    }
-    return sums;
+    return sums + vi_from_f32(vc_floats(bytes, 0) * vc_floats(bytes, 0) +
+                              vc_floats(bytes, 1) * vc_floats(bytes, 1) +
+                              vc_floats(bytes, 2) * vc_floats(bytes, 2) +
+                              vc_floats(bytes, 3) * vc_floats(bytes, 3));
 }
 
 /*
