@@ -1,5 +1,8 @@
 """The commands `index build`, `index add`, `index search` and `dedupe`: their arguments and their results."""
 
+import os
+import re
+
 import numpy as np
 
 from cossim import _errors
@@ -147,19 +150,25 @@ def _build(arguments):
 
 
 def _prepare_add(arguments):
+    """Adds the rows to the index in memory: whether its dtype holds their values shows only then."""
     index = _loaded(arguments.index)
     rows = _rows(arguments.rows, arguments, index.binary, index.dim)
     result_files.check_path(arguments.output or arguments.index)
-    return index, rows
+    try:
+        with limited(arguments):
+            return index, index.add(rows)
+    except TypeError:
+        stem = os.path.splitext(os.path.basename(arguments.rows))[0]
+        plain = re.fullmatch(r"[\w.][\w.-]*", stem)  # not a pattern, nor "-" for standard input
+        new = result_files.new_name(f"{stem}.npy" if plain else "rows.npy")
+        given = {"path": arguments.rows, "source": rows.dtype, "index": arguments.index, "new": new}
+        error = _errors.INDEX_ROWS_DTYPE.format(**given, target=str(index._state.corpus.dtype))
+        raise ValueError(error) from None
 
 
 def _add(arguments):
-    index, rows = arguments.prepare(arguments)
+    index, numbers = arguments.prepare(arguments)
     with limited(arguments), reporting(wants_bar(arguments), "index add", "bytes") as report:
-        try:
-            numbers = index.add(rows)
-        except TypeError as error:  # rows of another dtype, which is a mistake in the files
-            raise ValueError(_errors.IN_FILE.format(path=arguments.rows, error=error)) from None
         _save(index, arguments.output or arguments.index, report)
     first, count = np.array([index._state.given - len(numbers)]), np.array([len(numbers)])
     result_files.print_csv(result_files.Result({}, lambda line: {"first": first[line], "rows": count[line]}, 1))
@@ -234,7 +243,7 @@ def _reaching(found, names, itself):
 
 
 def _prepare_dedupe(arguments):
-    ((rows, names),) = row_files.open_inputs([arguments.corpus], arguments.column, arguments.ids)
+    ((rows, names),) = row_files.open_inputs([arguments.corpus], [arguments.column], arguments.ids)
     rows = _dense(arguments.corpus, rows)
     if arguments.output is not None:
         result_files.check(arguments.output, names is not None)

@@ -71,21 +71,22 @@ def _suffix_of(data):
     return ".csv" if b"," in line else ".txt"
 
 
-def open_inputs(paths, column, ids):
+def open_inputs(paths, columns, ids):
     """Opens the rows of one or two files, of which the last is the corpus. Returns (rows, names) of each.
 
-    column: of the files whose format has names. ids: a column, which the corpus must have, or a file that has a line
-    with a name for each row of the corpus. With None, names are None.
+    columns: of the files whose format has names; one for all files, or one for each. ids: a column, which the corpus
+    must have, or a file that has a line with a name for each row of the corpus. With None, names are None.
     """
-    *others, corpus = paths
+    columns = columns or [None]
+    *others, (corpus, column) = zip(paths, columns * (len(paths) if len(columns) == 1 else 1), strict=True)
     unnamed: list[ValueError] = []
     if ids is None or os.path.isfile(ids):
-        found = [(open_input(path, column, unnamed=unnamed), None) for path in paths]
+        found = [(open_input(*file, unnamed=unnamed), None) for file in (*others, (corpus, column))]
         if ids is not None:
             rows = found[-1][0]
             found[-1] = rows, names_in_file(ids, corpus, len(rows))
     else:
-        opened = [open_input(path, column, ids, False, unnamed) for path in others]
+        opened = [open_input(*file, ids, False, unnamed) for file in others]
         try:
             opened.append(open_input(corpus, column, ids, True, unnamed))
         except ValueError:

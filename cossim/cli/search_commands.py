@@ -100,8 +100,8 @@ def set_run(parser, run, reads=(), writes=(), check=None, prepare=None):
 
 
 def _add_common(parser):
-    column = "the array or column of vectors, for files with more than one"
-    parser.add_argument("--column", metavar="NAME", help=column)
+    column = "the array or column of vectors, for files with more than one; for two files, one name for both or two"
+    parser.add_argument("--column", metavar="NAME", action="append", help=column)
     ids = "add names of rows to the result: from a column of the files, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
     target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
@@ -141,7 +141,8 @@ def add_topk(commands):
     corpus = parser.add_argument("corpus", metavar="CORPUS", nargs="?", help=corpus)
     parser.add_argument("-k", metavar="N", type=integer, required=True, help="how many rows for each query")
     filters = add_filters(parser, "these rows of CORPUS")
-    set_run(parser, _topk, [queries, corpus, *filters], [_add_common(parser)], prepare=_opened("queries", "corpus"))
+    files = ("queries", "corpus")
+    set_run(parser, _topk, [queries, corpus, *filters], [_add_common(parser)], _check_columns(files), _opened(files))
 
 
 def add_pairs(commands):
@@ -156,8 +157,8 @@ def add_pairs(commands):
     groups = "write the group of each row instead; chains of pairs form groups, numbered by their lowest row"
     parser.add_argument("--groups", action="store_true", help=groups)
     filters = add_filters(parser, "these rows of OTHER (or of CORPUS, if there is no OTHER)")
-    prepare = _opened("corpus", "other")
-    set_run(parser, _pairs, [corpus, other, *filters], [_add_common(parser)], _check_groups, prepare)
+    files = ("corpus", "other")
+    set_run(parser, _pairs, [corpus, other, *filters], [_add_common(parser)], _check_pairs, _opened(files))
 
 
 # ---- running a command ----
@@ -187,11 +188,25 @@ def check_bits(paths, found):
             raise ValueError(_errors.IN_FILE.format(path=path, error=error))
 
 
-def _opened(*names):
+def _paths(arguments, names):
+    return [path for path in (getattr(arguments, name) for name in names) if path is not None]
+
+
+def _check_columns(names):
+    """Returns a function that checks that no more columns than files are named. The arguments `names` are the files."""
+
+    def check(parser, arguments):
+        if len(arguments.column or ()) > max(len(_paths(arguments, names)), 1):
+            parser.error(_errors.MANY_COLUMNS)
+
+    return check
+
+
+def _opened(names):
     """Returns a function that opens one or two files of rows, the arguments `names`, and the files of filters."""
 
     def prepare(arguments):
-        paths = [path for path in (getattr(arguments, name) for name in names) if path is not None]
+        paths = _paths(arguments, names)
         found = row_files.open_inputs(paths, arguments.column, arguments.ids)
         if arguments.binary:
             check_bits(paths, found)
@@ -252,7 +267,8 @@ def _topk(arguments):
     _run(arguments, "topk", search, make_result)
 
 
-def _check_groups(parser, arguments):
+def _check_pairs(parser, arguments):
+    _check_columns(("corpus", "other"))(parser, arguments)
     others = arguments.other, arguments.max_pairs, arguments.where, arguments.exclude
     if arguments.groups and any(value is not None for value in others):
         parser.error(_errors.NOT_WITH_GROUPS)

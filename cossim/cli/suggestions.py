@@ -47,9 +47,9 @@ NO_SUCH_FILE = r"^(?P<path>.*): No such file or directory$"
 # Here the user has to choose another file, so the help is suggested, which says what a file must hold.
 OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}"
 # Here the user writes a new file first: the command takes it in place of the old one.
-NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS)
+NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS, _errors.INDEX_ROWS_DTYPE)
 OTHER_NAMES = dict.fromkeys(("--k", "-n", "--n", "--top", "--topk", "--top-k", "--top_k"), "-k")
-OTHER_NAMES |= {"--name": "--column", "--output-file": "-o", "--learning-rate": "--lr"}
+OTHER_NAMES |= {"--name": "--column", "--output-file": "-o", "--learning-rate": "--lr", "--epsilon": "--eps"}
 OTHER_COMMANDS = dict.fromkeys(("create", "make", "new"), "build") | dict.fromkeys(("append", "insert"), "add")
 OTHER_COMMANDS |= dict.fromkeys(("find", "query"), "search")
 FLAGS = ("--binary", "--groups", "--help", "--kept", "--no-plot", "--quiet", "--version", "-h")
@@ -124,10 +124,8 @@ def _corrected(words, message, problem, tried=None):
     if not message:
         return words
     tried = tried or [words]
-    if len(message) > MAX_LENGTH:
-        return None
     for pattern, remedy in (*RUNTIME, *ARGPARSE):
-        found = re.search(pattern, message)
+        found = _search(pattern, message)
         changed = remedy(list(words), found.groupdict()) if found else None
         if changed and changed not in tried and len(tried) < MAX_TRIED:
             tried.append(changed)
@@ -189,7 +187,9 @@ def _known(name):
     starts = [option for option in OPTIONS if option.startswith(long)]
     if name.startswith("--") and starts:  # an abbreviation, which argparse takes if it is unique
         return starts[0] if len(starts) == 1 else name
-    return next(iter(difflib.get_close_matches(long, OPTIONS, 1, 0.8)), name)
+    starts = {option[: len(long)]: option for option in OPTIONS if option.startswith("--")}
+    close = difflib.get_close_matches(long, [*OPTIONS, *starts], 1, 0.8)
+    return starts.get(close[0], close[0]) if close else name
 
 
 def _option(words, name, value):
@@ -249,7 +249,7 @@ def _file_for(path, words):
     return next((file for file in files if file not in words and (not checked or _opens(file, option))), None)
 
 
-def _opens(path, option=None):
+def _opens(path, option=None, column=None):
     """Returns whether a file can be opened, as weights of the encoder for --weights, else as an index or as rows."""
     from cossim import Index, open_rows, simclr
 
@@ -257,7 +257,7 @@ def _opens(path, option=None):
         if option == "--weights":
             simclr.Encoder().load_state_dict(path)
         else:
-            _ = Index.load(path, verify=False) if path.endswith(".index") else open_rows(path)
+            _ = Index.load(path, verify=False) if path.endswith(".index") else open_rows(path, column)
     except Exception:  # any damage, or a format whose package is missing
         return False
     return True
@@ -266,8 +266,13 @@ def _opens(path, option=None):
 def _files_found(words, found):
     """Replaces a file that is missing or does not fit. Without another one, leaves names out, and trains weights."""
     path = found["path"]
+    several = re.split(r"[,;\s]+", path.strip(",; "))
+    if path in words and len(several) > 1 and all(map(os.path.isfile, several)):  # written as one word
+        return _replaced(words, path, *several)
     if path in words and (file := _file_for(path, words)):
         return _replaced(words, path, file)
+    if _is_number(path):
+        return _replaced(words, path)
     option = _option_of(words, path)
     if option == "--weights":
         return ["train", *_split(words)[0][1:2], "-o", new_name("weights.npz")]
@@ -341,20 +346,34 @@ def _of_sparse_rows(words, found):
 def _with_new_file(words, message):
     """Replaces the file that has to be converted, or the row numbers, by the new file that the message names."""
     for template in NEW_FILE:
-        if found := re.search(_pattern(template), message):
+        if found := _search(_pattern(template), message):
             new = found["new"].strip("'")
             stem = os.path.splitext(new)[0]
             if "numbers" in found.groupdict():
                 return _option(words, f"--{found['name']}", new)
-            return [new if os.path.splitext(word)[0] == stem else word for word in words]
+            path = found.groupdict().get("path")
+            return [new if word == path or os.path.splitext(word)[0] == stem else word for word in words]
     return words
 
 
 def _other_name(words, found):
-    """Suggests the most similar name, or the first, where one of --ids or --column is missing."""
+    """Suggests the most similar name, or the first, where one of --ids or --column is missing.
+
+    The columns of two files may have different names.
+    """
     missing, names = found.get("name", "").strip("'\""), re.findall(r"'(.*?)'", found["names"])
     name = next(iter([*difflib.get_close_matches(missing, names, 1), *names]), None)
-    return name and _option(words, "--ids" if _option_of(words, missing) == "--ids" else "--column", name)
+    if name is None or _option_of(words, missing) == "--ids":
+        return name and _option(words, "--ids", name)
+    files = _split(words)[0][1:] if words[0] in ("topk", "pairs") else []
+    if found["path"] not in files[:2]:
+        return _option(words, "--column", name)
+    given = [token[1] for token in _tokens(words) if token[0] == "--column" and len(token) > 1] or [name]
+    columns = [
+        column if file != found["path"] and _opens(file, column=column) else name
+        for file, column in zip(files, given * 2, strict=False)
+    ]
+    return [*_without(words, {"--column"}), *(word for name in dict.fromkeys(columns) for word in ("--column", name))]
 
 
 def _less_groups(words, _):
@@ -398,6 +417,8 @@ def _in_range(words, _=None):
 def _wrong_value(words, found):
     """Sets an option to a usual value, or leaves it out if it has none. A file that it took as its value is kept."""
     name = found["name"].split("/")[0]
+    if name == "-k" and {"-t", "--threshold"} & set(words):
+        return _without(words, {name})
     if name not in USUAL:
         return _option(words, "-o", _output_for(words)) if name == "-o" else _without(words, {name})
     taken = [token[1] for token in _tokens(words) if token[0] in (name, ALIKE.get(name)) and os.path.isfile(token[-1])]
@@ -405,13 +426,22 @@ def _wrong_value(words, found):
 
 
 def _number_for_option(words, found):
-    """Makes a number among the files the value of the missing -k or -t: pairs corpus.npy 0.9."""
-    numbers = [word for word in _split(words)[0] if _is_number(word) and not os.path.isfile(word)]
+    """Makes a number among the files, or that of an unknown option, the value of the missing -k or -t.
+
+    For pairs corpus.npy 0.9, and for pairs corpus.npy --cutoff 0.9.
+    """
+    numbers = [
+        token
+        for token in _tokens(words)
+        if _is_number(token[-1]) and token[0] not in OPTIONS and not os.path.isfile(token[-1])
+    ]
     options = [option for option in re.findall(r"-\w\b", found["names"]) if option in ("-k", "-t")]
     if not numbers or not options:
         return None
-    fitting = [option for option in options if re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", numbers[-1])]
-    return [*_replaced(words, numbers[-1]), (fitting or options)[0], numbers[-1]]
+    number = numbers[-1][-1]
+    fitting = [option for option in options if re.fullmatch(r"\d+" if option == "-k" else r"[01]?\.\d+|1", number)]
+    rest = _joined(token for token in _tokens(words) if token != numbers[-1])
+    return [*rest, (fitting or options)[0], number]
 
 
 def _threshold(words, found):
@@ -421,9 +451,9 @@ def _threshold(words, found):
 
 
 def _by_option(words, _):
-    """Suggests pairs where topk has a threshold, and topk where pairs has -k."""
+    """Suggests pairs where topk has an option of pairs, and topk where pairs has -k."""
     options = {ALIKE.get(token[0], token[0]) for token in _tokens(words)}
-    if words[0] == "topk" and "--threshold" in options:
+    if words[0] == "topk" and {"--threshold", "--groups", "--max-pairs"} & options:
         return ["pairs", *words[1:]]
     return ["topk", *words[1:]] if words[0] == "pairs" and "-k" in options else None
 
@@ -482,6 +512,10 @@ def _other_command(words, found):
 # ---- remedies ----
 
 
+def _search(pattern, message):
+    return re.search(pattern, message) if len(message) <= MAX_LENGTH else None
+
+
 def _pattern(template):
     """Returns a regular expression that matches the texts of a message template, with a group for each field."""
     parts, seen = [], set()
@@ -499,8 +533,8 @@ RUNTIME = (
     (r"\(\): \w+ must be ", _in_range),
     (_pattern(_errors.TOO_MANY_PAIRS), lambda words, found: _option(words, "--max-pairs", found["count"])),
     (_pattern(_errors.BITS_DTYPE), _leave_out("--binary")),
-    (_pattern(_errors.ROWS_MANY), _other_name),
-    (_pattern(_errors.ROWS_NO_SUCH), _other_name),
+    ("^" + _pattern("{path}: " + _errors.ROWS_MANY), _other_name),
+    ("^" + _pattern("{path}: " + _errors.ROWS_NO_SUCH), _other_name),
     (_pattern(_errors.ROWS_UNNAMED), _leave_out("--column")),
     (_pattern(_errors.ROWS_NO_IDS), _leave_out("--ids")),
     (_pattern(_errors.NAMES_COUNT), _leave_out("--ids")),

@@ -31,6 +31,7 @@ def folder(tmp_path, monkeypatch):
     np.save("none.npy", np.zeros((0, 28, 28)))
     np.save("digits.npy", np.zeros((4, 28, 28), np.uint8))
     cossim.Index(x).save("kept.index")
+    cossim.Index(x.astype(np.float32)).save("small.index")
     (tmp_path / "named.csv").write_text("name,a,b\nfirst,1,2\nsecond,2,4\n")
     (tmp_path / "few.txt").write_text("one\ntwo\n")
     (tmp_path / "names.txt").write_text("name\n" * 12)
@@ -42,6 +43,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "corpus.pkl").write_bytes(b"")
     np.save("folders/x.npy", x)
     np.save("packed.npy", np.arange(24, dtype=np.uint8).reshape(12, 2))
+    np.savez("named.npz", vectors=x)
+    np.savez("others.npz", title=x, body=x)
     return tmp_path
 
 
@@ -141,6 +144,25 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
         ("index build 'c*.npy'", "index build 'c*.npy' -o corpus.index"),
         ("index add narrow.npy queries.npy", "index build narrow.npy -o narrow.index"),
+        # two files, whose columns have different names, or which are written as one word
+        ("topk both.npz others.npz -k 3", "topk both.npz others.npz -k 3 --column a --column title"),
+        ("topk both.npz others.npz -k 3 --column b", "topk both.npz others.npz -k 3 --column b --column title"),
+        ("topk both.npz others.npz -k 3 --column body", "topk both.npz others.npz -k 3 --column a --column body"),
+        ("pairs named.npz others.npz -t 0.9", "pairs named.npz others.npz -t 0.9 --column vectors --column title"),
+        ("topk both.npz named.npz --column b", "topk both.npz named.npz -k 10 --column b --column vectors"),
+        ("topk both.npz queries.npy -k 3 --column c", "topk both.npz queries.npy -k 3 --column a"),
+        ("topk both.npz -k 3 --column a --column b", "topk both.npz -k 3 --column a"),
+        ("topk queries.npy,corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("pairs 'queries.npy; corpus.npy' -t 0.9", "pairs queries.npy corpus.npy -t 0.9"),
+        ("topk corpus.npy, queries.npy -k 3", "topk corpus.npy queries.npy -k 3"),
+        # options of pairs given to topk, also under other names
+        ("topk corpus.npy --tresh 0.8", "pairs corpus.npy --threshold 0.8"),
+        ("topk corpus.npy --cutoff 0.8", "pairs corpus.npy -t 0.8"),
+        ("pairs corpus.npy --cutoff 0.8", "pairs corpus.npy -t 0.8"),
+        ("topk corpus.npy --nearest 7", "topk corpus.npy -k 7"),
+        ("topk corpus.npy -t 0.8 -k ten", "pairs corpus.npy -t 0.8"),
+        ("topk corpus.npy 3 -t 0.8", "pairs corpus.npy -t 0.8"),
+        ("topk corpus.npy --groups", "pairs corpus.npy --groups -t 0.95"),
         ("dedupe corpus.npy -t 7", "dedupe corpus.npy -t 0.95"),
         ("info now", "info"),
         ("dedupe sparse.npz -t 0.9 --kept", "pairs sparse.npz -t 0.9 --groups"),
@@ -356,6 +378,7 @@ def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder,
             "topk both.npz --where 1,2 -k 1",
             "> new-rows.txt; then: cossim topk both.npz -k 1 --column a --where new-rows.txt",
         ),
+        ("index add smal.index corpus.npy", "then: cossim index add small.index new-corpus.npy"),
     ],
 )
 def test_a_mistake_without_a_remedy_is_shown_after_the_first_one(folder, command, end, capsys):
@@ -408,7 +431,8 @@ def test_a_file_that_is_missing_or_holds_other_arrays_ends_with_the_help(folder,
     assert error_of("topk queries.npy -k 1 --where mask.npy", capsys).endswith("; try: cossim topk --help")
     np.save(folder / "wide.npy", np.zeros((5, 7), np.float32))
     assert error_of("train wide.npy -o weights.npz", capsys).endswith("; try: cossim train --help")
-    (folder / "kept.index").unlink()
+    for name in ("kept.index", "small.index"):
+        (folder / name).unlink()
     assert error_of("index search none.index queries.npy -k 1", capsys).endswith("; try: cossim index search --help")
 
 
