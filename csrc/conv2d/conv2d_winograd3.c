@@ -13,7 +13,7 @@
 
 enum {
     /* Limits of the transformed input of a block, so that it stays in L2 with its products and the
-     * filters. Processors with vectors of 256 bits have an L2 of 256 or 512 KB, others more. */
+     * filters. Processors whose vectors have 256 bits often have an L2 of 256 or 512 KB. */
     INPUT_BYTES = 512 << 10,
     INPUT_BYTES_256 = 160 << 10,
     MIN_TILES = 32, /* fewer leave registers of pixels_kernel unused */

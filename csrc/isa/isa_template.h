@@ -433,6 +433,7 @@ extern const struct lanes_kernels PASTE(lanes_kernels_, ISA_LANES)[];
 
 #define LANES_KERNELS(type, lanes) \
     {lanes, \
+     LANES_ROWS, \
      lanes_conv_##type, \
      lanes_gather_##type, \
      lanes_scatter_##type, \

@@ -180,6 +180,7 @@ typedef void lanes_winograd_output_kernel(const struct lanes_winograd_output *o)
 /* Layers across images, for one compute type. */
 struct lanes_kernels {
     size_t lanes; /* images of a vector */
+    size_t rows;  /* filters that `conv` multiplies with a pixel at a time */
     lanes_conv_kernel *conv;
     lanes_gather_kernel *gather;
     lanes_scatter_kernel *scatter;

@@ -12,7 +12,7 @@
 size_t lanes_winograd_conv2d_scratch(const struct lanes_plan *p, const struct lanes_stage *s)
 {
     return lanes_winograd_bytes(p, s->channels, s->in.pitch) +
-           lanes_winograd_bytes(p, lanes_winograd_part(s->filters), s->winograd.width);
+           lanes_winograd_bytes(p, lanes_winograd_part(p, s->filters), s->winograd.width);
 }
 
 /* One tile of the filters of a group. scratch begins with its transformed input. */
@@ -23,7 +23,7 @@ static void conv2d_tile(const struct lanes_plan *p, const struct lanes_stage *s,
     char *products = scratch + lanes_winograd_bytes(p, s->channels, s->in.pitch);
     const struct lanes_winograd *w = &s->winograd;
     const struct layer *l = &s->layer;
-    const size_t vector = p->lanes * p->size, part = lanes_winograd_part(s->filters),
+    const size_t vector = p->lanes * p->size, part = lanes_winograd_part(p, s->filters),
                  in_step = lanes_winograd_step(s->channels, s->in.pitch) * p->lanes,
                  depth = s->channels * l->kernel.w, row = tile * LANES_WINOGRAD_ROWS / s->unit,
                  chosen = s->out.size.h * s->out.size.w;

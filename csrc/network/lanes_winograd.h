@@ -27,10 +27,12 @@ static inline size_t lanes_winograd_bytes(const struct lanes_plan *p, size_t map
                                              lanes_winograd_step(maps, columns)));
 }
 
-/* Filters, or channels, that are multiplied at a time: at most 6, in parts of nearly equal size. */
-static inline size_t lanes_winograd_part(size_t n)
+/* Filters, or channels, that are multiplied at a time: at most 6 of n, in whole tiles of the
+ * kernel, which are of nearly equal size. */
+static inline size_t lanes_winograd_part(const struct lanes_plan *p, size_t n)
 {
-    return size_parts(n, size_parts(n, 6));
+    const size_t tile = size_parts(n, size_parts(n, p->kernels->rows));
+    return smaller(n, larger(6 / tile, 1) * tile);
 }
 
 /* A chain of the sums over `depth` maps and the columns of a kernel, of about 256 terms at most. */

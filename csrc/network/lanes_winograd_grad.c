@@ -43,8 +43,9 @@ void lanes_winograd_grad_fill(const struct lanes_plan *p, const struct lanes_sta
 size_t lanes_winograd_grad_scratch(const struct lanes_plan *p, const struct lanes_stage *s,
                                    const struct lanes_winograd_gradients *g)
 {
-    return size_sum_or_max(lanes_winograd_bytes(p, s->filters, g->row),
-                           lanes_winograd_bytes(p, lanes_winograd_part(s->channels), s->in.size.w));
+    return size_sum_or_max(
+        lanes_winograd_bytes(p, s->filters, g->row),
+        lanes_winograd_bytes(p, lanes_winograd_part(p, s->channels), s->in.size.w));
 }
 
 /* One tile of the channels of a group. scratch begins with its transformed gradients; output is the
@@ -56,7 +57,7 @@ static void grad_input_tile(const struct lanes_plan *p, const struct lanes_stage
     const char *transform = scratch;
     char *products = scratch + lanes_winograd_bytes(p, s->filters, g->row);
     const struct extent2 in = s->in.size;
-    const size_t vector = p->lanes * p->size, part = lanes_winograd_part(s->channels),
+    const size_t vector = p->lanes * p->size, part = lanes_winograd_part(p, s->channels),
                  in_step = lanes_winograd_step(s->filters, g->row) * p->lanes,
                  depth = s->filters * s->layer.kernel.w, rows = LANES_WINOGRAD_ROWS + 4,
                  top = tile * LANES_WINOGRAD_ROWS, border = s->layer.before.h;
