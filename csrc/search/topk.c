@@ -28,7 +28,7 @@ enum {
     /* For large k, the prefilter runs only if the corpus has at least this many times k rows for
      * each query, or for each of MANY_QUERIES queries if there are more. */
     MIN_ROWS_PER_RESULT = 8,
-    MANY_QUERIES = 16
+    MANY_QUERIES = 32
 };
 
 /* The threshold that the lower bounds give a query; -infinity if it has none. */
