@@ -84,11 +84,11 @@ FRONT_ROWS = {
 }
 START, END = "<!-- speed: renewed by make bench -->", "<!-- end of speed -->"
 INTRODUCTION = """\
-Each processor has its own tables; a run renews those of its own. Columns of other libraries: their time as a multiple
-of cossim's, for the same work, one thread each. **Bold: the other library is faster.** Empty: it cannot do the work, or
-was not measured. `of the limit`: how near cossim comes to the bytes that one core reads a second from memory, or to the
-multiply-adds that it computes a second in this precision. Above 100 %, the data come from a cache, or 8-bit codes
-replace floats.
+Each processor has its own tables, and a run renews only those of the processor it runs on. Columns of other libraries:
+their time as a multiple of cossim's, for the same work, one thread each. **Bold: the other library is faster.** Empty:
+it cannot do the work, or was not measured. `of the limit`: how near cossim comes to the bytes that one core reads a
+second from memory, or to the multiply-adds that it computes a second in this precision. Above 100 %, the data come from
+a cache, or 8-bit codes replace floats.
 """
 APART = ("processor", "isa", "cpus", "date", "BLAS kernels")  # the other entries of a machine are versions
 

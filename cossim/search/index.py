@@ -684,7 +684,7 @@ def _no_rows(dim, binary):
     if dim is None:
         raise TypeError(_errors.EMPTY_INDEX)
     size = size_argument("Index", "dim", dim, 1)
-    if size >= 2**61:  # NumPy can hold no longer row of float32
+    if size >= 2**61:  # a longer row of float32 would not fit a NumPy array
         value = integer_text(size)
         raise ValueError(_errors.TOO_LARGE.format(function="Index", name="dim", limit="2**61", value=value))
     if binary and size % 8:

@@ -300,7 +300,7 @@ void conv2d_plan_free(struct conv2d_plan *p)
     scratch_free(p->trimmed);
 }
 
-/* Computes one block of rows of one group of `images` images. */
+/* Computes one block of rows, of one group of channels, in each of `images` images. */
 static void compute_block(const struct conv2d_plan *p, const char *input, char *output,
                           size_t images, size_t group, size_t row_block, char *scratch)
 {

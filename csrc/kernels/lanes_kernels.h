@@ -111,8 +111,8 @@ typedef void lanes_patches_kernel(const struct lanes_patches *p);
 /* Adds the sum of n vectors to *sum. Four chains sum the vectors. */
 typedef void lanes_add_sum_kernel(void *sum, const void *x, size_t n);
 
-/* out[i] = the sum of the first `images` lanes of vector i < n, in an order that n does not
- * change. */
+/* out[i] = the sum of the first `images` lanes of vector i, for each i < n. The order of summation
+ * does not depend on n. */
 typedef void lanes_reduce_kernel(void *out, const void *x, size_t images, size_t n);
 
 /* The gradient of ReLU for n vectors: out = gradient, or 0 where y, the result of ReLU, is 0 or

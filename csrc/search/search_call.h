@@ -68,7 +68,7 @@ struct search {
      * there are no groups.
      */
     const uint32_t *groups;
-    size_t scored_rows;            /* with groups: the first rows, all of group 0 */
+    size_t scored_rows;            /* with groups: how many rows group 0 has; they come first */
     bool without_prefilter;        /* the prefilter would rule out too few pairs */
     const struct sq8_codes *codes; /* NULL: the search makes them */
     const struct row_heads *heads; /* NULL: none */

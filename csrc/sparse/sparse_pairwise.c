@@ -56,7 +56,7 @@ static void score_columns(const struct sparse_pairwise *call, size_t i, size_t f
     }
 }
 
-/* True if a row of the result is contiguous scores of the compute type. */
+/* True if the scores of a row of the result are contiguous and of the compute type. */
 static bool scores_in_place(const struct sparse_pairwise *call)
 {
     const enum compute_type compute = call->x->compute;
