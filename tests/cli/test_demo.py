@@ -4,6 +4,7 @@ import gzip
 import re
 import struct
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,7 +210,7 @@ def test_mnist(mnist_images_path, tmp_path):
 def test_same_seed_same_text(npy, capsys):
     texts = []
     for seed in ("0", "0", "1"):
-        texts.append(without_times(shown(capsys, "demo --images", npy, "--no-plot --seed", seed)))
+        texts.append(without_times(shown(capsys, "demo --images", Path(npy), "--no-plot --seed", seed)))
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -230,7 +231,7 @@ def test_output_path_the_terminal_cannot_print(npy, tmp_path):
 def test_output_that_cannot_be_written_is_refused_at_once(npy, output, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    error = refused(capsys, "demo --images", npy, "--output", output)
+    error = refused(capsys, "demo --images", Path(npy), "--output", output)
     assert error.startswith(f"cossim: {output}: ") and error.count("\n") == 1
 
 
@@ -249,7 +250,7 @@ def test_missing_extra(module, package, way_out, monkeypatch, capsys):
 def test_neither_extra_is_needed_with_images_and_no_plot(npy, monkeypatch, capsys):
     for module in ("sklearn", "scipy", "matplotlib"):
         monkeypatch.setitem(sys.modules, module, None)
-    assert "diagonal exactly 1: True" in shown(capsys, "demo --images", npy, "--no-plot")
+    assert "diagonal exactly 1: True" in shown(capsys, "demo --images", Path(npy), "--no-plot")
 
 
 def test_info(capsys):

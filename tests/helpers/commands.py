@@ -4,8 +4,8 @@ from cossim.__main__ import main
 
 
 def run(command):
-    """The exit code of a command given in parts, which are split at blanks."""
-    return main(" ".join(map(str, command)).split())
+    """The exit code of a command given in parts: text, which is split at blanks, and whole paths."""
+    return main([word for part in command for word in (part.split() if isinstance(part, str) else [str(part)])])
 
 
 def shown(capsys, *command):

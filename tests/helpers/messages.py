@@ -677,6 +677,7 @@ cossim topk X.npy nested.npy -k 1 -> 1: cossim: nested.npy: the header is damage
 cossim topk X.npy narrow.npy -k 1 -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3: choose files of one
     model
 cossim topk X.npy -k 9223372036854775808 -> 2: cossim topk: error: argument -k: 9223372036854775808 does not fit 64 bits
+cossim topk X.npy -k 1 --column a --column b -> 2: cossim topk: error: argument --column: more names than files
 cossim topk X.npy -k 1 --threads 0 -> 2: cossim topk: error: argument --threads: 0 is not at least 1
 cossim topk X.npy --memory 1X -> 2: cossim topk: error: argument --memory: '1X' is not an amount of memory, such as
     256M, 1.5G or a number of bytes

@@ -229,7 +229,6 @@ ELSEWHERE = {  # templates without a row, and why
     **dict.fromkeys(["ROWS_CHANGED", "ROWS_LONG_LINE"], "test_open_rows.py"),
     "DATASET_CLOSED": "needs h5py: test_open_rows.py",
     "INDEX_ROWS_DTYPE": "needs an index of float32: test_index_commands.py",
-    "MANY_COLUMNS": "test_suggestions.py",
     "NO_MEMORY_FOR_CALL": "needs an allocation that fails: test_faults_memory.py",
     "NO_MEMORY": "needs an allocation that fails: test_faults_memory.py",
     "TOO_MANY_ELEMENTS": "NumPy refuses such a result first",
