@@ -1,6 +1,6 @@
 /*
- * The vector abstraction in plain C. This header is the contract that the header of every
- * instruction set fulfils.
+ * The vector abstraction in plain C, with the vector types of gcc and clang. This header is the
+ * contract that the header of every instruction set fulfils.
  *
  * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh, vi and vc hold integers
  * and are described below. Kernels use only the names of this file, so a new instruction set needs
@@ -17,11 +17,15 @@
  *   SQ8_ROWS                 An SQ8 kernel needs SQ8_ROWS x 4 registers for sums, and SQ8_ROWS + 1
  *                            more. SQ8_ROWS x 4 is a multiple of VF_LANES.
  *   SQ8_PANEL_ROWS,          An SQ8 panel needs SQ8_PANEL_ROWS x SQ8_PANEL_VECTORS registers for
- *   SQ8_PANEL_VECTORS        sums, and SQ8_PANEL_VECTORS + 3 more.
+ *   SQ8_PANEL_VECTORS        sums, and SQ8_PANEL_VECTORS + 3 more. If PANEL_STEPS is 2, it needs as
+ *                            many for products as for sums, and 4 more.
  *   COLUMN_VECTORS           A column kernel needs COLUMN_VECTORS x 3 registers for sums, and two
  *                            more.
  *   SUM_CHAINS               Even number of independent chains of a row kernel. They hide the
  *                            latency of an addition.
+ *
+ * A set that multiplies 16-bit integers faster than floats defines ROUGH_PAYS and the operations of
+ * kernels/rough_template.h, which are described in simd/x86_vectors.h.
  */
 #pragma once
 
