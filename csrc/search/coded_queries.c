@@ -140,8 +140,10 @@ void coded_queries_set(struct coded_queries *c, size_t query, const float *vecto
     const float largest = largest_magnitude(vector, c->depth);
     const bool coded = largest >= MIN_CODED;
     float scale = coded ? largest / (float)kernels->query_code_max : 0.0f;
-    if (coded && kernels->panel_steps == 2) { /* rounding adds at most 1/2 to each of four codes */
-        const float of_pairs = largest_pairs(vector, c->depth) / (float)(PANEL_SUM_MAX - 2);
+    if (coded && kernels->panel_steps == 2) {
+        /* Rounding adds at most 1/2 to each of four codes. As a multiple of four the sum also keeps
+         * the codes of vectors of 0 and 1, or of -1 and 1, exact. */
+        const float of_pairs = largest_pairs(vector, c->depth) / (float)(PANEL_SUM_MAX - 4);
         scale = of_pairs > scale ? of_pairs : scale;
     }
     const float inverse = coded ? 1.0f / scale : 0.0f;
