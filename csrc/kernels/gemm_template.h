@@ -76,6 +76,7 @@ INLINE void NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *
                 sums[r][v] = FLOAT_OP(set1)(0);
             }
         }
+        _Static_assert(CHAIN % 4 == 0, "a chain is whole groups of four columns");
         if (k - i >= CHAIN) { /* gcc unrolls only loops of constant length without a remainder */
             for (int steps = 0; steps < CHAIN; steps += 4) {
                 if (ahead != 0) {
