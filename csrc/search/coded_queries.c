@@ -140,7 +140,9 @@ void coded_queries_set(struct coded_queries *c, size_t query, const float *vecto
     const float largest = largest_magnitude(vector, c->depth);
     const bool coded = largest >= MIN_CODED;
     float scale = coded ? largest / (float)kernels->query_code_max : 0.0f;
-    if (coded && kernels->panel_steps == 2) {
+    /* Up to SQ8_QUERIES queries have no panel, and panels of halves have no sums of two steps. */
+    const bool adds_steps = c->queries > SQ8_QUERIES && !c->in_halves && kernels->panel_steps == 2;
+    if (coded && adds_steps) {
         /* Rounding adds at most 1/2 to each of four codes. As a multiple of four the sum also keeps
          * the codes of vectors of 0 and 1, or of -1 and 1, exact. */
         const float of_pairs = largest_pairs(vector, c->depth) / (float)(PANEL_SUM_MAX - 4);
