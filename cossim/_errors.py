@@ -536,7 +536,7 @@ STDOUT_FAILED = "standard output: {reason}"
 STDOUT_CLOSED = "it is closed: write to a file with -o"
 NEEDS_SCIKIT_LEARN = "without --images FILE, the demo takes its images from scikit-learn: pip install 'cossim-c[demo]'"
 NEEDS_MATPLOTLIB = "without --no-plot, the demo draws a heatmap with matplotlib: pip install 'cossim-c[demo]'"
-NAMES_COUNT = "{path}: write a name for each row of {corpus}, one a line: {count}, not {found}"
+NAMES_COUNT = "{path}: write {count} lines, a name for each row of {corpus}, not {found}"
 NUMBERS_ALONE = "{path}: .safetensors holds only numbers: leave --ids out, or write .npz"
 STDIN_FORMAT = "standard input: a {suffix} file, where .npy or text is needed: pass the path of the file"
 SPARSE_FILE = (
@@ -547,7 +547,7 @@ STDIN_TWICE = "argument {name}: standard input can be read once: name a file"
 BITS_DTYPE = "packed bits must be uint8, not {dtype}: pack the signs of numbers with numpy.packbits(rows > 0, axis=1)"
 INDEX_ROWS_DTYPE = (
     "{path}: {source} rows may change when converted to {target}, the dtype of {index}: if that is acceptable, "
-    "numpy.save({new!r}, rows.astype({target!r}))"
+    "numpy.save({new!r}, {rows}.astype({target!r}))"
 )
 MANY_COLUMNS = "argument --column: more names than files"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"

@@ -161,7 +161,9 @@ def _prepare_add(arguments):
         stem = os.path.splitext(os.path.basename(arguments.rows))[0]
         plain = re.fullmatch(r"[\w.][\w.-]*", stem)  # not a pattern, nor "-" for standard input
         new = result_files.new_name(f"{stem}.npy" if plain else "rows.npy")
-        given = {"path": arguments.rows, "source": rows.dtype, "index": arguments.index, "new": new}
+        names = [repr(name) for name in (arguments.rows, arguments.column) if name is not None]
+        read = "rows" if arguments.rows == row_files.STDIN else f"cossim.open_rows({', '.join(names)})[:]"
+        given = {"path": arguments.rows, "source": rows.dtype, "index": arguments.index, "new": new, "rows": read}
         error = _errors.INDEX_ROWS_DTYPE.format(**given, target=str(index._state.corpus.dtype))
         raise ValueError(error) from None
 

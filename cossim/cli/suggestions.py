@@ -50,6 +50,7 @@ OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}
 NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS, _errors.INDEX_ROWS_DTYPE)
 OTHER_NAMES = dict.fromkeys(("--k", "-n", "--n", "--top", "--topk", "--top-k", "--top_k"), "-k")
 OTHER_NAMES |= {"--name": "--column", "--output-file": "-o", "--learning-rate": "--lr", "--epsilon": "--eps"}
+OTHER_NAMES |= {"--bits": "--binary", "--packed": "--binary", "--filter": "--where", "--jobs": "--threads"}
 OTHER_COMMANDS = dict.fromkeys(("create", "make", "new"), "build") | dict.fromkeys(("append", "insert"), "add")
 OTHER_COMMANDS |= dict.fromkeys(("find", "query"), "search")
 FLAGS = ("--binary", "--groups", "--help", "--kept", "--no-plot", "--quiet", "--version", "-h")
@@ -147,7 +148,7 @@ def _tokens(words):
     tokens: list[tuple[str, ...]] = []
     rest = list(words)
     while rest:
-        word = rest.pop(0)
+        word = re.sub("^[\u2013\u2014](?=[a-z])", "--", rest.pop(0))  # dashes of text that was typeset
         if not _is_option(word):
             tokens.append((word,))
             continue
@@ -187,9 +188,9 @@ def _known(name):
     starts = [option for option in OPTIONS if option.startswith(long)]
     if name.startswith("--") and starts:  # an abbreviation, which argparse takes if it is unique
         return starts[0] if len(starts) == 1 else name
-    starts = {option[: len(long)]: option for option in OPTIONS if option.startswith("--")}
-    close = difflib.get_close_matches(long, [*OPTIONS, *starts], 1, 0.8)
-    return starts.get(close[0], close[0]) if close else name
+    cut = {option[: len(long)]: option for option in OPTIONS if option.startswith("--")}
+    close = difflib.get_close_matches(long, [*OPTIONS, *cut], 1, 0.8)
+    return cut.get(close[0], close[0]) if close else name
 
 
 def _option(words, name, value):
@@ -240,7 +241,7 @@ def _file_for(path, words):
         alike = [other for other in names if suffix != ".index" and os.path.splitext(other)[0] == stem]
         close = difflib.get_close_matches(name, alike, MAX_OPENED, 0)
         close += difflib.get_close_matches(name, names + folders, MAX_OPENED, 0.75)
-        if words[:2] != ["index", "add"]:
+        if words[:2] != ["index", "add"] and suffix:
             close += [other for other in names if os.path.splitext(other)[1] == suffix][:MAX_OPENED]
     else:
         close = difflib.get_close_matches(name, names, 1, 0.75)
@@ -266,9 +267,11 @@ def _opens(path, option=None, column=None):
 def _files_found(words, found):
     """Replaces a file that is missing or does not fit. Without another one, leaves names out, and trains weights."""
     path = found["path"]
-    several = re.split(r"[,;\s]+", path.strip(",; "))
+    several = re.split(r"[,;:+\s]+", path.strip(",; "))
     if path in words and len(several) > 1 and all(map(os.path.isfile, several)):  # written as one word
         return _replaced(words, path, *several)
+    if path in words and (whole := _with_blanks(words)):
+        return whole
     if path in words and (file := _file_for(path, words)):
         return _replaced(words, path, file)
     if _is_number(path):
@@ -277,6 +280,13 @@ def _files_found(words, found):
     if option == "--weights":
         return ["train", *_split(words)[0][1:2], "-o", new_name("weights.npz")]
     return _without(words, {"--ids"}) if option == "--ids" else None
+
+
+def _named(words, found):
+    """Replaces standard input, which holds a file of a format that has to be named, by such a file."""
+    names = sorted(glob.glob(f"*{found['suffix']}"))[:MAX_OPENED]
+    file = next((name for name in names if name not in words and _opens(name)), f"corpus{found['suffix']}")
+    return _replaced(words, "-", file)
 
 
 def _leave_out(name):
@@ -329,7 +339,9 @@ def _by_kinds(words, _):
 
 def _unlike_rows(words, found):
     """Leaves out a file whose rows have another length than those of the first file, or makes another index of it."""
-    return _build_of(found["other"]) if words[:2] == ["index", "add"] else _replaced(words, found["other"])
+    if words[:2] != ["index", "add"]:
+        return _replaced(words, found["other"])
+    return _build_of(found["other"]) + _joined(token for token in _tokens(words) if token[0] == "--column")
 
 
 def _build_of(rows):
@@ -348,11 +360,11 @@ def _with_new_file(words, message):
     for template in NEW_FILE:
         if found := _search(_pattern(template), message):
             new = found["new"].strip("'")
-            stem = os.path.splitext(new)[0]
             if "numbers" in found.groupdict():
                 return _option(words, f"--{found['name']}", new)
-            path = found.groupdict().get("path")
-            return [new if word == path or os.path.splitext(word)[0] == stem else word for word in words]
+            if new.endswith(".npy") and (words[0] == "index" or len(_split(words)[0]) == 2):  # without names of arrays
+                words = _without(words, {"--column"})
+            return [new if message.startswith(f"{word}: ") else word for word in words]
     return words
 
 
@@ -369,10 +381,12 @@ def _other_name(words, found):
     if found["path"] not in files[:2]:
         return _option(words, "--column", name)
     given = [token[1] for token in _tokens(words) if token[0] == "--column" and len(token) > 1] or [name]
-    columns = [
-        column if file != found["path"] and _opens(file, column=column) else name
-        for file, column in zip(files, given * 2, strict=False)
-    ]
+    columns = []
+    for file, column in zip(files, given * 2, strict=False):
+        fitting = (other for other in (column, *given) if _opens(file, column=other))
+        if file == found["path"]:
+            fitting = (other for other in given if other in names)
+        columns.append(next(fitting, name))
     return [*_without(words, {"--column"}), *(word for name in dict.fromkeys(columns) for word in ("--column", name))]
 
 
@@ -421,8 +435,13 @@ def _wrong_value(words, found):
         return _without(words, {name})
     if name not in USUAL:
         return _option(words, "-o", _output_for(words)) if name == "-o" else _without(words, {name})
-    taken = [token[1] for token in _tokens(words) if token[0] in (name, ALIKE.get(name)) and os.path.isfile(token[-1])]
-    return [*_option(words, name, USUAL[name][0]), *taken]
+    names = {other for other in ALIKE if ALIKE[other] == ALIKE.get(name)} | {name, ALIKE.get(name)}
+    words = [
+        word
+        for token in _tokens(words)
+        for word in (token[1:] if token[0] in names and os.path.isfile(token[-1]) else token)
+    ]
+    return _option(words, name, USUAL[name][0])
 
 
 def _number_for_option(words, found):
@@ -475,6 +494,41 @@ def _files_first(words, _):
     return [*(word for word in files if word not in numbers), *options, *numbers]
 
 
+def _more_values(words, _):
+    """Joins the words of a value that was written as several: --where 1 2 3, --memory 2 GB, --column title text."""
+    tokens: list[tuple[str, ...]] = [()]
+    for token in _tokens(words):
+        (option, *value), text = tokens[-1] or ("",), token[0]
+        if len(token) > 1 or not value or os.path.isfile(text):
+            tokens.append(token)
+        elif option in ("--where", "--exclude") and re.fullmatch(r"[\d\s,]+", value[0] + text):
+            tokens[-1] = option, f"{value[0]} {text}"
+        elif option == "--memory" and re.fullmatch(r"[\d.]+[kmgt]?i?b?", value[0] + text, re.IGNORECASE):
+            tokens[-1] = option, value[0] + text
+        else:
+            tokens.append((option, text) if option == "--column" and words[0] in ("topk", "pairs") else token)
+    return _joined(tokens)
+
+
+def _with_blanks(words, _=None):
+    """Joins the parts of the name of a file that has a blank: topk my file.npy -k 3."""
+    for at, pair in enumerate(zip(words, words[1:], strict=False)):
+        if not os.path.isfile(pair[0]) and os.path.isfile(" ".join(pair)):
+            return [*words[:at], " ".join(pair), *words[at + 2 :]]
+    return None
+
+
+def _quoted(words, _):
+    """Makes a pattern of the files that a shell made of one: topk queries.npy shards/*.npy -k 3."""
+    files = _split(words)[0]
+    for at, file in enumerate(files[:4]):
+        pattern = os.path.join(glob.escape(os.path.dirname(file)), "*" + os.path.splitext(file)[1])
+        found = sorted(glob.glob(pattern)) if os.path.isfile(file) else []
+        if len(found) > 1 and files[at : at + len(found)] == found:
+            return [pattern if word == file else word for word in words if word == file or word not in found]
+    return None
+
+
 def _unrecognized(words, found):
     """Leaves out the arguments that the parser does not know. Its message lists them in order."""
     kept: list[tuple[str, ...]] = []
@@ -493,20 +547,26 @@ def _other_command(words, found):
     text = found["text"]
     at = words.index(text) if text in words else 0
     within = at > 0 and words[0] == "index"
+    has_file = not within and any(map(os.path.isfile, words[1:]))
+    search = "pairs" if {"-t", "--threshold"} & set(words) else "topk"
+    if text == "search" and has_file and not any(word.endswith(".index") for word in words):
+        return [search, *words[1:]]
     if text in OTHER_COMMANDS:
         return ["index"] * (not within) + [*words[:at], OTHER_COMMANDS[text], *words[at + 1 :]]
     if text == "cossim":
         return words[1:]
     close = difflib.get_close_matches(text, INDEX_COMMANDS if within else EXAMPLES, 1)
+    if not within and "dup" in text:
+        close = ["dedupe"]
     if close:
         return [*words[:at], close[0], *words[at + 1 :]]
     if not within and text in INDEX_COMMANDS:
         return ["index", *words]
     if not os.path.isfile(text):
-        return None
+        return [search, *words[1:]] if has_file else None
     if within or text.endswith(".index"):
         return ["index", "search" if text.endswith(".index") else "build", *words[at:]]
-    return ["pairs" if {"-t", "--threshold"} & set(words) else "topk", *words]
+    return [search, *words]
 
 
 # ---- remedies ----
@@ -549,7 +609,7 @@ RUNTIME = (
     (_pattern(_errors.NO_IMAGES), _leave_out("--images")),
     (_pattern(_errors.ROWS_FOLDER), lambda words, found: _replaced(words, found["path"], found["pattern"].strip("'"))),
     (_pattern(_errors.SPARSE_FILE), _of_sparse_rows),
-    (_pattern(_errors.STDIN_FORMAT), lambda words, found: _replaced(words, "-", f"corpus{found['suffix']}")),
+    (_pattern(_errors.STDIN_FORMAT), _named),
     (r": (not an index file|no known format)", _by_kinds),
     (r"(?P<path>\S+) does not fit Encoder", _files_found),
     (NO_SUCH_FILE, _files_found),
@@ -580,7 +640,10 @@ ARGPARSE = (
     (r"^argument -k: invalid int value: '(?P<number>0?\.\d+)'", _threshold),
     (r"^argument (?P<name>-[\w/-]+): ", _wrong_value),
     (r"^unrecognized arguments: .*--binary\b", _of_sparse_rows),
+    (r"^unrecognized arguments: ", _more_values),
     (r"^unrecognized arguments: |invalid choice: ", _files_first),
+    (r"^unrecognized arguments: ", _with_blanks),
+    (r"^unrecognized arguments: ", _quoted),
     (r"^unrecognized arguments: (?P<extra>.+)$", _unrecognized),
     (r"invalid choice: '(?P<text>.*?)'", _other_command),
 )

@@ -243,6 +243,9 @@ def _open(path: str, given: dict[str, Any]) -> Reader:
     if not suffix:
         if source.suffix in OTHER:
             message, new = OTHER[source.suffix]
-            raise RowsError(message.format(path=path, new=os.path.splitext(path)[0] + new))
+            folder, name = os.path.split(os.path.splitext(path)[0] + new)
+            while os.path.lexists(os.path.join(folder, name)):  # which the conversion would overwrite
+                name = "new-" + name
+            raise RowsError(message.format(path=path, new=os.path.join(folder, name)))
         raise RowsError(_errors.ROWS_FORMAT.format(suffixes=" ".join(FORMATS)))
     return FORMATS[suffix](source._replace(suffix=suffix))

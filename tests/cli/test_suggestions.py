@@ -45,6 +45,12 @@ def folder(tmp_path, monkeypatch):
     np.save("packed.npy", np.arange(24, dtype=np.uint8).reshape(12, 2))
     np.savez("named.npz", vectors=x)
     np.savez("others.npz", title=x, body=x)
+    np.savez("wide.npz", a=x, b=np.ones((3, 6)))
+    np.savez("small.npz", a=x, b=x)
+    np.save("my rows.npy", x)
+    (tmp_path / "parts").mkdir()
+    for number in (1, 2):
+        np.save(f"parts/{number}.npy", x)
     return tmp_path
 
 
@@ -73,11 +79,11 @@ def test_a_file_of_an_unknown_format_is_converted_before_the_command_that_works(
 
 
 def test_a_file_that_cannot_be_piped_is_named(folder, capsys, monkeypatch):
-    for start, suffix in ((b"PAR1", ".parquet"), (b"PK\3\4", ".npz")):
+    for start, suffix, file in ((b"PAR1", ".parquet", "corpus.parquet"), (b"PK\3\4", ".npz", "named.npz")):
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(start + b"\0" * 9)))
         error = error_of("topk - -k 1", capsys)
         assert error.startswith(f"cossim: standard input: a {suffix} file")
-        assert error.endswith(f"; try: cossim topk corpus{suffix} -k 1")
+        assert error.endswith(f"; try: cossim topk {file} -k 1")
 
 
 def test_what_is_piped_may_be_gzipped(folder, capsys, monkeypatch):
@@ -155,6 +161,29 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy,corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
         ("pairs 'queries.npy; corpus.npy' -t 0.9", "pairs queries.npy corpus.npy -t 0.9"),
         ("topk corpus.npy, queries.npy -k 3", "topk corpus.npy queries.npy -k 3"),
+        ("topk queries.npy:corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        (
+            "topk others.npz both.npz -k 3 --column b --column body",
+            "topk others.npz both.npz -k 3 --column body --column b",
+        ),
+        ("topk both.npz others.npz -k 3 --column b body", "topk both.npz others.npz -k 3 --column b --column body"),
+        ("index add kept.index wide.npz --column b", "index build wide.npz -o wide.index --column b"),
+        # values and names of several words, and patterns without quotes
+        ("topk queries.npy -k 3 --memory 2 GB", "topk queries.npy -k 3 --memory 2GB"),
+        ("topk my rows.npy -k 3", "topk 'my rows.npy' -k 3"),
+        ("topk queries.npy --k 3 my rows.npy", "topk queries.npy 'my rows.npy' -k 3"),
+        ("topk queries.npy parts/1.npy parts/2.npy -k 3", "topk queries.npy 'parts/*.npy' -k 3"),
+        ("dedupe parts/1.npy parts/2.npy -t 0.9", "dedupe 'parts/*.npy' -t 0.9"),
+        # other names of commands and options
+        ("pairs corpus.npy \u2014threshold 0.9", "pairs corpus.npy --threshold 0.9"),
+        ("topk queries.npy corpus.npy \u2013k 3", "topk queries.npy corpus.npy -k 3"),
+        ("duplicates corpus.npy -t 0.9", "dedupe corpus.npy -t 0.9"),
+        ("nearest queries.npy corpus.npy 3", "topk queries.npy corpus.npy -k 3"),
+        ("similar corpus.npy -t 0.9", "pairs corpus.npy -t 0.9"),
+        ("search queries.npy corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("topk -k queries.npy corpus.npy", "topk queries.npy corpus.npy -k 10"),
+        ("pairs packed.npy -t 0.9 --bits", "pairs packed.npy -t 0.9 --binary"),
+        ("topk queries.npy -k 3 --filter rows.txt", "topk queries.npy -k 3 --where rows.txt"),
         # options of pairs given to topk, also under other names
         ("topk corpus.npy --tresh 0.8", "pairs corpus.npy --threshold 0.8"),
         ("topk corpus.npy --cutoff 0.8", "pairs corpus.npy -t 0.8"),
@@ -379,6 +408,8 @@ def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder,
             "> new-rows.txt; then: cossim topk both.npz -k 1 --column a --where new-rows.txt",
         ),
         ("index add smal.index corpus.npy", "then: cossim index add small.index new-corpus.npy"),
+        ("index add smal.index small.npz --columns b", "then: cossim index add small.index small.npy"),
+        ("topk querys.npy --where 1 2 -k 3", "> new-rows.txt; then: cossim topk queries.npy -k 3 --where new-rows.txt"),
     ],
 )
 def test_a_mistake_without_a_remedy_is_shown_after_the_first_one(folder, command, end, capsys):
@@ -508,3 +539,15 @@ def test_examples(capsys):
         assert not _problem(shlex.split(example)[1:]), example
     examples = re.findall(r"^    (cossim .*?) +# ", shown(capsys), re.M)
     assert examples == list(EXAMPLES.values())[:5]
+
+
+def test_the_new_file_of_a_conversion_is_no_other_file_of_the_line(folder, capsys):
+    """The conversion that the error shows works as it is, and overwrites nothing."""
+    error = error_of("index add small.index small.npz --column b", capsys)
+    conversion = re.search(r"numpy\.save\(.*\)", error)[0]
+    assert conversion == "numpy.save('small.npy', cossim.open_rows('small.npz', 'b')[:].astype('float32'))"
+    eval(conversion, {"numpy": np, "cossim": cossim})
+    assert shown(capsys, error.split("; then: cossim ")[1]) == "first,rows\n12,12\n"
+    error = error_of("topk corpus.npy corpus.pkl -k 1", capsys)
+    assert "numpy.save('new-corpus.npy', vectors); " in error
+    assert error.endswith("; then: cossim topk corpus.npy new-corpus.npy -k 1")

@@ -636,7 +636,7 @@ cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: '
     .tsv or .jsonl or .parquet or .safetensors
 cossim topk X.npy -k 1 -o hits.parquet -> 1: cossim: hits.parquet: this format needs pyarrow: pip install
     'cossim-c[files]'
-cossim topk X.npy -k1 --ids good.txt -> 1: cossim: good.txt: write a name for each row of X.npy, one a line: 6, not 2
+cossim topk X.npy -k1 --ids good.txt -> 1: cossim: good.txt: write 6 lines, a name for each row of X.npy, not 2
 cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds only
     numbers: leave --ids out, or write .npz
 cossim dedupe sparse.npz -t 0.9 -> 1: cossim: sparse.npz: sparse rows, where dense ones are needed: save
