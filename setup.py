@@ -64,7 +64,7 @@ smaller_args = ["-O2", "-falign-functions=16"] if small else []
 
 
 def in_order_of_compilation(paths):
-    """Puts the tables of kernels first. They take more than half of the time, and each of three about 20 s."""
+    """Puts the tables of kernels first. They take more than half of the time, and three of the four about 20 s each."""
     return sorted(paths, key=lambda path: ("isa_" not in path, path))
 
 

@@ -100,7 +100,7 @@ def set_run(parser, run, reads=(), writes=(), check=None, prepare=None):
 
 
 def _add_common(parser):
-    column = "the array or column of vectors, for files with more than one; for two files, one name for both or two"
+    column = "the array or column of vectors, for files with more than one; for two files, once or once for each"
     parser.add_argument("--column", metavar="NAME", action="append", help=column)
     ids = "add names of rows to the result: from a column of the files, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
