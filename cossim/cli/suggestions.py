@@ -155,7 +155,7 @@ def _tokens(words):
         word, equals, value = word.partition("=")
         name = _known(word)
         if name not in OPTIONS and name[:2] in ("-k", "-t", "-o"):
-            name, equals, value = name[:2], True, name[2:]
+            name, equals, value = name[:2], "=", name[2:]
         takes_value = name not in FLAGS and rest and not _is_option(rest[0])
         if name not in OPTIONS and takes_value:
             takes_value = not (os.path.isfile(rest[0]) or rest[0] in EXAMPLES)
