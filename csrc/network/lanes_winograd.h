@@ -28,7 +28,7 @@ static inline size_t lanes_winograd_bytes(const struct lanes_plan *p, size_t map
 }
 
 /* Filters, or channels, that are multiplied at a time: at most 6 of n, in whole tiles of the
- * kernel, which are of nearly equal size. */
+ * kernel. The last tile can be smaller. */
 static inline size_t lanes_winograd_part(const struct lanes_plan *p, size_t n)
 {
     const size_t tile = size_parts(n, size_parts(n, p->kernels->rows));
