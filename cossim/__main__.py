@@ -128,7 +128,7 @@ def _problem(words, with_files=False):
             arguments.prepare(arguments)
     except ERRORS as error:
         return _one_line(error)
-    except (Exception, SystemExit):  # a fault of cossim, which the command itself will show, or --help
+    except (Exception, SystemExit):  # --help, or a fault of cossim, which the command itself will show
         pass
     return ""
 

@@ -60,8 +60,8 @@ ALIKE = {"-t": "--threshold", "-o": "--output"}
 MAX_TRIED = 60  # changed lines for one error
 MAX_LENGTH = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
 MAX_OPENED = 20  # files that are opened to find one to suggest
-MAX_ROUNDS = 4  # lines whose files are opened to find the next mistake
-MAX_BYTES = 1 << 26  # of files that are opened for this, because some are read whole
+MAX_ROUNDS = 4  # how often the files of a corrected line are opened to find its next mistake
+MAX_BYTES = 1 << 26  # larger files are not opened for this, because some are read whole
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -100,7 +100,7 @@ def ending(arguments, message, problem):
 
 
 def _with_files(words, problem):
-    """Corrects the mistakes of a line that parses that show when its files are opened.
+    """Corrects mistakes that only show when the files of a line are opened. The line must parse.
 
     Returns the line, and the error that has no remedy, or "".
     """
@@ -220,10 +220,10 @@ def _replaced(words, old, *new):
 
 
 def _file_for(path, words):
-    """Returns a file in the folder of `path` to take its place, or None. It is not among the words.
+    """Returns a file in the folder of `path` that can take its place, or None. The file is not among the words.
 
-    It has nearly the name of `path`, or else its suffix if the command takes any rows or index. Rows, which may be a
-    folder, and an index can be opened. Weights fit the encoder.
+    Its name is like that of `path`; for rows or an index, the same suffix is enough. Rows (also a folder of them) and
+    indexes are opened to check them, and weights must fit the encoder.
     """
     folder, name = os.path.split(path)
     (stem, suffix), option = os.path.splitext(name), _option_of(words, path)
@@ -283,7 +283,7 @@ def _files_found(words, found):
 
 
 def _named(words, found):
-    """Replaces standard input, which holds a file of a format that has to be named, by such a file."""
+    """Replaces standard input by a file, because the format of its data is read from named files only."""
     names = sorted(glob.glob(f"*{found['suffix']}"))[:MAX_OPENED]
     file = next((name for name in names if name not in words and _opens(name)), f"corpus{found['suffix']}")
     return _replaced(words, "-", file)
@@ -322,7 +322,7 @@ def _other_output(words, found):
 
 
 def _by_kinds(words, _):
-    """Suggests the command for the files, and their order, where rows are given for an index or an index for rows."""
+    """Corrects the command, or the order of the files, where rows are given for an index or an index for rows."""
     files, options = _split(words)
     command = files[: 2 if files[0] == "index" else 1]
     files = files[len(command) :]
@@ -349,14 +349,14 @@ def _build_of(rows):
 
 
 def _of_sparse_rows(words, found):
-    """Suggests the command for sparse rows or packed bits that is nearest to dedupe or `index build`."""
+    """Suggests a command for sparse rows or packed bits, which dedupe and `index build` refuse."""
     if words[0] == "dedupe":
         return ["pairs", *_without(words[1:], {"--kept"}), "--groups"]
     return ["topk", found["path"], "-k", USUAL["-k"][0]] if words[:2] == ["index", "build"] else None
 
 
 def _with_new_file(words, message):
-    """Replaces the file that has to be converted, or the row numbers, by the new file that the message names."""
+    """Replaces a file that has to be converted, or a file of row numbers, by the new file that the message names."""
     for template in NEW_FILE:
         if found := _search(_pattern(template), message):
             new = found["new"].strip("'")

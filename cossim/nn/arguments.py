@@ -31,7 +31,7 @@ def dtype_argument(dtype):
 
 
 def check_size(function: str, name: str, *sizes: int) -> None:
-    """Raises ValueError if float64 of these sizes is more than an array can be. NumPy, too, counts 0 as 1."""
+    """Raises ValueError if a float64 array of these sizes would be too large. A size of 0 counts as 1, as in NumPy."""
     if math.prod(max(size, 1) for size in sizes) >= 2**60:
         value = " * ".join(map(str, sizes))
         raise ValueError(_errors.TOO_LARGE.format(function=function, name=name, limit="2**60", value=value))

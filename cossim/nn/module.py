@@ -249,7 +249,7 @@ class FunctionLayer(ArrayLayer):
         return tuple(getattr(self, name) for name in self._options)
 
     def forward(self, x: Array) -> NDArray[Any]:
-        """The function of x and of the layer's arguments: same as layer(x)."""
+        """Applies the function to x with the stored arguments: same as layer(x)."""
         function, _ = self._functions
         return function(x, *self._arguments())
 

@@ -47,7 +47,7 @@ _OWN = ("_lock", "_room")
 def _numbers_argument(function, numbers, given):
     """Returns an argument of row numbers as an array of int64. Raises IndexError for a number that int64 cannot hold.
 
-    `given` numbers have been given so far.
+    `given` is how many numbers the index has given to rows so far.
     """
     try:
         array = np.asarray(numbers)

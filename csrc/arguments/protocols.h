@@ -51,9 +51,10 @@ void release(PyObject *object);
 void explain_error(const char *function, const char *name, bool any_reason);
 
 /*
- * Raises an error whose text is a template of cossim/_errors.py, for the messages that Python code
- * raises too. Py_BuildValue makes the dict of its fields from `format` and the values after it;
- * raise_filled takes the dict. raise_format is PyErr_Format. Both functions of a format return -1.
+ * raise_template and raise_filled raise an error whose text is a template of cossim/_errors.py, for
+ * messages that Python code raises too. raise_filled takes a dict of the template's fields.
+ * raise_template makes this dict by Py_BuildValue, from `format` and the values after it.
+ * raise_format is PyErr_Format. raise_template and raise_format return -1.
  */
 int raise_template(PyObject *exception, const char *template, const char *format, ...);
 int raise_format(PyObject *exception, const char *format, ...);

@@ -24,8 +24,8 @@ typedef void (*pool_task)(void *context, size_t task, size_t worker);
  */
 void pool_run(size_t tasks, int workers, pool_task task, void *context, struct cancel_token *token);
 
-/* Runs tasks whose memory lies in an arena, after its last pass, and frees the arena's block.
- * Returns 0, or -1 if there is no block because memory ran out. */
+/* Runs tasks that use the memory of an arena, then frees the arena's block. Call it after the
+ * arena's passes (base/scratch.h). Returns 0, or -1 if there is no block because memory ran out. */
 int pool_run_in_arena(struct arena *arena, size_t tasks, int workers, pool_task task, void *context,
                       struct cancel_token *token);
 
@@ -54,7 +54,7 @@ struct pool_block {
 
 struct pool_block *pool_block_begin(int n);     /* NULL when memory runs out */
 void pool_block_end(struct pool_block *block);  /* ending a block twice is allowed */
-void pool_block_free(struct pool_block *block); /* ends the block first */
+void pool_block_free(struct pool_block *block); /* ends the block if it has not ended */
 
 /* Ends and joins the workers after their current tasks. They start again on demand. */
 void pool_stop(void);

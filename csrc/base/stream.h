@@ -12,7 +12,7 @@
  */
 enum { STREAM_LINE = 64, STREAM_PAGE = 4096 };
 
-/* Writes to each page of memory that will be overwritten. */
+/* Writes one zero to each page, so that the system provides the page now. */
 static inline void stream_touch(char *to, size_t bytes)
 {
     for (size_t at = 0; at < bytes; at += STREAM_PAGE) {

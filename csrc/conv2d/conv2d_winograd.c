@@ -38,7 +38,7 @@ struct winograd {
      * input. The next three have those of each vector of products: in the transformed input, among
      * the products, and in the output. last_at has those of a last single row in the output. */
     ptrdiff_t *step_at, *input_at, *product_at, *output_at, *last_at;
-    const struct layer_kernels *wide; /* kernels of wide vectors of two pairs, or NULL */
+    const struct layer_kernels *wide; /* kernels whose vectors hold two pairs of rows, or NULL */
     ptrdiff_t *wide_at; /* offset of each wide vector, in the transformed input and the products */
     struct conv2d_plan plan; /* of this state, without arrays */
     size_t scratch;          /* bytes of a worker's scratch memory */

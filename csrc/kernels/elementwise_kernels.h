@@ -46,9 +46,10 @@ typedef void divide_kernel(size_t n, const void *x, const double *divisors, size
 typedef size_t first_maximum_kernel(size_t n, const void *elements);
 
 /*
- * Pooling of rows whose windows have stride 2, and pooling down columns. With N the larger of n and
- * the lanes of a vector, the first two kernels read 2 N + width elements and max_alternate writes
- * N. The others write n; column_maxima reads N of each row.
+ * Pooling of rows whose windows have stride 2, and pooling down columns. n is the number of
+ * results, and N the larger of n and the lanes of a vector. The first two kernels read 2 N + width
+ * elements. column_maxima reads N elements of each row. max_alternate writes N elements, the other
+ * kernels n.
  *
  * max_alternate: out[i] is the maximum of in[2 i], ..., in[2 i + width - 1]: the first of several
  * equal elements, or the last NaN.

@@ -677,8 +677,8 @@ struct kernels {
     const struct lanes_kernels *lanes;
     const struct winograd_kernels *winograd;
     const struct elementwise_kernels *elementwise;
-    /* The same table with layers of half the vector width, or NULL: for processors whose wide
-     * vectors are no faster, and for rows that are shorter than a wide vector. */
+    /* The same table with layers of half the vector width, or NULL. It is for processors whose wide
+     * vectors are no faster, and for rows shorter than a wide vector. */
     const struct kernels *narrow;
 };
 

@@ -233,7 +233,7 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
         }
     }
     for (size_t k = 0; k < whole;) {
-        if (prefetches && k % 16 == 0) { /* at most 128 bytes of the rows in four steps */
+        if (prefetches && k % 16 == 0) { /* four steps read at most 128 bytes, two cache lines */
             __builtin_prefetch(ahead[0] + k * SQ8_PANEL_ROWS / 2);
             __builtin_prefetch(ahead[1] + k * SQ8_PANEL_ROWS / 2);
         }

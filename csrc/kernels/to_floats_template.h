@@ -26,7 +26,7 @@ static void PASTE(to_floats_, ELEMENT)(float *to, const void *from, size_t n, do
         return;
     }
 #ifdef ELEMENT_IS_FLOAT
-    const float factor = (float)scale; /* equal to scale unless the scale needs more digits */
+    const float factor = (float)scale; /* equal to scale if a float holds all its digits */
     if (factor == scale && factor >= 0x1p-126f) {
         for (; i < n; i++) {
             to[i] = elements[i] * factor;

@@ -51,15 +51,16 @@ INLINE FLOAT_VECTOR NAME(normal_tail)(FLOAT_VECTOR t, const bool derivative)
     return FLOAT_OP(scale)(FLOAT_OP(mul)(e, tail), n);
 }
 
-/* 0 times x is NaN where x is infinite, and torch's result is NaN there. */
+/* torch's result is NaN for -infinity. Adding 0 times x, which is NaN there, gives the same. */
 INLINE FLOAT_VECTOR NAME(gelu_of)(FLOAT_VECTOR x)
 {
     const FLOAT_VECTOR tail = NAME(normal_tail)(FLOAT_OP(abs)(x), false), zero = FLOAT_OP(set1)(0);
     return FLOAT_OP(fma)(zero, FLOAT_OP(min)(zero, x), FLOAT_OP(sub)(FLOAT_OP(relu)(x), tail));
 }
 
-/* With v = Phi(-t) - t phi(t): v where x < 0, else 1 - v. `above` is 0 or 1 accordingly. Where |x|
- * is below 2^-100 it lies between; there v is 1/2, and so is the result. */
+/* Let t = |x| and v = Phi(-t) - t phi(t). The derivative is v where x < 0, else 1 - v. `above` is 0
+ * where x < 0, else 1. Only where |x| is below 2^-100 is it between 0 and 1; there v is 1/2, so the
+ * result is 1/2 for any `above`. */
 INLINE FLOAT_VECTOR NAME(gelu_derivative)(FLOAT_VECTOR x)
 {
     const FLOAT_VECTOR tail = NAME(normal_tail)(FLOAT_OP(abs)(x), true), one = FLOAT_OP(set1)(1),
@@ -92,8 +93,8 @@ INLINE vd NAME(gelu_tanh_of)(vd x)
     return vd_div(x, vd_add(vd_set1(1.0), NAME(exp)(NAME(tanh_exponent)(x))));
 }
 
-/* With e = e^(-2 |u|) and s = 1 / (1 + e), or e / (1 + e) where x < 0: s + 2 u' x e / (1 + e)^2.
- * Beyond 30, e is 0. */
+/* Let e = exp(-2 |u|), and s = 1 / (1 + e), or e / (1 + e) where x < 0. The derivative is s + 2 u'
+ * x e / (1 + e)^2. From |x| = 30 on, e is 0. */
 INLINE vd NAME(gelu_tanh_derivative)(vd x)
 {
     const vd one = vd_set1(1.0), limit = vd_set1(30.0), t = vd_min(limit, vd_abs(x)),
@@ -305,7 +306,8 @@ static size_t NAME(first_maximum)(size_t n, const void *elements_void)
     return i;
 }
 
-/* A NaN is the maximum; the later one of two. Of equal elements the earlier one is the maximum. */
+/* If one element is NaN, it is the maximum; if both are, the later one is. Of two equal elements,
+ * the earlier one is the maximum. */
 INLINE FLOAT_VECTOR NAME(later_maxima)(FLOAT_VECTOR maxima, FLOAT_VECTOR later)
 {
     return FLOAT_OP(max_propagating_nan)(later, maxima);

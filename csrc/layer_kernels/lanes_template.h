@@ -29,8 +29,8 @@
 #define EACH_COLUMN _Pragma("GCC unroll 5") for (int x = 0; x < LANES_PATCH_COLUMNS; x++)
 #define EACH_PIXEL _Pragma("GCC unroll 4") for (int v = 0; v < pixels; v++)
 
-/* Vectors of gcc and clang, which compare and select. Compilers unroll loops over the lanes of
- * short vectors, and then branch for each lane. */
+/* Vector types of gcc and clang: comparisons of them give masks. Loops over the lanes are no
+ * alternative, because compilers unroll them for short vectors and then branch for each lane. */
 typedef FLOAT_TYPE NAME(lanes_numbers)
     __attribute__((vector_size(FLOAT_LANES * sizeof(FLOAT_TYPE))));
 typedef FLOAT_INTEGER NAME(lanes_integers)

@@ -78,7 +78,8 @@ INLINE void winograd_filter_rows(float *out, size_t sum_step, const float *weigh
 static void winograd_filter_transform(float *out, size_t sum_step, const float *weight,
                                       size_t count, size_t n)
 {
-    /* A last row of n elements is read in whole vectors, so it can reach later kernels. */
+    /* winograd_filter_rows reads whole vectors, so it reads up to VF_LANES - 1 elements beyond the
+     * fifth row. It takes the kernels for which these elements are still within `weight`. */
     const size_t elements = count * 5 * n, read = 4 * n + (n + VF_LANES - 1) / VF_LANES * VF_LANES;
     size_t k = 0;
     for (; k * 5 * n + read <= elements; k++) {

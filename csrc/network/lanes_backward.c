@@ -42,9 +42,9 @@ struct backward_call {
     char *results;           /* [groups][parameters] */
     char *scratch;
     size_t worker_scratch, sums, map, between, features, stage; /* bytes */
-    /* For the gradients of a linear layer, in a second job: the layer; its inputs, linear_step
-     * elements apart, and its output gradients, both as rows of images; the offsets of LINEAR_STEPS
-     * such rows. */
+    /* For the gradients of the filters of a linear layer, which a second job computes: the layer;
+     * its inputs and the gradients of its outputs, one row for each image, with inputs linear_step
+     * elements apart; the offsets of LINEAR_STEPS rows. */
     const struct lanes_stage *linear;
     size_t linear_number, linear_step, linear_worker;
     char *linear_inputs, *linear_gradients, *linear_scratch;
@@ -270,8 +270,8 @@ static void mapped_gradients(struct backward_call *r, const struct group_vector 
     }
 }
 
-/* Gradients of the flat stages for vectors [first, first + vectors). That of the input of the first
- * one goes to `features`. */
+/* Gradients of the flat stages for vectors [first, first + vectors). `features` gets the gradient
+ * of the input of the first flat stage. */
 static void flat_gradients(const struct backward_call *r, size_t first, size_t vectors,
                            char *features)
 {

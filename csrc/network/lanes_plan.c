@@ -100,8 +100,8 @@ static void plan_winograd(const struct lanes_plan *p, struct lanes_stage *s)
         TRANSFORM_BYTES / LANES_WINOGRAD_SUMS) {
         return;
     }
-    /* whole numbers: the caller's floating-point mode may trap. None of the products of one row of
-     * pixels overflows, because the transforms are that small. */
+    /* The costs are whole numbers, because the caller's floating-point mode may trap. `products`
+     * and `column`, the costs of one row of pixels, cannot overflow: they are bounded above. */
     const size_t products = s->channels * s->filters * l->kernel.w * width,
                  column = LANES_WINOGRAD_SUMS * products + INPUT_COST * s->channels * pitch +
                           OUTPUT_COST * s->filters * width;

@@ -101,7 +101,7 @@ static int run_planes(struct planes_run *run)
     const size_t pixels = size_product_or_max(pool->in.h, pool->in.w);
     const size_t workers = smaller((size_t)thread_count_for(pool->planes, pixels, GRAIN_SUMS),
                                    larger(pool->planes, 1));
-    if (pool->planes == 0 || run->to_bytes == 0) { /* planes without pixels may be many */
+    if (pool->planes == 0 || run->to_bytes == 0) { /* many planes can be without pixels */
         return 0;
     }
     run->sums_bytes = scratch_round(size_product_or_max(sums_of_row(pool), sizeof(double)));

@@ -124,8 +124,9 @@ static void pool_row(const struct separable *s, const char *in, size_t row, size
     }
 }
 
-/* Computes one output row from `length` rows of the maps, from row y on. With `doubled`, computes
- * it from two rows, which already hold the maxima of a power of two of rows. */
+/* Computes one output row from `length` rows of the maps, from row y on. With `doubled`, each row
+ * of the maps holds the maxima of itself and the rows after it, 2^n rows in all, so two rows
+ * suffice. */
 static void pool_rows(const struct separable *s, int maps, size_t y, size_t length, bool doubled,
                       char *out, int64_t *indices)
 {
@@ -167,7 +168,7 @@ static void pool_separable(const struct separable *s, const char *in, char *out,
         const size_t count = smaller(s->block, p->out.h - first), top = first * p->stride.h,
                      rows = (count - 1) * p->stride.h + length;
         for (size_t r = 0; r < rows; r++) {
-            /* The border repeats the first and the last row. */
+            /* Rows of the border copy the first or the last row, which changes no maximum. */
             const size_t padded = larger(top + r, p->padding.h) - p->padding.h,
                          row = smaller(padded, p->in.h - 1);
             const size_t before = larger(top + r - (r > 0), p->padding.h) - p->padding.h;

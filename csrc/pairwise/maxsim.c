@@ -49,7 +49,7 @@ struct product_rows {
     const size_t *numbers; /* row r of the product is row + numbers[r]; NULL: row + r */
     size_t document;       /* the first document */
     char *maxima;
-    size_t current; /* the document of the last block */
+    size_t current; /* the document of the block that came last */
 };
 
 /* Returns the document of a row. */
@@ -169,8 +169,9 @@ static int multiply(const struct maxsim_state *s, size_t worker, size_t document
     return status;
 }
 
-/* Returns the maxima that a task leaves at an edge: 0 of the document that began in an earlier
- * task, 1 of the one that ends in a later task. */
+/* A document can extend over several tasks. Returns where a task leaves its maxima of such a
+ * document: edge 0 is for the document that began in an earlier task, edge 1 for the one that ends
+ * in a later task. */
 static char *edge_at(const struct maxsim_state *s, size_t task, size_t edge)
 {
     return s->edges + (task * 2 + edge) * s->step * s->size;

@@ -8,8 +8,8 @@
 
 enum {
     MOST_PANELS = 2, /* of a query: with more rows, too few document rows are ruled out */
-    /* Rough cosines pay in documents with this many rows for each row of the query: about one
-     * document row is left for each row of the query. */
+    /* Rough cosines save time only if a document has at least this many rows for each row of the
+     * query. They leave about one row of the document for each row of the query. */
     DOCUMENT_ROWS = 6,
     LEAST_DEPTH = 32 /* shorter rows cost as much as their exact cosines */
 };

@@ -6,7 +6,7 @@
 #include "results/candidates.h"
 #include "results/entries.h"
 
-/* The key of a score that is a number of the compute type, and the score of a key. */
+/* key_of and score_of convert scores to keys and back. A score is a number of the compute type. */
 
 static uint64_t key_of(enum compute_type compute, double score)
 {

@@ -10,7 +10,7 @@ void *constant_thresholds(enum compute_type compute, double threshold)
     if (thresholds == NULL) {
         return NULL;
     }
-    const fp_mode caller = fp_mode_enter(); /* because the threshold is rounded */
+    const fp_mode caller = fp_mode_enter(); /* compute_store rounds the threshold */
     for (size_t i = 0; i < SHARED_THRESHOLDS; i++) {
         compute_store(compute, thresholds, i, threshold);
     }

@@ -53,15 +53,15 @@ struct result_handler {
 
     /*
      * May be NULL. Writes the thresholds of a worker and `count` queries from `query` on, for
-     * candidates from `candidate` on. They may be above those of the array, because an equal score
-     * of a later candidate is not a result.
+     * candidates from `candidate` on. If an equal score of a later candidate is not a result, the
+     * next larger number is written.
      */
     void (*thresholds_from)(const struct result_handler *handler, size_t worker, size_t query,
                             size_t count, size_t candidate, void *to);
 
     /*
      * May be NULL. Takes the tiles that a GEMM scores, with all their scores, in place of
-     * add_result. Each pair of the search is then in one tile (search->ordered_pairs).
+     * add_result. Each pair of the search is then in exactly one tile (search->ordered_pairs).
      */
     void (*add_tile)(struct result_handler *handler, size_t worker, const struct score_tile *tile);
 

@@ -318,9 +318,9 @@ static bool codes_are_signed(const struct prefilter *p)
 }
 
 /*
- * Returns the codes of a chunk of rows. Makes them if the search has none. If rows are their own
- * codes and compares_rows(), w->code_dots gets their products with the first queries, in the pass
- * that measures their norms, and *has_dots becomes true.
+ * Returns the codes of a chunk of rows. Makes them if the search has none. If the rows are their
+ * own codes and compares_rows() is true, the pass that measures their norms also multiplies them
+ * with the first queries. It then writes the products to w->code_dots and sets *has_dots.
  */
 static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
                                       size_t first, size_t rows, bool *has_dots)

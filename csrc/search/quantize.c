@@ -118,7 +118,7 @@ void bounds_of_squares(const int32_t *squares, size_t count, double eps, float l
 {
     float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
           *residual = (float *)bounds->residual;
-    /* Such an eps clamps no norm, because the norm of a row of integers is 0 or at least 1. */
+    /* The norm of a row of integers is 0 or at least 1, so such an eps clamps only the norm 0. */
     if (eps > 0.0 && eps <= 0.5) {
         for (size_t r = 0; r < count; r++) {
             const float inverse = 1.0f / sqrtf((float)squares[r]), longest_norm = inverse * longest;

@@ -18,8 +18,8 @@ static const double underflow[] = {[COMPUTE_F32] = 0x1p-145, [COMPUTE_F64] = 0x1
 /* Upper bound of the absolute error that underflow adds to a bound of a score. */
 #define UNDERFLOW_ERROR 0x1p-60f
 
-/* Rounds a threshold down. Products of subnormal numbers take a hundred times as long, so small
- * ones become a lower number. */
+/* Rounds a threshold down. Thresholds near 0 become -2^-60, because products with subnormal numbers
+ * take a hundred times as long. */
 static float lowered(double threshold)
 {
     const float rounded = float_at_most(threshold);
@@ -123,9 +123,9 @@ void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t f
 
 /*
  * In a search that defers scores, passes on the bounds of a pair: its score with the query of norm
- * 1 is within `error` of `score`, but for underflow. Returns false if the bounds are not known for
- * the query's own norm, see normalize_query, if the row may not be ruled out, or if the pair must
- * be scored now.
+ * 1 is within `error` of `score`, apart from underflow. Returns false if the pair must be scored
+ * now: because the handler refuses it, because the row may not be ruled out, or because the bounds
+ * do not hold for the query's own norm (normalize_query).
  */
 static bool pass_bounds(const struct prefilter *p, size_t worker, size_t first, size_t r,
                         size_t query, float score, float error)

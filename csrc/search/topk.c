@@ -120,8 +120,8 @@ static void thresholds_from(const struct result_handler *handler, size_t worker,
     }
 }
 
-/* Allocates t->last, with which a search that is not rising can rule out ties. Returns -1 when
- * memory runs out. */
+/* Allocates t->last, by which a search that is not rising rules out ties. Returns -1 when memory
+ * runs out. */
 static int keep_last(struct topk *t)
 {
     const size_t count =
@@ -426,8 +426,8 @@ static bool defers_scores(const struct search *s)
     return s->mirrored && search_is_within(s) && !s->corpus.packed_bits && search_has_prefilter(s);
 }
 
-/* Lets a pair wait for the results of a query. Without room for another one, drops the pairs below
- * the threshold; if few were dropped, scores all that are left. */
+/* Adds a pair to those that wait for their exact scores. If there is no room for it, drops the
+ * pairs below the threshold; if few were dropped, scores all that are left. */
 static void wait_with(struct topk *t, size_t worker, size_t query, struct waiting_pair pair,
                       float low)
 {

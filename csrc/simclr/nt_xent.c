@@ -241,9 +241,9 @@ static const char *block_at(const struct nt_xent_state *s, const struct nt_xent_
     return w->block;
 }
 
-/* Computes the blocks of a panel for all rows up to the end of the panel. The blocks of the rows
- * before the panel are also stored transposed: as this panel's rows in the blocks of earlier
- * panels. */
+/* Computes the blocks of a panel for all rows up to the end of the panel. The matrix is symmetric,
+ * so the blocks of rows before the panel are also stored transposed: they are the blocks of this
+ * panel's rows with earlier panels. */
 static void fill_matrix(void *context, size_t task, size_t worker)
 {
     const struct nt_xent_state *s = context;

@@ -186,13 +186,13 @@ static inline unsigned vd_below(vd a, vd b)
     return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ));
 }
 
-/* Element i of row `lanes`: the position of the i-th bit of `lanes` that is set. */
+/* Row `lanes` lists the positions of the bits that are set in `lanes`, ascending, then zeros. */
 static const int32_t set_bits[16][4] = {
     {0, 0, 0, 0}, {0, 0, 0, 0}, {1, 0, 0, 0}, {0, 1, 0, 0}, {2, 0, 0, 0}, {0, 2, 0, 0},
     {1, 2, 0, 0}, {0, 1, 2, 0}, {3, 0, 0, 0}, {0, 3, 0, 0}, {1, 3, 0, 0}, {0, 1, 3, 0},
     {2, 3, 0, 0}, {0, 2, 3, 0}, {1, 2, 3, 0}, {0, 1, 2, 3},
 };
-/* The same for elements of 64 bits, as pairs of 32 bits. */
+/* The same for elements of 64 bits: position p is listed as its two halves, 2 p and 2 p + 1. */
 static const int32_t set_bits_64[16][8] = {
     {0, 1, 0, 1, 0, 1, 0, 1}, {0, 1, 0, 1, 0, 1, 0, 1}, {2, 3, 0, 1, 0, 1, 0, 1},
     {0, 1, 2, 3, 0, 1, 0, 1}, {4, 5, 0, 1, 0, 1, 0, 1}, {0, 1, 4, 5, 0, 1, 0, 1},

@@ -57,8 +57,9 @@ typedef double vd __attribute__((vector_size(16)));
 typedef int16_t vh __attribute__((vector_size(16)));
 typedef int32_t vi __attribute__((vector_size(16)));
 
-/* Bodies of functions: a vector of an expression of each lane i, a mask with bit i set where a
- * condition holds, and a store of an expression of each lane. */
+/* Bodies of functions. EACH_LANE evaluates an expression for each lane i and returns the vector of
+ * the values. EACH_BIT returns a mask whose bit i is set if the condition holds for lane i.
+ * STORE_EACH stores the value of an expression for each lane. */
 #define EACH_LANE(vector, lanes, expression) \
     vector r = {0}; \
     for (int i = 0; i < lanes; i++) r[i] = (expression); \
@@ -137,8 +138,8 @@ static inline vf vf_round(vf a) { EACH_F(rintf(a[i])); }
 
 /*
  * vf_scale and vd_scale compute a * 2^n, rounded once, and NaN where a is NaN. n is an integer of
- * magnitude up to 252, or 2044 in vd_scale. The magnitude of a is 0 or between 0.125 and 16, or, if
- * n is -1, 0 or 1, anything up to 16.
+ * magnitude up to 252, or 2044 in vd_scale. The magnitude of a is at most 16. It is at least 0.125
+ * unless a is 0 or n is -1, 0 or 1.
  *
  * 2^n itself can leave the range of the type, so a is multiplied by two factors of about 2^(n/2).
  * power_f32 makes such a factor without converting n to an integer. It adds a constant so large
@@ -201,8 +202,9 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 
 /*
  * Exact dot products of 8-bit integers. vh holds 2 * VF_LANES integers, widened to 16 bits. vi
- * holds VF_LANES sums of 32 bits. vi_dot adds two products to each sum. Floats hold products of
- * bytes and sums of some of them exactly; processors before SSE4.1 multiply no vectors of int32_t.
+ * holds VF_LANES sums of 32 bits. vi_dot adds two products to each sum. This file multiplies as
+ * floats, because processors before SSE4.1 cannot multiply vectors of int32_t. Floats hold products
+ * of bytes, and sums of a few of them, exactly.
  */
 static inline vh vh_load_i8(const int8_t *p)
 {
@@ -260,7 +262,7 @@ static inline vb vb_load(const uint8_t *p)
 static inline vb vb_and(vb a, vb b) { return a & b; }
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
-    /* Replaced by the counts of every 2 bits, then of every 4 bits, then of every byte. */
+    /* The bits that differ; then their number in every 2 bits, in every 4 bits, in every byte. */
     vb bits = a ^ b;
     bits -= bits >> 1 & 0x5555555555555555u;
     bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
@@ -452,9 +454,10 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
  * uint8_t elements, or of vc_i8, which adds I8_OFFSET to int8_t elements. `factors` are query
  * codes: int8_t of magnitude up to QUERY_CODE_MAX.
  *
- * If PANEL_STEPS is 2, panels add the products of two steps in 16 bits: vi_products(codes, factors)
- * adds products of bytes 2 i and 2 i + 1, vi_more_products adds more of them to these sums, and
- * vi_add_products(sums, products) adds sums 2 i and 2 i + 1 to sum i of 32 bits.
+ * If PANEL_STEPS is 2, panels add the products of two steps in 16 bits. vi_products(codes, factors)
+ * adds the products of bytes 2 i and 2 i + 1, which gives sum i of 16 bits. vi_more_products adds
+ * the products of the second step to these sums. vi_add_products(sums, products) then adds sums 2 i
+ * and 2 i + 1 of 16 bits to sum i of 32 bits.
  */
 #define SQ8_LANES (4 * VF_LANES)
 #define PANEL_STEPS 1
@@ -481,10 +484,11 @@ static inline vc vc_i8(vc bytes) { return bytes ^ 128; }
 /* The lower and the upper four bits of each byte, as a number that vi_dot_codes takes. */
 static inline vc vc_low_halves(vc bytes) { return bytes & 15; }
 static inline vc vc_high_halves(vc bytes) { return bytes >> 4; }
-/* The codes whose upper and lower four bits are the lower, or the upper, halves of these bytes. */
+/* Joins the lower, or the upper, four bits of each byte of `upper` and `lower` to one code. Those
+ * of `upper` become its upper four bits. */
 static inline vc vc_join_low_halves(vc upper, vc lower) { return upper << 4 | (lower & 15); }
 static inline vc vc_join_high_halves(vc upper, vc lower) { return (upper & 0xf0) | lower >> 4; }
-/* Byte `at` of each group of four, without and with a sign. */
+/* Byte `at` of each group of four as a float, read as uint8_t or as int8_t. */
 static inline vf vc_floats(vc bytes, int at) { return vf_from_i32((vi)bytes >> 8 * at & 255); }
 static inline vf vc_signed_floats(vc bytes, int at)
 {

@@ -156,7 +156,7 @@ static void add_products(struct coarse_scores *coarse, float level)
     coarse->candidate_count = found;
 }
 
-/* Prefetches the list of a column, where reading a piece begins and ends. */
+/* Prefetches the list of a column: the first and the last entry of its first piece. */
 static inline void prefetch_list(const struct coarse_block *block, uint32_t column)
 {
     const uint32_t *list = block->lists + block->starts[column];

@@ -45,16 +45,15 @@ struct coarse_scores {
     float *scores; /* (COARSE_BLOCK_ROWS): all 0, except while the scores of a query are read */
     bool keeps_products; /* the query has at most COARSE_PRODUCTS products: they are kept */
 
-    /* (count) each: the products, their rows, and the factors, which are the numbers of the query's
-     * entries that they come from, counted from 0. There is room for COARSE_PRODUCTS +
-     * COARSE_PIECE. */
+    /* (count) each: the products; their rows; and their factors, the numbers of the entries of the
+     * query, from 0 on, that were multiplied. There is room for COARSE_PRODUCTS + COARSE_PIECE. */
     size_t count;
     uint32_t *rows;
     float *products;
     uint32_t *factors;
-    uint32_t *bases; /* (COARSE_PRODUCTS): product i with factor f is of list entry i + bases[f] */
-    uint32_t *hits;  /* (COARSE_PRODUCTS + 1): the products of the rows of coarse_exact_sums */
-    uint32_t *numbers;      /* (COARSE_PRODUCTS): hits[h] belongs to rows[numbers[h]] there */
+    uint32_t *bases;   /* (COARSE_PRODUCTS): product i of factor f is of list entry i + bases[f] */
+    uint32_t *hits;    /* (COARSE_PRODUCTS + 1): the products of the rows of coarse_exact_sums */
+    uint32_t *numbers; /* (COARSE_PRODUCTS): hits[h] belongs to rows[numbers[h]] there */
     struct exact_sum *sums; /* (COARSE_BLOCK_ROWS) */
 
     /* The rows whose scores reached the level when a product was added. Rows whose final scores

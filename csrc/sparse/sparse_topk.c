@@ -228,7 +228,7 @@ static void score_chunk(const struct topk_job *job, struct topk_worker *w,
         w->totals[i] = xy;
         w->coarse[i] = (float)xy * inverses[rows[i]] * inverse;
     }
-    /* A filter may leave out the best rows of the chunk. */
+    /* A filter may exclude the best rows of the chunk, so their scores give no bound. */
     const size_t wanted = call->k + call->self;
     const double reached =
         call->filter == NULL ? (double)reached_by(w, n, wanted) : (double)-INFINITY;
@@ -369,8 +369,9 @@ static float reached_by_groups(struct coarse_worker *c, size_t rows, size_t k)
  * that share no column with the query can be among them.
  *
  * If k coarse scores reach a number, k scores reach that number - error. So rows with coarse scores
- * below that number - 2 * error cannot be among the k best. The number is found fastest among the
- * few rows that reach `start`, the level that most queries need, if there are k.
+ * below that number - 2 * error cannot be among the k best. The number is the k-th largest coarse
+ * score. `start` is a level that most queries need: if k rows reach it, the number is found among
+ * these few rows, which is fastest.
  */
 static size_t find_survivors(struct coarse_worker *c, size_t rows, size_t k, float start,
                              double threshold, double error)
