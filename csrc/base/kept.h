@@ -21,6 +21,7 @@ enum kept_slot {
     KEPT_FILTERS,   /* conv2d/conv2d_winograd.c */
     KEPT_ROWS,      /* the entries of sparse rows */
     KEPT_INDEX,     /* an inverted index of sparse rows */
+    KEPT_PAIRS,     /* pairs of sparse rows, for their top-k */
     KEPT_SLOTS
 };
 enum { KEPT_BYTES = 64 << 20, KEPT_RESULT_BYTES = 128 << 20 };

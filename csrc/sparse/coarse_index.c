@@ -16,6 +16,8 @@ enum {
     LISTS_AHEAD = 24         /* lists ahead of the current one that are prefetched */
 };
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* ---- the index ---- */
 
 bool coarse_index_pays(const struct sparse_rows *rows)
@@ -35,17 +37,19 @@ static uint32_t pack_entry(size_t row, double value)
 }
 
 /* Builds the lists of a block. Returns false when memory runs out. */
-static bool build_block(const struct sparse_rows *rows, struct coarse_block *block)
+static bool build_block(const struct sparse_rows *rows, bool has_positions,
+                        struct coarse_block *block)
 {
     const size_t first = rows->starts[block->first], end = rows->starts[block->first + block->rows];
     const bool narrow = rows->compute == COMPUTE_F32;
     const size_t size = narrow ? sizeof(float) : sizeof(double);
-    uint32_t *starts = NULL, *lists = NULL;
+    uint32_t *starts = NULL, *lists = NULL, *positions = NULL;
     void *values = NULL;
     struct arena arena = {.block = NULL};
     while (kept_arena_pass(KEPT_INDEX, &arena)) {
         starts = arena_take(&arena, size_sum_or_max(rows->columns, 2), sizeof *starts);
-        lists = arena_take(&arena, size_sum_or_max(end - first, COARSE_PIECE - 1), sizeof *lists);
+        lists = arena_take(&arena, size_sum_or_max(end - first, COARSE_PIECE), sizeof *lists);
+        positions = arena_take(&arena, has_positions ? end - first : 0, sizeof *positions);
         values = arena_take(&arena, end - first, size);
     }
     block->memory = arena.block;
@@ -66,6 +70,9 @@ static bool build_block(const struct sparse_rows *rows, struct coarse_block *blo
                 __builtin_prefetch((char *)values + ahead * size, 1);
             }
             lists[at] = pack_entry(r, rows->values[e] * inverse);
+            if (has_positions) {
+                positions[e - first] = at;
+            }
             if (narrow) {
                 floats[at] = (float)rows->values[e];
             } else {
@@ -73,15 +80,16 @@ static bool build_block(const struct sparse_rows *rows, struct coarse_block *blo
             }
         }
     }
-    memset(lists + (end - first), 0, (COARSE_PIECE - 1) * sizeof *lists);
+    memset(lists + (end - first), 0, COARSE_PIECE * sizeof *lists);
     block->starts = starts;
     block->lists = lists;
+    block->positions = has_positions ? positions : NULL;
     block->values = values;
     return true;
 }
 
 int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows,
-                      struct cancel_token *token)
+                      bool has_positions, struct cancel_token *token)
 {
     *index = (struct coarse_index){.rows = rows};
     const size_t count = size_parts(rows->count, COARSE_BLOCK_ROWS);
@@ -93,7 +101,7 @@ int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows
         const size_t first = b * COARSE_BLOCK_ROWS;
         index->blocks[b] = (struct coarse_block){
             .first = first, .rows = smaller(rows->count - first, COARSE_BLOCK_ROWS)};
-        if (!build_block(rows, &index->blocks[b])) {
+        if (!build_block(rows, has_positions, &index->blocks[b])) {
             return -1;
         }
         index->block_count++;
@@ -125,9 +133,9 @@ void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena)
 }
 
 /* Writes the products of a value with COARSE_PIECE entries, their rows, and the value's number. */
-static inline void multiply_piece(uint32_t *restrict rows, float *restrict products,
-                                  uint32_t *restrict factors, const uint32_t *restrict entries,
-                                  float value, uint32_t factor)
+INLINE void multiply_piece(uint32_t *restrict rows, float *restrict products,
+                           uint32_t *restrict factors, const uint32_t *restrict entries,
+                           float value, uint32_t factor)
 {
     for (int i = 0; i < COARSE_PIECE; i++) {
         const uint32_t bits = entries[i] & ~(uint32_t)ROW_MASK;
@@ -156,12 +164,26 @@ static void add_products(struct coarse_scores *coarse, float level)
     coarse->candidate_count = found;
 }
 
-/* Prefetches the list of a column: the first and the last entry of its first piece. */
-static inline void prefetch_list(const struct coarse_block *block, uint32_t column)
+/* The entries [begin, end) of a list. */
+struct list {
+    uint32_t begin, end;
+};
+
+/* Returns the rows of a block that have the column of entry e of the query. `base` is the first
+ * entry of the block's rows. */
+INLINE struct list list_of(const struct coarse_block *block, const enum coarse_part part,
+                           const struct sparse_rows *queries, size_t base, size_t e)
 {
-    const uint32_t *list = block->lists + block->starts[column];
-    __builtin_prefetch(list);
-    __builtin_prefetch(list + COARSE_PIECE - 1);
+    const uint32_t *starts = block->starts + queries->column[e];
+    return (struct list){part == LATER_ROWS ? block->positions[e - base] + 1 : starts[0],
+                         starts[1]};
+}
+
+/* Prefetches a list: the first and the last entry of its first piece. */
+INLINE void prefetch_list(const struct coarse_block *block, struct list list)
+{
+    __builtin_prefetch(block->lists + list.begin);
+    __builtin_prefetch(block->lists + list.begin + COARSE_PIECE - 1);
 }
 
 /*
@@ -169,51 +191,53 @@ static inline void prefetch_list(const struct coarse_block *block, uint32_t colu
  * and those beyond the end of a list are overwritten by the next list. So a list takes no branch
  * that depends on its length.
  */
-static void keep_products(struct coarse_scores *coarse, const struct coarse_block *block,
-                          const struct sparse_rows *queries, size_t query)
+INLINE void keep_products(struct coarse_scores *coarse, const struct coarse_block *block,
+                          const enum coarse_part part, const struct sparse_rows *queries,
+                          size_t base, size_t query)
 {
     const size_t begin = queries->starts[query], end = queries->starts[query + 1];
     const double inverse = sparse_inverse_norm(queries, query);
     size_t count = 0;
     for (size_t e = begin; e < end; e++) {
-        const uint32_t column = queries->column[e], first = block->starts[column],
-                       last = block->starts[column + 1];
+        const struct list list = list_of(block, part, queries, base, e);
         const float value = (float)(queries->values[e] * inverse);
+        uint32_t at = list.begin;
         if (e + LISTS_AHEAD < end) {
-            prefetch_list(block, queries->column[e + LISTS_AHEAD]);
+            prefetch_list(block, list_of(block, part, queries, base, e + LISTS_AHEAD));
         }
-        coarse->bases[e - begin] = first - (uint32_t)count;
-        for (uint32_t at = first; at < last; at += COARSE_PIECE) {
+        coarse->bases[e - begin] = at - (uint32_t)count;
+        do {
             multiply_piece(coarse->rows + count, coarse->products + count, coarse->factors + count,
                            block->lists + at, value, (uint32_t)(e - begin));
-            count += smaller(last - at, COARSE_PIECE);
-        }
+            count += smaller(list.end - at, COARSE_PIECE);
+            at += COARSE_PIECE;
+        } while (at < list.end);
     }
     coarse->count = count;
 }
 
 /* Adds the products of a query with long lists to the scores. */
-static void add_lists(struct coarse_scores *coarse, const struct coarse_block *block,
-                      const struct sparse_rows *queries, size_t query)
+INLINE void add_lists(struct coarse_scores *coarse, const struct coarse_block *block,
+                      const enum coarse_part part, const struct sparse_rows *queries, size_t base,
+                      size_t query)
 {
     const size_t end = queries->starts[query + 1];
     const double inverse = sparse_inverse_norm(queries, query);
     float *restrict scores = coarse->scores;
     size_t unpolled = 0;
     for (size_t e = queries->starts[query]; e < end; e++) {
-        const uint32_t column = queries->column[e], first = block->starts[column],
-                       last = block->starts[column + 1];
+        const struct list list = list_of(block, part, queries, base, e);
         const float value = (float)(queries->values[e] * inverse);
         if (e + LISTS_AHEAD < end) {
-            prefetch_list(block, queries->column[e + LISTS_AHEAD]);
+            prefetch_list(block, list_of(block, part, queries, base, e + LISTS_AHEAD));
         }
-        for (uint32_t at = first; at < last; at++) {
+        for (uint32_t at = list.begin; at < list.end; at++) {
             const uint32_t entry = block->lists[at], bits = entry & ~(uint32_t)ROW_MASK;
             float narrow;
             memcpy(&narrow, &bits, sizeof narrow);
             scores[entry & ROW_MASK] += narrow * value;
         }
-        unpolled += last - first;
+        unpolled += list.end - list.begin;
         if (unpolled >= POLL_PRODUCTS) {
             unpolled = 0;
             if (cancel_poll_here()) {
@@ -223,31 +247,44 @@ static void add_lists(struct coarse_scores *coarse, const struct coarse_block *b
     }
 }
 
-void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *block,
-                       const struct sparse_rows *queries, size_t query, float level)
+INLINE void accumulate_part(struct coarse_scores *coarse, const struct coarse_block *block,
+                            const enum coarse_part part, const struct sparse_rows *queries,
+                            size_t base, size_t query, float level)
 {
     const size_t begin = queries->starts[query], end = queries->starts[query + 1];
     size_t products = 0;
     for (size_t e = begin; e < end; e++) {
-        const uint32_t column = queries->column[e];
-        products += block->starts[column + 1] - block->starts[column];
+        const struct list list = list_of(block, part, queries, base, e);
+        products += list.end - list.begin;
         if (e < begin + LISTS_AHEAD) {
-            prefetch_list(block, column);
+            prefetch_list(block, list);
         }
     }
+    coarse->from = part == LATER_ROWS ? query - block->first + 1 : 0;
     coarse->keeps_products = products <= COARSE_PRODUCTS && end - begin <= COARSE_PRODUCTS;
     if (coarse->keeps_products) {
-        keep_products(coarse, block, queries, query);
+        keep_products(coarse, block, part, queries, base, query);
         add_products(coarse, level);
     } else {
-        add_lists(coarse, block, queries, query);
+        add_lists(coarse, block, part, queries, base, query);
+    }
+}
+
+void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *block,
+                       enum coarse_part part, const struct sparse_rows *queries, size_t query,
+                       float level)
+{
+    if (part == LATER_ROWS) {
+        accumulate_part(coarse, block, LATER_ROWS, queries, queries->starts[block->first], query,
+                        level);
+    } else {
+        accumulate_part(coarse, block, ALL_ROWS, queries, 0, query, level);
     }
 }
 
 /* Adds the exact products that coarse_exact_sums has found. */
-static inline __attribute__((always_inline)) void
-add_exact_products(const enum compute_type compute, struct coarse_scores *coarse,
-                   const void *values, const double *factors, size_t count)
+INLINE void add_exact_products(const enum compute_type compute, struct coarse_scores *coarse,
+                               const void *values, const double *factors, size_t count)
 {
     const float *const floats = values;
     const double *const doubles = values;
@@ -261,7 +298,7 @@ add_exact_products(const enum compute_type compute, struct coarse_scores *coarse
 
 void coarse_clear(struct coarse_scores *coarse, const struct coarse_block *block)
 {
-    memset(coarse->scores, 0, block->rows * sizeof *coarse->scores);
+    memset(coarse->scores + coarse->from, 0, (block->rows - coarse->from) * sizeof *coarse->scores);
 }
 
 /* The scores of the rows become marks: row number n gets FIRST_MARK - n. So one pass over the

@@ -20,6 +20,7 @@ struct coarse_block {
     size_t first, rows;
     const uint32_t *starts; /* (columns + 1) */
     const uint32_t *lists;
+    const uint32_t *positions; /* of the block's entries in the lists, row by row. NULL: none */
     const void *values; /* the exact value of each entry: floats for COMPUTE_F32, else doubles */
     void *memory;
 };
@@ -34,15 +35,17 @@ struct coarse_index {
  * 32 bits. */
 bool coarse_index_pays(const struct sparse_rows *rows);
 
-/* Returns 0, or -1 when memory runs out. Free the index in either case. */
+/* Returns 0, or -1 when memory runs out. Free the index in either case. Positions are for queries
+ * that are rows of the index. */
 int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows,
-                      struct cancel_token *token);
+                      bool has_positions, struct cancel_token *token);
 void coarse_index_free(struct coarse_index *index);
 
 /* The coarse scores of one query with the rows of a block. Each worker has its own. */
 enum { COARSE_PRODUCTS = 2048 };
 struct coarse_scores {
     float *scores; /* (COARSE_BLOCK_ROWS): all 0, except while the scores of a query are read */
+    size_t from;   /* the first row whose score may differ from 0 */
     bool keeps_products; /* the query has at most COARSE_PRODUCTS products: they are kept */
 
     /* (count) each: the products; their rows; and their factors, the numbers of the entries of the
@@ -66,10 +69,15 @@ struct coarse_scores {
 /* Takes the arrays. Call it in both passes of an arena. */
 void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena);
 
-/* Adds the products of a query with the rows of a block to the scores, which are 0. Lists the
+/* Which rows of a block a query is compared with. LATER_ROWS are those after the query, which must
+ * be a row of the block. The lists of an index with positions are read from there on. */
+enum coarse_part { ALL_ROWS, LATER_ROWS };
+
+/* Adds the products of a query with rows of a block to the scores, which are 0. Lists the
  * candidates for a level above 0 if it keeps the products. */
 void coarse_accumulate(struct coarse_scores *coarse, const struct coarse_block *block,
-                       const struct sparse_rows *queries, size_t query, float level);
+                       enum coarse_part part, const struct sparse_rows *queries, size_t query,
+                       float level);
 
 /*
  * Computes the exact sums x.y of a query and n rows of a block, from the products of
