@@ -65,9 +65,9 @@ FOR_EACH_CONV2D_ALGORITHM(DECLARE)
 /* Functions that conv2d.c and the algorithms share. */
 
 /*
- * The state of conv2d_direct in memory of the caller, for algorithms that rarely need it. Return
- * the bytes of the state, and those of a worker's scratch memory; *results is for conv2d_direct.c.
- * conv2d_direct_begin then makes the state, for conv2d_direct.run.
+ * For algorithms that rarely need conv2d_direct: its state, in memory of the caller. The first two
+ * functions return the bytes of the state, and those of a worker's scratch memory; *results is for
+ * conv2d_direct.c. conv2d_direct_begin then makes the state that conv2d_direct.run takes.
  */
 size_t conv2d_direct_state_bytes(const struct conv2d_plan *plan);
 size_t conv2d_direct_scratch(const struct conv2d_plan *plan, size_t *results);

@@ -168,8 +168,9 @@ static double direct_cost(const struct conv2d_plan *p, size_t images)
                  vectors = rows * (double)p->row_vectors,
                  copy = p->copied ? conv2d_cost_copy((double)(p->channels * p->conv.in.h), columns)
                                   : 0;
-    /* Tiles of three vectors hide the loads. The choice for 3 x 3 does not count that: where it is
-     * Winograd's algorithm, the bits would change and the error would grow. */
+    /* Tiles of three vectors hide the loads. The estimate for 3 x 3 ignores that, because another
+     * choice between this algorithm and Winograd's would change the bits of results and raise their
+     * error. */
     const struct extent2 kernel = p->conv.kernel;
     const bool wide = conv2d_has_wide_tiles(p) && (kernel.h != 3 || kernel.w != 3);
     const double products =

@@ -277,10 +277,10 @@ struct code_scale {
 };
 
 /*
- * A bound of the residual of the upper halves, for codes in halves (HALF_BYTES below). The upper
- * and the lower 16 bits of residual_norm are then the upper 16 bits of two floats, rounded up. The
- * first float bounds the residual of the codes, and so does residual_norm itself. The second bounds
- * the residual of the upper halves, and is 0 if the first is infinity.
+ * A bound of the residual of the upper halves, for codes in halves (HALF_BYTES below). Their
+ * residual_norm packs two bounds, each the upper 16 bits of a float, rounded up. Its upper half
+ * bounds the residual of the codes, and so does residual_norm itself. Its lower half bounds the
+ * residual of the upper halves, and is 0 if the first bound is infinity.
  */
 static inline float half_residual(const struct code_scale *scale)
 {
@@ -395,8 +395,8 @@ struct sq8_rows {
     struct row_bounds bounds;
     const size_t *numbers; /* row r begins at codes + numbers[r] * step; NULL: + r * step */
     size_t more_numbers;   /* numbers behind the last of these rows, which may be prefetched */
-    /* The halves (count, HALF_BYTES(n)) of codes (count, n), which panel_u8 writes to `codes`
-     * first; numbers is then NULL. For half_panel `codes` is halves[0]. NULL: `codes` is valid. */
+    /* NULL if `codes` is valid. Else the halves, (count, HALF_BYTES(n)), of codes that panel_u8
+     * joins in `codes` first; for half_panel `codes` is halves[0]. numbers is then NULL. */
     const uint8_t *halves[2];
     /* Row r is also kept for bounds that reach thresholds[r]. */
     const float *thresholds;

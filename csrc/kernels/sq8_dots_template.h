@@ -94,7 +94,7 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
     const size_t rows = x->count, n = x->n;
     const size_t block_rows = count == 1 ? VF_LANES : SQ8_ROWS;
     const size_t kinds = (size_t)count + with_squares;
-    vi lanes[32]; /* VF_LANES at a time are added, so there may be more than are set */
+    vi lanes[32]; /* VF_LANES of them are added at a time, so some that are not set may be added */
     for (size_t i = 0; with_squares && i < 32; i++) {
         lanes[i] = vi_zero();
     }

@@ -57,9 +57,9 @@ struct tap_lists {
     ptrdiff_t *row_offsets, *column_offsets;
 };
 
-/* Sizes everything that does not need memory; g->input is set. Takes the tables, then fills them;
- * without `by_definition` only those that Winograd's algorithm needs, if it gives the gradient of
- * the input. */
+/* conv_grad_plan sets all sizes, for which g->input must be set. conv_grad_take takes the memory of
+ * the tables, and conv_grad_fill fills them: with `by_definition` also those that are not used
+ * while Winograd's algorithm gives the gradient of the input. */
 void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g);
 void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
                     struct arena *arena);

@@ -35,7 +35,8 @@ static inline size_t lanes_winograd_part(const struct lanes_plan *p, size_t n)
     return smaller(n, larger(6 / tile, 1) * tile);
 }
 
-/* A chain of the sums over `depth` maps and the columns of a kernel, of about 256 terms at most. */
+/* The number of terms of a chain, about 256 at most. A sum runs over `depth` maps and the `width`
+ * columns of a kernel. */
 static inline size_t lanes_winograd_chain(size_t depth, size_t width)
 {
     const size_t chains = size_parts(depth, larger(256 / width, 1));

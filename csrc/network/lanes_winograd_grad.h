@@ -26,7 +26,7 @@ struct lanes_winograd_gradients {
     char *filters;
 };
 
-/* Sizes everything that does not need memory. Takes the tables, then fills them. */
+/* In this order: sets all sizes, takes the memory of the tables, fills them. */
 void lanes_winograd_grad_plan(const struct lanes_stage *stage, struct lanes_winograd_gradients *g);
 void lanes_winograd_grad_take(const struct lanes_plan *plan, const struct lanes_stage *stage,
                               struct lanes_winograd_gradients *g, struct arena *arena);

@@ -18,7 +18,7 @@ enum {
      * one. */
     STREAMS = 8,
     PIECE_ROWS = 16,
-    PIECE_BYTES = 512, /* rows of at most this size are fetched so; more lines would have to wait */
+    PIECE_BYTES = 512, /* longer rows are fetched in order: too many lines would wait */
     CACHE_LINE = 64
 };
 

@@ -1,4 +1,4 @@
-/* Rows of documents whose rough cosines with a query come near a largest one. */
+/* Finds the rows of documents whose rough cosine with a row of the query is near the largest. */
 #include "pairwise/near_rows.h"
 
 #include <math.h>
@@ -163,8 +163,8 @@ static void multiply(const struct near_rows *n, const struct near_scratch *s, si
     }
 }
 
-/* Sets the largest scores of a document before its first row. No score comes near those of columns
- * without a row of the query. */
+/* Sets the largest scores of a document before its first row. Columns that stand for no row of the
+ * query get INT32_MAX, which no score comes near. */
 static void begin_largest(const struct near_rows *n, int32_t *largest)
 {
     for (size_t c = 0; c < panels_of(n) * ROUGH_COLUMNS; c++) {

@@ -186,8 +186,8 @@ static void add_roundings(struct accumulator *a, size_t n)
     }
 }
 
-/* Adds errors to sums, after those of the last n additions. If these are all additions, only their
- * rows have errors. */
+/* Adds the errors of all rows to their sums. The n listed additions are not in the errors yet; if
+ * they are all additions of the query, only their rows have errors. */
 static void add_errors(struct accumulator *a, size_t n, bool are_all)
 {
     add_roundings(a, n);
@@ -204,8 +204,8 @@ struct list {
 };
 
 /* Adds a query's value times each entry of a list to the sums. Goes through the list from its end,
- * and stops at the first row below `from`. Appends to the first n additions, and returns how many
- * there are. */
+ * and stops at the first row below `from`. Lists its additions after the n that are listed, and
+ * returns their new number. */
 INLINE size_t add_list(const enum compute_type compute, const bool listed, struct accumulator *a,
                        const void *lists, struct list list, double value, size_t from, size_t n)
 {

@@ -73,8 +73,8 @@ void sparse_rows_free(struct sparse_rows *rows);
 /*
  * Finds where lists of entries by column begin, for rows [first, end) that a bitmap marks; NULL
  * marks all. starts is (columns + 2), and starts[c + 1] becomes the position of the first entry of
- * list c. Who fills the lists moves it to the position after the last one. List c is then entries
- * [starts[c], starts[c + 1]).
+ * list c. The caller moves it forward for each entry that it writes. After all of them, list c is
+ * entries [starts[c], starts[c + 1]).
  */
 void sparse_list_starts(const struct sparse_rows *rows, size_t first, size_t end,
                         const uint64_t *kept, uint32_t *starts);
