@@ -20,7 +20,7 @@ struct sparse_topk {
 struct best_entries {
     struct entry *entries, *spare; /* (room) and (k) */
     size_t k, count, room;
-    double threshold; /* NaN, and nothing is below it, while a score of NaN is among the k best */
+    double threshold; /* NaN, which no score is below, if a score of NaN is among the k best */
 };
 
 /* Takes the arrays, with room for more than k entries. Call it in both passes of an arena. */
