@@ -204,10 +204,11 @@ struct list {
 };
 
 /* Adds a query's value times each entry of a list to the sums. Goes through the list from its end,
- * and stops at the first row below `from`. Lists its additions after the n that are listed, and
- * returns their new number. */
+ * and stops at the first row below `from`, unless that is a constant 0. Lists its additions after
+ * the n that are listed, and returns their new number. */
 INLINE size_t add_list(const enum compute_type compute, const bool listed, struct accumulator *a,
-                       const void *lists, struct list list, double value, size_t from, size_t n)
+                       const void *lists, struct list list, double value, const size_t from,
+                       size_t n)
 {
     const struct posting_f32 *floats = lists;
     const struct posting_f64 *doubles = lists;
@@ -280,8 +281,11 @@ INLINE void add_lists(const enum compute_type compute, const bool listed, struct
                 additions = 0;
                 are_all = false;
             }
-            additions = add_list(compute, listed, a, block->lists, lists[e],
-                                 queries->values[first + e], from, additions);
+            const double value = queries->values[first + e];
+            additions =
+                from == 0
+                    ? add_list(compute, listed, a, block->lists, lists[e], value, 0, additions)
+                    : add_list(compute, listed, a, block->lists, lists[e], value, from, additions);
             unpolled = (unpolled < POLL_PRODUCTS ? unpolled : 0) + length;
         }
     }
