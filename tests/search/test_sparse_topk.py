@@ -6,6 +6,7 @@ import reference
 from reference import same
 
 import cossim
+from cossim import _core
 
 sp = pytest.importorskip("scipy.sparse")
 
@@ -116,3 +117,21 @@ def test_a_stopped_call(rng):
 
     with pytest.raises(Stop):
         cossim.topk(x, None, 10, progress=stop)
+
+
+def test_when_memory_runs_out(rng):
+    """Each allocation fails in turn: the call raises MemoryError, or searches row by row."""
+    x = random_rows(rng, 2100, 2000, 20, np.float32)
+    expected, live, tried = cossim.topk(x, None, 3), _core._live_blocks(), 0
+    failed = True
+    while failed:
+        tried += 1
+        _core._fail_allocation(tried)
+        try:
+            same(cossim.topk(x, None, 3), expected)
+        except MemoryError:
+            pass
+        finally:
+            failed = _core._fail_allocation(0) == 0
+        assert _core._live_blocks() == live
+    assert tried > 5
