@@ -126,7 +126,7 @@ def _corrected(words, message, problem, tried=None):
         return words
     tried = tried or [words]
     for pattern, remedy in (*RUNTIME, *ARGPARSE):
-        found = _search(pattern, message)
+        found = re.search(pattern, message[:MAX_LENGTH])
         changed = remedy(list(words), found.groupdict()) if found else None
         if changed and changed not in tried and len(tried) < MAX_TRIED:
             tried.append(changed)
@@ -358,7 +358,7 @@ def _of_sparse_rows(words, found):
 def _with_new_file(words, message):
     """Replaces a file that has to be converted, or a file of row numbers, by the new file that the message names."""
     for template in NEW_FILE:
-        if found := _search(_pattern(template), message):
+        if found := re.search(_pattern(template), message[:MAX_LENGTH]):
             new = found["new"].strip("'")
             if "numbers" in found.groupdict():
                 return _option(words, f"--{found['name']}", new)
@@ -490,6 +490,7 @@ def _decimal_point(words, found):
 def _files_first(words, _):
     """Puts files before the options, where argparse finds them, and numbers that belong to no option last."""
     files, options = _split(words)
+    files.sort(key=lambda word: words[max(words.index(word) - 1, 0)] == "--corpus")  # the last file of a command
     numbers = [word for word in files if _is_number(word) and not os.path.isfile(word)]
     return [*(word for word in files if word not in numbers), *options, *numbers]
 
@@ -570,10 +571,6 @@ def _other_command(words, found):
 
 
 # ---- remedies ----
-
-
-def _search(pattern, message):
-    return re.search(pattern, message) if len(message) <= MAX_LENGTH else None
 
 
 def _pattern(template):

@@ -209,9 +209,10 @@ def _expanded(path: str) -> list[str]:
         known = [file for file in files if suffix_of(file)[0] in FORMATS] or files
         if not known:
             raise FileNotFoundError(_errors.ROWS_PATTERN.format(path=path))
-        if len(suffixes := {suffix_of(file)[0] for file in known}) > 1:
-            pattern = os.path.join(path, f"*{min(suffixes)}")
-            text = _errors.ROWS_FOLDER.format(path=path, suffixes=", ".join(sorted(suffixes)), pattern=pattern)
+        suffixes = sorted(suffix_of(file)[0] for file in known)
+        if suffixes[0] != suffixes[-1]:
+            pattern = os.path.join(path, f"*{max(suffixes, key=suffixes.count)}")
+            text = _errors.ROWS_FOLDER.format(path=path, suffixes=", ".join(dict.fromkeys(suffixes)), pattern=pattern)
             raise ValueError(text)
         return known
     if glob.has_magic(path) and not os.path.exists(path):

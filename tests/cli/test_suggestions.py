@@ -104,10 +104,9 @@ def test_what_is_piped_may_be_gzipped(folder, capsys, monkeypatch):
 
 def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
     (folder / "mixed").mkdir()
-    for name in ("rows.npy", "rows.npz"):
-        (folder / "mixed" / name).write_bytes(
-            (folder / name.replace("rows.npy", "corpus.npy").replace("rows", "both")).read_bytes()
-        )
+    (folder / "mixed" / "notes.csv").write_text("1,2\n")
+    for name in ("corpus.npy", "queries.npy"):
+        (folder / "mixed" / name).write_bytes((folder / name).read_bytes())
     assert error_of("topk mixed -k 1", capsys).endswith("; try: cossim topk 'mixed/*.npy' -k 1")
     assert main(["topk", "mixed/*.npy", "-k", "1"]) == 0
 
@@ -174,6 +173,8 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk queries.npy --k 3 my rows.npy", "topk queries.npy 'my rows.npy' -k 3"),
         ("topk queries.npy parts/1.npy parts/2.npy -k 3", "topk queries.npy 'parts/*.npy' -k 3"),
         ("dedupe parts/1.npy parts/2.npy -t 0.9", "dedupe 'parts/*.npy' -t 0.9"),
+        ("topk --corpus corpus.npy --queries queries.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("topk --queries queries.npy --corpus corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
         # other names of commands and options
         ("pairs corpus.npy \u2014threshold 0.9", "pairs corpus.npy --threshold 0.9"),
         ("topk queries.npy corpus.npy \u2013k 3", "topk queries.npy corpus.npy -k 3"),
@@ -517,6 +518,16 @@ def test_no_example_that_would_overwrite_a_file_is_suggested(folder, capsys):
     assert error_of("index", capsys).endswith(f"; try: {EXAMPLES['index']}")
     (folder / "corpus.index").write_bytes(b"")
     assert error_of("index", capsys).endswith("; try: cossim index --help")
+
+
+def test_a_list_of_many_shards_is_replaced_by_a_pattern(folder):
+    names = [f"parts/rows-of-a-long-name-{number:03}.npy" for number in range(100)]
+    (folder / "parts" / "1.npy").unlink()
+    (folder / "parts" / "2.npy").rename(names[0])
+    for name in names[1:]:
+        (folder / name).hardlink_to(folder / names[0])
+    words = ["topk", "queries.npy", *names, "-k", "3"]
+    assert suggestions.ending(words, _problem(words), _problem) == "; try: cossim topk queries.npy 'parts/*.npy' -k 3"
 
 
 def test_a_long_message_takes_no_time(folder):
