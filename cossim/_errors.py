@@ -184,7 +184,7 @@ NUMBER_REMOVED = "{function}(): row {number} was removed: index.numbers has the 
 NUMBER_TWICE = "{function}(): number {number} occurs twice: pass each number once, such as np.unique(numbers)"
 NOT_AN_ARRAY = "an Index is not an array: pass index.corpus, the array of its rows"
 
-WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 is topk"
+WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 gives the rows of topk"
 NOT_DOCUMENTS = (
     "{function}(): documents must be a list of arrays of shape (tokens, D), not {kind}: pass list(documents.values()) "
     "for a dict, and offsets= too where one array, one file or an Index holds all rows"

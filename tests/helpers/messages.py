@@ -227,7 +227,7 @@ topk(X, Y, 1).to_list(ids="id") -> TypeError: TopK.to_list(): ids must be a list
 pairs_above(X, 0).to_csr((9, 5)) -> ValueError: Pairs.to_csr(): number 5 does not fit into axis 1 of shape (9, 5): pass
     a larger shape
 (hide("pandas"), pairs_above(X, 0).to_pandas()) -> ModuleNotFoundError: Pairs.to_pandas needs pandas: pip install pandas
-diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 is topk
+diverse(X[0], Y, 1, 2) -> ValueError: diverse(): weight must be from 0 to 1, not 2.0: 1 gives the rows of topk
 top_pairs(X, Y, 1) -> TypeError: top_pairs(): m must be an integer, not ndarray: it is the second argument, top_pairs(x,
     m) or top_pairs(x, m, y)
 top_pairs(X, 0.9) -> TypeError: top_pairs(): m must be an integer, not float: it is a number of results; pairs_above
