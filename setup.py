@@ -63,11 +63,6 @@ small = platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get
 smaller_args = ["-O2", "-falign-functions=16"] if small else []
 
 
-def in_order_of_compilation(paths):
-    """Puts the tables of kernels first. They take more than half of the time, and three of the four about 20 s each."""
-    return sorted(paths, key=lambda path: ("isa_" not in path, path))
-
-
 class ParallelBuild(build_ext):
     """Compiles the C files in parallel."""
 
@@ -115,7 +110,7 @@ setup(
     ext_modules=[
         Extension(
             "cossim._core",
-            sources=in_order_of_compilation(glob("csrc/*/*.c")),
+            sources=glob("csrc/*/*.c"),
             depends=sorted(glob("csrc/*/*.h")),
             include_dirs=["csrc", numpy.get_include()],
             define_macros=macros,
