@@ -349,7 +349,7 @@ INLINE void half_panel_dots(vi dots[HALF_ROWS], const int32_t *offsets, const st
         const size_t number = r + i < rows->count ? r + i : r;
         upper[i] = sq8_row_u8(rows, number);
         ahead[i] = rows->numbers == NULL
-                       ? HALF_PREFETCH
+                       ? HALF_PANEL_PREFETCH
                        : sq8_row_ahead_u8(rows, number, HALF_ROWS_AHEAD) - upper[i];
         groups[i] = vi_zero();
     }

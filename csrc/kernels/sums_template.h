@@ -55,12 +55,14 @@ enum { ROWS_PREFETCH = 384 };
  */
 enum { POLL_ELEMENTS = 1 << 20 };
 
-/* Prefetch distances of coarse_dots, quantize, sq8_dots and half_dots, in bytes. */
+/* Prefetch distances of coarse_dots, quantize, sq8_dots, half_dots and half_panel, in bytes. With
+ * that of half_dots memory stays busy while the rows of a chunk are selected and compared. */
 enum {
     COARSE_PREFETCH = 256,
     QUANTIZE_PREFETCH = 1536,
     SQ8_PREFETCH = 256,
-    HALF_PREFETCH = 2048,
+    HALF_PREFETCH = 8192,
+    HALF_PANEL_PREFETCH = 2048,
     SQ8_ROWS_AHEAD = 8,
     HALF_ROWS_AHEAD = 16,
     SQ8_BLOCKS_AHEAD = 2 /* blocks of rows that are read side by side */

@@ -454,15 +454,15 @@ static void compare_kept(const struct prefilter *p, struct prefilter_worker *w, 
     const struct query_bound *bound = p->coded.bounds + query;
     const int32_t offset = kernels_current()->sq8->u8_offset * p->coded.sums[query];
     const bool without_zero = exact_threshold(p, worker, query) > 0.0;
+    const float threshold = unit_threshold(p, worker, query);
     for (size_t i = 0; i < kept->count; i++) {
         const size_t r = kept->places[i];
         float scale, norm, residual;
         const struct row_bounds row = {&scale, &norm, &residual, NULL};
         bounds_of_rows(kept->scales + r, NULL, 1, longest_codes(p), &row);
         const bool zero = scale == 0.0f && residual == 0.0f;
-        if (!(without_zero && zero) &&
-            !(code_bound(16 * kept->upper[r] + kept->lower[i] + offset, scale, norm, residual,
-                         bound) < unit_threshold(p, worker, query))) {
+        if (!(without_zero && zero) && !(code_bound(16 * kept->upper[r] + kept->lower[i] + offset,
+                                                    scale, norm, residual, bound) < threshold)) {
             queue_survivor(p, w, worker, first, r, query);
         }
     }
@@ -481,7 +481,7 @@ static void compare_halves(const struct prefilter *p, struct prefilter_worker *w
     const size_t count = smaller(SQ8_QUERIES, queries->queries - query), rows = c->rows.count;
     const int8_t *codes[2 * SQ8_QUERIES];
     int32_t lower[SQ8_QUERIES * CHUNK];
-    struct kept_rows kept = {.count = rows, .scales = c->scales};
+    struct kept_rows kept = {.count = rows, .scales = c->scales, .lower = lower};
     size_t numbers[CHUNK];
     struct sq8_rows lower_rows = c->rows;
     for (size_t q = 0; q < 2 * SQ8_QUERIES; q++) { /* missing queries repeat the first one */
@@ -502,22 +502,21 @@ static void compare_halves(const struct prefilter *p, struct prefilter_worker *w
         return;
     }
     for (size_t q = 0; q < count; q++) {
-        const int32_t *upper = w->code_dots + q * CHUNK;
-        if (!kernels->select_halves(w->keep, upper, c->scales, rows, queries->bounds + query + q,
-                                    queries->sums[query + q], longest_codes(p),
-                                    unit_threshold(p, worker, query + q))) {
+        kept.upper = w->code_dots + q * CHUNK;
+        if (!kernels->select_halves(w->keep, kept.upper, c->scales, rows,
+                                    queries->bounds + query + q, queries->sums[query + q],
+                                    longest_codes(p), unit_threshold(p, worker, query + q))) {
             continue;
         }
         lower_rows.count = kept.count = list_kept(w, rows, kept.places);
         w->first_survivors += lower_rows.count;
         for (size_t i = 0; i < lower_rows.count; i++) {
             numbers[i] = c->rows.numbers == NULL ? kept.places[i] : c->rows.numbers[kept.places[i]];
+            prefetch_code_row(p, first + kept.places[i]);
         }
         lower_rows.numbers = numbers;
         lower_rows.more_numbers = 0;
         kernels->half_dots(lower, CHUNK, &lower_rows, codes + q, 1);
-        kept.upper = upper;
-        kept.lower = lower;
         compare_kept(p, w, worker, first, query + q, &kept);
     }
 }
@@ -585,13 +584,15 @@ static void halves_of_chunk(const struct prefilter *p, struct prefilter_worker *
                                 .n = p->plan.depth,
                                 .numbers = numbers,
                                 .more_numbers = p->search->corpus_rows.size - first - rows};
-    c->scales = codes->scales + at;
+    c->scales = numbers == NULL ? codes->scales + at : w->scales;
+    if (numbers == NULL) { /* the scales of the next chunk */
+        prefetch_lines((const char *)(c->scales + rows), CHUNK * sizeof *c->scales);
+    }
     const size_t last = rows + c->rows.more_numbers - 1;
     for (size_t r = 0; numbers != NULL && r < rows; r++) {
         w->scales[r] = codes->scales[numbers[r]];
         __builtin_prefetch(codes->scales + numbers[smaller(r + CHUNK, last)]);
     }
-    c->scales = numbers == NULL ? c->scales : w->scales;
 }
 
 /* Prepares the comparison of a chunk: by its heads, unless heads are paused, else by its codes. */
