@@ -80,13 +80,13 @@ static void prefilter_task(void *context, size_t task, size_t worker)
         for (size_t rows;
              first < end && pays && !(p->block.queries >= MIN_POLL_QUERIES && cancel_poll_here());
              first += rows) {
-            const bool by_codes = p->use_codes && w->code_pause == 0;
+            w->by_codes = p->use_codes && w->code_pause == 0;
             w->code_pause -= w->code_pause > 0;
-            rows = smaller(by_codes ? rows_of_chunk(p, first) : COARSE_CHUNK, end - first);
+            rows = smaller(w->by_codes ? rows_of_chunk(p, first) : COARSE_CHUNK, end - first);
             memset(w->measured, 0, CHUNK);
             memset(w->repeats, REPEATS_UNKNOWN, CHUNK);
-            const size_t done = (by_codes ? prefilter_codes : prefilter_rows)(p, w, worker, first,
-                                                                              rows, first - from);
+            const size_t done = (w->by_codes ? prefilter_codes : prefilter_rows)(
+                p, w, worker, first, rows, first - from);
             rescore_queue_flush(p, w, worker, first);
             if (done < p->block.queries) {
                 pays = false;

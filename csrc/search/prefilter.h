@@ -82,6 +82,7 @@ struct prefilter_worker {
     bool any_zero;     /* true if the chunk has such a row */
     /* true if the chunk has rows that REPEATS marks; set for more than SQ8_QUERIES queries */
     bool any_repeat;
+    bool by_codes;     /* the chunk is compared by codes; else its rows are in the cache */
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;

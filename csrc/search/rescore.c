@@ -254,7 +254,9 @@ void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_
     }
     w->rescore_queue[w->queued].row = (uint16_t)r;
     w->rescore_queue[w->queued++].query = (uint16_t)query;
-    prefetch_row(p, first + r);
+    if (w->by_codes) {
+        prefetch_row(p, first + r);
+    }
     if (s->result_handler->prefetch_bounds != NULL) {
         s->result_handler->prefetch_bounds(s->result_handler, i);
         s->result_handler->prefetch_bounds(s->result_handler, j);
