@@ -234,7 +234,7 @@ typedef void maxima_kernel(void *maxima, const void *scores, size_t step, size_t
 /*
  * Converts n elements to float32, times a power of two: to[i] = from[i] * scale. The relative error
  * of an element is at most 2^-22, unless the result is infinite or below the smallest normal float.
- * With a scale of 1, 16-bit floats are converted exactly.
+ * A float is rounded once. With a scale of 1, 16-bit floats are converted exactly. to may be from.
  */
 typedef void to_floats_kernel(float *to, const void *from, size_t n, double scale);
 

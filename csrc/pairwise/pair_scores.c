@@ -70,12 +70,8 @@ static void convert_row(const struct pair_scores *s, enum side side, const char 
     if (exponent == 0) {
         return;
     }
-    if (s->product == COMPUTE_F32) { /* a double holds the power of two, and each product exactly */
-        const double factor = ldexp(1.0, -exponent);
-        float *to = buffer;
-        for (size_t i = 0; i < n; i++) {
-            to[i] = (float)(to[i] * factor);
-        }
+    if (s->product == COMPUTE_F32) {
+        kernels_current()->sums->to_floats[DTYPE_F32](buffer, buffer, n, ldexp(1.0, -exponent));
         return;
     }
     for (size_t i = 0; i < n; i++) {
