@@ -235,12 +235,13 @@ static const struct conv2d_algorithm *least_cost(struct conv2d_plan *p, bool exa
 }
 
 /*
- * Chooses the algorithm. Whether sums have the bits of conv2d_direct must not depend on the number
- * of images, nor on pooling, so that choice is made for a small number and without pooling.
+ * Chooses the algorithm. Whether sums have the bits of conv2d_direct may only depend on whether
+ * there are many images, and not on pooling. So that choice is made for two numbers of images and
+ * without pooling.
  */
 static void choose_algorithm(struct conv2d_plan *p)
 {
-    enum { TYPICAL_IMAGES = 2 };
+    enum { FEW_IMAGES = 2 };
     const bool pool = p->conv.pool;
     const struct conv2d_algorithm *a = atomic_load_explicit(&forced, memory_order_relaxed);
     if (a != NULL) {
@@ -248,7 +249,10 @@ static void choose_algorithm(struct conv2d_plan *p)
     }
     if (a == NULL || (a->fits != NULL && !a->fits(p))) {
         p->conv.pool = false;
-        a = least_cost(p, false, TYPICAL_IMAGES);
+        a = least_cost(p, false, FEW_IMAGES);
+        if (a->exact && p->conv.images >= CONV2D_MANY_IMAGES) {
+            a = least_cost(p, false, CONV2D_MANY_IMAGES);
+        }
         p->conv.pool = pool;
         a = a->exact ? least_cost(p, true, p->conv.images) : a;
     }

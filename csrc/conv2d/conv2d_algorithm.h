@@ -11,6 +11,10 @@
     ROW(conv2d_filter_lanes) \
     ROW(conv2d_direct)
 
+/* Algorithms that are not exact may be chosen from this number of images on where fewer take an
+ * exact one, because all images share the transforms of filters. */
+enum { CONV2D_MANY_IMAGES = 16 };
+
 /* A block of output rows of one group of one image, or of several images. */
 struct conv2d_block {
     const char *input;    /* at the first image and the group's first channel */

@@ -403,6 +403,7 @@ const struct winograd_kernels PASTE(winograd_kernels_, ISA_NAME) = {
     .filter_transform = winograd_filter_transform,
     .output_transform = winograd_output_transform,
     .input_transform3 = winograd3_input_transform,
+    .tile_transform3 = winograd3_tile_transform,
     .filter_transform3 = winograd3_filter_transform,
     .output_transform3 = winograd3_output_transform,
 };

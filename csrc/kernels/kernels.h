@@ -6,6 +6,7 @@
 
 #include "kernels/elementwise_kernels.h"
 #include "kernels/lanes_kernels.h"
+#include "kernels/winograd_kernels.h"
 
 /*
  * The kernels: inner loops over contiguous memory. A *_template.h defines each kernel once, with
@@ -535,44 +536,6 @@ enum { PATCH_ROWS = 6 };
 typedef void add_rows_kernel(void *to, size_t to_row_step, size_t to_column_step, const void *from,
                              size_t from_step, size_t rows, size_t n);
 
-/* The transforms of Winograd convolution with kernels of five rows. winograd_template.h has their
- * contracts. */
-struct winograd_output_transform {
-    const float *sums;
-    size_t sum_step, row_step, rows, vectors;
-    const float *bias;
-    bool relu, pool;
-    float *out;
-    size_t out_step;
-    const ptrdiff_t *out_offsets;
-};
-typedef void winograd_input_transform_kernel(float *out, size_t sum_step, const float *in,
-                                             size_t row_step, size_t pairs, size_t n);
-typedef void winograd_filter_transform_kernel(float *out, size_t sum_step, const float *weight,
-                                              size_t count, size_t n);
-typedef bool winograd_output_transform_kernel(const struct winograd_output_transform *call);
-
-/* The transforms of Winograd convolution with kernels of 3 x 3. winograd3_template.h has their
- * contracts. */
-struct winograd3_output_transform {
-    const float *sums;
-    size_t sum_step, width, first, count, tiles, rows, columns;
-    const float *bias; /* (width,) or NULL */
-    bool relu;
-    float *out;
-};
-typedef void winograd3_input_transform_kernel(float *out, size_t sum_step, const float *in,
-                                              size_t pitch, size_t tile_rows, size_t tiles);
-typedef void winograd3_filter_transform_kernel(float *out, size_t sum_step, const float *in,
-                                               size_t channels, size_t width);
-typedef bool winograd3_output_transform_kernel(const struct winograd3_output_transform *call);
-
-enum {
-    WINOGRAD3_PRODUCTS = 16, /* products for a tile of 2 x 2 output pixels */
-    WINOGRAD_PRODUCTS = 6,   /* products for two output rows */
-    WINOGRAD_PADDING = 16    /* the largest VF_LANES of any instruction set */
-};
-
 /* Sums along rows and down columns. */
 struct sums_kernels {
     rows_kernel *rows[ELEMENTS][SUMS_KINDS];
@@ -648,15 +611,6 @@ struct layer_kernels {
     add_rows_kernel *add_rows;
     max_pool2x2_kernel *max_pool2x2;
     max_pairs_kernel *max_pairs;
-};
-
-struct winograd_kernels {
-    winograd_input_transform_kernel *input_transform;
-    winograd_filter_transform_kernel *filter_transform;
-    winograd_output_transform_kernel *output_transform;
-    winograd3_input_transform_kernel *input_transform3;
-    winograd3_filter_transform_kernel *filter_transform3;
-    winograd3_output_transform_kernel *output_transform3;
 };
 
 /* The table of one instruction set. It may share a group of kernels with another instruction set.

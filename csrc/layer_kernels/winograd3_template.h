@@ -52,6 +52,38 @@ static void winograd3_input_transform(float *out, size_t sum_step, const float *
     }
 }
 
+/*
+ * Input transform of n channels of one tile. pixels[4 * y + x] points to the channels of its pixel
+ * (y, x). Sum f of channel i goes to out[f * sum_step + i]. n is a multiple of VF_LANES. The bits
+ * are those of winograd3_input_transform.
+ */
+static void winograd3_tile_transform(float *out, size_t sum_step, const float *const *pixels,
+                                     size_t n)
+{
+    const float *at[16]; /* a local copy cannot alias `out` */
+    _Pragma("GCC unroll 16") for (size_t k = 0; k < 16; k++)
+    {
+        at[k] = pixels[k];
+    }
+    for (size_t i = 0; i < n; i += VF_LANES) {
+        vf rows[4][4]; /* each row of pixels after the transform along the row */
+        _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
+        {
+            winograd3_input(rows[r], vf_load(at[4 * r] + i), vf_load(at[4 * r + 1] + i),
+                            vf_load(at[4 * r + 2] + i), vf_load(at[4 * r + 3] + i));
+        }
+        _Pragma("GCC unroll 4") for (size_t c = 0; c < 4; c++)
+        {
+            vf column[4];
+            winograd3_input(column, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
+            _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
+            {
+                vf_store(out + (4 * r + c) * sum_step + i, column[r]);
+            }
+        }
+    }
+}
+
 /* One dimension of the filter transform: three weights into four sums. */
 INLINE void winograd3_filter(vf to[4], const vf g0, const vf g1, const vf g2)
 {

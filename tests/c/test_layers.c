@@ -90,7 +90,7 @@ static void conv_reference(const struct conv2d *c, enum pass pass, struct refere
         (c)->stride.h, (c)->stride.w, (c)->dilation.h, (c)->dilation.w, (c)->padding.h, \
         (c)->padding.w, (c)->groups, (c)->pool, kind
 
-enum { PATHS = 23 };
+enum { PATHS = 24 };
 
 /* The code paths of conv2d, and calls by code path, without and with fused pooling. The shapes of
  * check_convolutions must cover all of them. */
@@ -132,6 +132,7 @@ static const struct conv2d_algorithm *count_paths(const struct conv2d *c)
         {"pointwise channel blocks", pointwise && channel_blocks},
         {"winograd3", three},
         {"winograd3 row blocks", three && row_blocks},
+        {"winograd3 images", three && p.image_block > 1},
         {"winograd3 odd", three && c->out.h % 2 + c->out.w % 2 != 0},
     };
     _Static_assert(sizeof paths / sizeof *paths == PATHS, "the number of code paths");
@@ -220,15 +221,15 @@ static void check_conv2d(struct conv2d c, enum kind kind, const char *algorithm,
               SHAPE ": %zu: %g, not %g", SHAPE_OF(&c, kind), i, get(f64, c.output, i), expected);
     }
     reference_free(expected_sums);
-    if (c.images > 1) { /* a call with the last image alone gives the same bits */
-        struct conv2d one = c;
-        one.images = 1;
-        one.input = (const char *)c.input + (c.images - 1) * (inputs_of(&one)) * size;
-        one.output = guarded_alloc(outputs / c.images * size);
-        CHECK(conv2d(&one) == 0, "no memory");
-        CHECK(same_bits(one.output, (const char *)c.output + (outputs - outputs / c.images) * size,
-                        outputs / c.images, f64),
-              SHAPE ": an image alone", SHAPE_OF(&c, kind));
+    if (c.images > 1) { /* a call with the last image alone, or many, gives the same bits */
+        struct conv2d last = c;
+        last.images = c.images < CONV2D_MANY_IMAGES ? 1 : CONV2D_MANY_IMAGES;
+        const size_t before = c.images - last.images, count = outputs / c.images * last.images;
+        last.input = (const char *)c.input + inputs_of(&c) / c.images * before * size;
+        last.output = guarded_alloc(count * size);
+        CHECK(conv2d(&last) == 0, "no memory");
+        CHECK(same_bits(last.output, (const char *)c.output + (outputs - count) * size, count, f64),
+              SHAPE ": the last %zu images", SHAPE_OF(&c, kind), last.images);
     }
     conv2d_force_algorithm(NULL);
     guarded_release("conv2d");
@@ -360,6 +361,10 @@ static const struct conv2d large_shapes[] = {
     SHAPE_WITH(1, 2, 60, 6, 45, 200, 22, 99, 3, 3, 2, 2, 0, 0),
     SHAPE_WITH(2, 1, 300, 7, 6, 9, 5, 9, 3, 3, 1, 1, 0, 1),
     SHAPE_WITH(1, 1, 12, 70, 25, 41, 25, 39, 3, 3, 1, 1, 1, 0),
+    SHAPE_WITH(1, 1, 20, 12, 15, 13, 15, 13, 3, 3, 1, 1, 1, 1),
+    SHAPE_WITH(1, 1, 6, 9, 40, 4, 41, 5, 3, 3, 1, 1, 1, 2),
+    SHAPE_WITH(19, 2, 18, 22, 5, 8, 5, 8, 3, 3, 1, 1, 1, 1),
+    SHAPE_WITH(16, 1, 9, 7, 7, 17, 7, 18, 3, 3, 1, 1, 1, 3),
     SHAPE_WITH(1, 2, 20, 20, 70, 33, 35, 17, 1, 1, 2, 2, 0, 0),
     SHAPE_WITH(9, 1, 40, 75, 4, 4, 1, 1, 4, 4, 1, 1, 0, 0),
     SHAPE_WITH(1, 1, 600, 3, 9, 33, 9, 33, 1, 1, 1, 1, 0, 0),
@@ -409,9 +414,11 @@ static void check_convolutions(const struct kernels *table)
     check_weights(many, ANY, true);
     for (size_t i = 0; i < PATHS; i++) {
         /* conv2d_pools is false for narrow outputs and for the pointwise algorithm. */
-        const bool never_pools =
-            strncmp(path_names[i], "narrow", 6) == 0 || strncmp(path_names[i], "pointwise", 9) == 0;
-        CHECK(path_counts[i][0] > 0 && (never_pools || path_counts[i][1] > 0),
+        const bool never_pools = strncmp(path_names[i], "narrow", 6) == 0 ||
+                                 strncmp(path_names[i], "pointwise", 9) == 0,
+                   never = strcmp(path_names[i], "winograd3 images") == 0 &&
+                           table->layers[COMPUTE_F32].lanes != 8;
+        CHECK(never || (path_counts[i][0] > 0 && (never_pools || path_counts[i][1] > 0)),
               "%s: no shape takes code path %s: %zu and %zu", isa, path_names[i], path_counts[i][0],
               path_counts[i][1]);
         path_counts[i][0] = path_counts[i][1] = 0;

@@ -122,6 +122,27 @@ static void check_input_transform3(size_t tile_rows, size_t tiles)
     guarded_release("winograd3_input_transform");
 }
 
+static void check_tile_transform3(size_t vectors)
+{
+    const size_t n = vectors * kernels[COMPUTE_F32].lanes, sum_step = n + below(3);
+    const float *pixels[16];
+    for (size_t k = 0; k < 16; k++) {
+        pixels[k] = numbers(0, n, 2);
+    }
+    float *out = guarded_alloc(WINOGRAD3_PRODUCTS * sum_step * sizeof *out);
+    winograd->tile_transform3(out, sum_step, pixels, n);
+    for (size_t i = 0; i < WINOGRAD3_PRODUCTS * n; i++) {
+        const size_t f = i / n, channel = i % n;
+        double sum = 0;
+        for (size_t k = 0; k < 16; k++) {
+            sum += input3[f / 4][k / 4] * input3[f % 4][k % 4] * (double)pixels[k][channel];
+        }
+        CHECK(sum == (double)out[f * sum_step + channel],
+              "%s winograd3_tile_transform of %zu: sum %zu of channel %zu", isa, n, f, channel);
+    }
+    guarded_release("winograd3_tile_transform");
+}
+
 static void check_filter_transform3(size_t channels, size_t vectors)
 {
     const size_t width = vectors * kernels[COMPUTE_F32].lanes,
@@ -201,6 +222,7 @@ static void check_table(const struct kernels *table)
     }
     for (int round = 0; round < ROUNDS; round++) {
         check_input_transform3(1 + below(3), 1 + below(40));
+        check_tile_transform3(1 + below(3));
         check_filter_transform3(1 + below(4), 1 + below(3));
         check_output_transform3(1 + below(5), 1 + below(7), round % 4 == 0);
     }

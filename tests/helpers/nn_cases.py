@@ -148,6 +148,10 @@ LARGER_CONV2D = [
     # kernels of 3 x 3, which compute 2 x 2 output pixels at a time
     ((2, 32, 29, 31), (70, 32, 3, 3), {"padding": 1}),
     ((2, 64, 28, 28), (64, 64, 3, 3), {}),
+    ((2, 24, 13, 16), (40, 24, 3, 3), {"padding": 1}),
+    # the same for many small images
+    ((35, 70, 7, 7), (72, 70, 3, 3), {"padding": 1}),
+    ((17, 32, 9, 6), (40, 16, 3, 3), {"padding": (0, 2), "groups": 2}),
     # kernels of five rows, which compute two output rows at a time
     ((3, 5, 12, 40), (9, 5, 5, 5), {}),
     ((2, 5, 5, 37), (8, 5, 5, 5), {"padding": (1, 0)}),
