@@ -13,7 +13,10 @@
 #include "conv2d/conv2d_input.h"
 #include "nn/loops.h"
 
-enum { BLOCK_PIXELS = 512 }; /* approximate number of output pixels of a block */
+enum {
+    BLOCK_PIXELS = 512, /* approximate number of output pixels of a block */
+    LINE = 64
+};
 
 struct pointwise {
     size_t sums; /* offset in scratch memory, after the panel */
@@ -79,10 +82,10 @@ static void *pointwise_plan(const struct conv2d_plan *p, size_t *scratch)
 }
 
 /* Packs pixels [first, first + count) of a block. to is (channels, width); the rest of a row is 0.
- */
+ * Fetches the `next` pixels that follow in each channel, because each channel is on other pages. */
 static void pack_pixels(const struct conv2d_plan *p, const struct pointwise *s,
-                        const struct conv2d_block *b, size_t first, size_t count, size_t width,
-                        char *to)
+                        const struct conv2d_block *b, size_t first, size_t count, size_t next,
+                        size_t width, char *to)
 {
     const struct conv2d *c = &p->conv;
     const bool adjacent = c->stride.w == 1 && (c->out.w == c->in.w || c->out.h == 1) &&
@@ -91,7 +94,11 @@ static void pack_pixels(const struct conv2d_plan *p, const struct pointwise *s,
     const char *plane = b->input + b->row * c->stride.h * c->in.w * p->size;
     for (size_t i = 0; i < p->channels; i++, plane += map, to += width * p->size) {
         if (adjacent) {
-            memcpy(to, plane + first * p->size, count * p->size);
+            const char *from = plane + first * p->size, *end = from + count * p->size;
+            memcpy(to, from, count * p->size);
+            for (size_t at = 0; at < next * p->size; at += LINE) {
+                __builtin_prefetch(end + smaller(at + LINE, next * p->size) - 1, 0, 2);
+            }
         } else {
             layer_loops[c->compute].gather(count, s->pixel_at + first, plane, to);
         }
@@ -108,7 +115,7 @@ static void multiply_panel(const struct conv2d_plan *p, const struct pointwise *
     const size_t width = vectors * p->lanes, map = conv2d_map_size(&p->conv);
     const bool whole = count == width;
     char *sums = whole ? b->output + first * p->size : b->scratch + s->sums;
-    pack_pixels(p, s, b, first, count, width, b->scratch);
+    pack_pixels(p, s, b, first, count, next, width, b->scratch);
     for (size_t k = 0; k < p->channel_blocks; k++) {
         const bool last = k + 1 == p->channel_blocks;
         const size_t channel = k * p->channel_block;
