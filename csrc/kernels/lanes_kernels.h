@@ -82,11 +82,12 @@ struct lanes_products {
 };
 typedef void lanes_products_kernel(const struct lanes_products *p);
 
-/* Rows of channels: out[image * image_step + i * padded + c] = in[c * map_step + i * lanes + image]
- * for i < n, c < channels and all lanes. padded is channels, rounded up to a whole vector; the
- * channels added by that are zeros. Adds 0 times each vector of `in` to the vector `check`. */
+/* Copies images: out[image * image_step + i * step + c] = in[c * map_step + i * lanes + image], or
+ * 0 from c = channels on, for i < n, c < step and all lanes. step is channels, or that rounded up
+ * to whole vectors; image_step is at least n * step + lanes, and elements up to that can be
+ * written. Adds 0 times each vector of `in` to the vector `check`. */
 typedef void lanes_channels_kernel(void *out, size_t image_step, const void *in, size_t map_step,
-                                   size_t channels, size_t n, void *check);
+                                   size_t channels, size_t step, size_t n, void *check);
 
 /*
  * Gradients of filters behind a 2 x 2 pool, from images whose channels are contiguous. Only the
@@ -96,17 +97,30 @@ typedef void lanes_channels_kernel(void *out, size_t image_step, const void *in,
  *         sum over w < windows, i = f * filter_step + w, of gradients[i] *
  *         input[window_offsets[w] + choice_offsets[choices[i]] + y * row_step + x * lanes + lane]
  *
- * Reads rows up to a multiple of LANES_PATCH_COLUMNS vectors.
+ * Windows whose gradient is 0 are left out unless `zeros` is set. windows is at most
+ * LANES_PATCH_WINDOWS. Reads rows of patches up to a multiple of lanes_patch_width(columns)
+ * vectors.
  */
-enum { LANES_PATCH_COLUMNS = 5 };
+enum { LANES_PATCH_WINDOWS = 256 };
 struct lanes_patches {
     const void *input, *gradients, *choices;
     const ptrdiff_t *window_offsets;
     ptrdiff_t choice_offsets[4];
+    bool zeros;
     size_t filters, filter_step, windows, rows, columns, row_step;
     void *sums;
 };
 typedef void lanes_patches_kernel(const struct lanes_patches *p);
+
+/* Returns the number of columns of a patch that the kernel sums at a time: 1, 2, 5 or 7, with the
+ * least columns in all. */
+static inline size_t lanes_patch_width(size_t columns)
+{
+    if (columns <= 2) {
+        return columns;
+    }
+    return (columns + 4) / 5 * 5 <= (columns + 6) / 7 * 7 ? 5 : 7;
+}
 
 /* Adds the sum of n vectors to *sum. Four chains sum the vectors. */
 typedef void lanes_add_sum_kernel(void *sum, const void *x, size_t n);

@@ -7,26 +7,23 @@
  */
 
 /* The numbers of sums that fit the registers together with the operands of a step: filters by
- * pixels, filters by entries of a filter, and rows of a patch (by LANES_PATCH_COLUMNS). Instruction
- * sets with a TILE_ROWS of 8 have 32 registers, others 16. */
+ * pixels, and filters by entries of a filter. Instruction sets with a TILE_ROWS of 8 have 32
+ * registers, others 16. */
 #ifndef LANES_ROWS
 #if TILE_ROWS >= 8
 #define LANES_ROWS 6
 #define LANES_SUM_ROWS 5
 #define LANES_SUM_COLUMNS 5
-#define LANES_PATCH_ROWS 5
 #else
 #define LANES_ROWS 3
 #define LANES_SUM_ROWS 3
 #define LANES_SUM_COLUMNS 4
-#define LANES_PATCH_ROWS 2
 #endif
 #define LANES_PIXELS 4
 #endif
 
 #define EACH_ROW _Pragma("GCC unroll 6") for (int r = 0; r < rows; r++)
 #define EACH_ENTRY _Pragma("GCC unroll 5") for (int e = 0; e < LANES_SUM_COLUMNS; e++)
-#define EACH_COLUMN _Pragma("GCC unroll 5") for (int x = 0; x < LANES_PATCH_COLUMNS; x++)
 #define EACH_PIXEL _Pragma("GCC unroll 4") for (int v = 0; v < pixels; v++)
 
 /* Vector types of gcc and clang: comparisons of them give masks. Loops over the lanes are no
@@ -256,8 +253,8 @@ static void NAME(lanes_gather)(void *out_void, const void *in_void, size_t image
     }
 }
 
-static void NAME(lanes_scatter)(void *out_void, size_t image_step, const void *in_void,
-                                size_t images, size_t n)
+static __attribute__((noinline)) void
+NAME(lanes_scatter)(void *out_void, size_t image_step, const void *in_void, size_t images, size_t n)
 {
     FLOAT_TYPE *out = out_void;
     const FLOAT_TYPE *in = in_void;
@@ -397,110 +394,6 @@ static void NAME(lanes_products)(const struct lanes_products *call)
     }
 }
 
-static void NAME(lanes_channels)(void *out_void, size_t image_step, const void *in_void,
-                                 size_t map_step, size_t channels, size_t n, void *check_void)
-{
-    static const FLOAT_TYPE zeros[FLOAT_LANES];
-    FLOAT_TYPE *out = out_void;
-    const FLOAT_TYPE *in = in_void;
-    const FLOAT_VECTOR zero = FLOAT_OP(set1)(0);
-    FLOAT_VECTOR check = FLOAT_OP(load)(check_void);
-    for (size_t i = 0; i < n; i++, in += FLOAT_LANES) {
-        for (size_t c = 0; c < channels; c++) {
-            check = FLOAT_OP(fma)(zero, FLOAT_OP(load)(in + c * map_step), check);
-        }
-        for (size_t c = 0; c < channels || c % FLOAT_LANES > 0; c += FLOAT_TRANSPOSE_SIZE) {
-            const FLOAT_TYPE *rows[FLOAT_TRANSPOSE_SIZE];
-            for (size_t r = 0; r < FLOAT_TRANSPOSE_SIZE; r++) {
-                rows[r] = c + r < channels ? in + (c + r) * map_step : zeros;
-            }
-            for (size_t lane = 0; lane < FLOAT_LANES; lane += FLOAT_TRANSPOSE_SIZE) {
-                FLOAT_TRANSPOSE(out + lane * image_step, image_step, rows, lane);
-            }
-            out += FLOAT_TRANSPOSE_SIZE;
-        }
-    }
-    FLOAT_OP(store)(check_void, check);
-}
-
-/* Sums `rows` rows of LANES_PATCH_COLUMNS vectors, from (row, column) on. Stores those inside the
- * patch. */
-INLINE void NAME(lanes_patch)(const struct lanes_patches *p, size_t row, size_t column,
-                              const int rows)
-{
-    const FLOAT_TYPE *input =
-        (const FLOAT_TYPE *)p->input + row * p->row_step + column * FLOAT_LANES;
-    const FLOAT_TYPE *gradients = p->gradients;
-    const FLOAT_INTEGER *choices = p->choices;
-    const ptrdiff_t *window_offsets = p->window_offsets, *choice_offsets = p->choice_offsets;
-    const size_t step = p->row_step, windows = p->windows, wanted = p->columns - column;
-    FLOAT_VECTOR sums[LANES_PATCH_ROWS][LANES_PATCH_COLUMNS];
-    EACH_ROW EACH_COLUMN
-    {
-        sums[r][x] = FLOAT_OP(set1)(0);
-    }
-    for (size_t w = 0; w < windows; w++) {
-        const FLOAT_TYPE *from = input + window_offsets[w] + choice_offsets[choices[w]];
-        const FLOAT_VECTOR gradient = FLOAT_OP(set1)(gradients[w]);
-        EACH_ROW
-        {
-            EACH_COLUMN
-            {
-                const FLOAT_VECTOR value = FLOAT_OP(load)(from + x * FLOAT_LANES);
-                sums[r][x] = FLOAT_OP(fma)(gradient, value, sums[r][x]);
-            }
-            from += step;
-            /* Keeps one address in a register; gcc would load one for each vector. */
-            __asm__("" : "+r"(from));
-        }
-    }
-    FLOAT_TYPE *out = (FLOAT_TYPE *)p->sums + (row * p->columns + column) * FLOAT_LANES;
-    EACH_ROW EACH_COLUMN
-    {
-        if ((size_t)x < wanted) {
-            FLOAT_TYPE *to = out + ((size_t)r * p->columns + (size_t)x) * FLOAT_LANES;
-            FLOAT_OP(store)(to, FLOAT_OP(add)(FLOAT_OP(load)(to), sums[r][x]));
-        }
-    }
-}
-
-#define PATCH(rows) \
-    static __attribute__((noinline)) void NAME(lanes_patch_##rows)(const struct lanes_patches *p, \
-                                                                   size_t row, size_t column) \
-    { \
-        NAME(lanes_patch)(p, row, column, rows); \
-    }
-PATCH(1)
-PATCH(2)
-#if LANES_PATCH_ROWS > 2
-PATCH(3)
-PATCH(4)
-PATCH(5)
-#endif
-#undef PATCH
-
-static void NAME(lanes_patches)(const struct lanes_patches *call)
-{
-    static void (*const patches[LANES_PATCH_ROWS])(const struct lanes_patches *, size_t, size_t) = {
-        NAME(lanes_patch_1), NAME(lanes_patch_2),
-#if LANES_PATCH_ROWS > 2
-        NAME(lanes_patch_3), NAME(lanes_patch_4), NAME(lanes_patch_5),
-#endif
-    };
-    struct lanes_patches p = *call;
-    for (size_t f = 0; f < p.filters; f++) {
-        for (size_t row = 0, rows; row < p.rows; row += rows) {
-            rows = p.rows - row < LANES_PATCH_ROWS ? p.rows - row : LANES_PATCH_ROWS;
-            for (size_t column = 0; column < p.columns; column += LANES_PATCH_COLUMNS) {
-                patches[rows - 1](&p, row, column);
-            }
-        }
-        p.gradients = (const FLOAT_TYPE *)p.gradients + p.filter_step;
-        p.choices = (const FLOAT_INTEGER *)p.choices + p.filter_step;
-        p.sums = (FLOAT_TYPE *)p.sums + p.rows * p.columns * FLOAT_LANES;
-    }
-}
-
 static void NAME(lanes_add_sum)(void *sum, const void *x_void, size_t n)
 {
     const FLOAT_TYPE *x = x_void;
@@ -597,9 +490,9 @@ static void NAME(lanes_max_unpool)(void *out_void, const void *choices, const vo
     }
 }
 
+#include "layer_kernels/lanes_patches_template.h"
 #include "layer_kernels/lanes_winograd_template.h"
 
-#undef EACH_COLUMN
 #undef EACH_ENTRY
 #undef EACH_ROW
 #undef EACH_PIXEL

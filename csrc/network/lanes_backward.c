@@ -63,7 +63,8 @@ static size_t filter_elements(const struct backward_call *r, size_t i)
 {
     const struct lanes_stage *s = &r->tape->plan.stages[i];
     const struct lanes_patch_gradients *patches = &r->convs[i].patches;
-    return patches->padded > 0 ? lanes_patches_elements(s, patches) : s->layer.out * s->depth;
+    return patches->step > 0 ? lanes_patches_elements(&r->tape->plan, s, patches)
+                             : s->layer.out * s->depth;
 }
 
 /* Returns the bytes of the sums of a convolution. Sums by patches need none here: they are stored
@@ -72,7 +73,7 @@ static size_t sums_bytes(const struct backward_call *r, size_t i)
 {
     const struct lanes_plan *p = &r->tape->plan;
     const struct lanes_stage *s = &p->stages[i];
-    const size_t filters = r->convs[i].patches.padded > 0 ? 0 : s->layer.out * s->depth;
+    const size_t filters = r->convs[i].patches.step > 0 ? 0 : s->layer.out * s->depth;
     return size_sum_or_max(scratch_round(s->layer.out * vector_bytes(p)),
                            scratch_round(size_product_or_max(filters, vector_bytes(p))));
 }
@@ -206,7 +207,7 @@ static void conv_gradients(struct backward_call *r, size_t i, const struct group
     const struct lanes_stage *s = &p->stages[i];
     const struct conv_grad *g = &r->convs[i];
     const size_t vector = vector_bytes(p), out = s->out.size.h * s->out.size.w, v = at->v;
-    const bool add = v > at->first, by_patches = g->patches.padded > 0;
+    const bool add = v > at->first, by_patches = g->patches.step > 0;
     char *bias = at->scratch + r->sums_at[i], *sums = bias + scratch_round(s->layer.out * vector),
          *map = at->scratch + r->sums;
     const char *input = t->maps[i] + v * lanes_bytes(p, &s->in), *spread = NULL,
@@ -359,7 +360,7 @@ static void group_task(void *context, size_t task, size_t worker)
         const size_t weights = filter_elements(r, i);
         const char *bias = scratch + r->sums_at[i];
         char *results = r->results + (task * r->parameters + r->results_at[i]) * p->size;
-        if (r->convs[i].patches.padded == 0) {
+        if (r->convs[i].patches.step == 0) {
             p->kernels->reduce(results, bias + scratch_round(s->layer.out * vector_bytes(p)),
                                images, weights);
         }
@@ -517,7 +518,7 @@ static void add_groups(const struct backward_call *r)
         }
         const char *sums = r->results + r->results_at[i] * p->size;
         const size_t weights = filter_elements(r, i) * p->size;
-        if (r->convs[i].patches.padded > 0) {
+        if (r->convs[i].patches.step > 0) {
             lanes_patches_finish(p, s, &r->convs[i].patches, sums,
                                  r->gradients->weights[s->number]);
         } else {

@@ -5,17 +5,20 @@
 
 /*
  * The gradients of filters of a convolution before a 2 x 2 pool. Only the chosen pixel of a window
- * has a gradient, and the choices of the images of a vector differ. So each image is copied with
- * contiguous channels, and a window adds one patch of it, times its gradient: a quarter of the
- * multiplications of all pixels.
+ * has a gradient, none if ReLU sets its output to 0, and the choices of the images of a vector
+ * differ. So each image is copied with contiguous channels, and a window adds one patch of it,
+ * times its gradient: a quarter of the multiplications of all pixels, or less.
  *
- * The sums of a group of filters are arrays (filters, kernel height, kernel width, padded
- * channels). A few images are summed from 0 and then added, in the order of the images.
+ * A row of a patch is contiguous, for the channels of its pixels follow each other. The sums of a
+ * group of filters are arrays (filters, kernel height, columns) of vectors. A few images are summed
+ * from 0 and then added, in the order of the images.
  */
 
 /* The plan of a stage, and its table. Offsets and steps count elements. */
 struct lanes_patch_gradients {
-    size_t padded; /* channels of a group in whole vectors; 0: patches are not faster */
+    size_t step;    /* between pixels: the channels of a group, or whole vectors of them; 0: patches
+                       are not faster */
+    size_t columns; /* vectors of a row of a patch */
     size_t group_step, image_step; /* between copies */
     size_t windows;                /* of a filter */
     size_t block;                  /* images that are summed at a time */
@@ -28,10 +31,10 @@ void lanes_patches_take(struct lanes_patch_gradients *g, struct arena *arena);
 void lanes_patches_fill(const struct lanes_stage *stage, struct lanes_patch_gradients *g);
 
 /* Elements of the sums of all filters. */
-static inline size_t lanes_patches_elements(const struct lanes_stage *s,
+static inline size_t lanes_patches_elements(const struct lanes_plan *p, const struct lanes_stage *s,
                                             const struct lanes_patch_gradients *g)
 {
-    return size_product_or_max(s->layer.out * s->layer.kernel.h * s->layer.kernel.w, g->padded);
+    return size_product_or_max(s->layer.out * s->layer.kernel.h, g->columns * p->lanes);
 }
 
 /* The gradient of a pooled map, and the pixels that its windows chose: arrays (filters, windows) of

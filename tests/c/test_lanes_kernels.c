@@ -233,24 +233,24 @@ static void check_channels(void)
 {
     const size_t lanes = kernels->lanes, size = size_of(f64), channels = 1 + below(40),
                  n = 1 + below(5), padded = (channels + lanes - 1) / lanes * lanes,
-                 map = (n + below(3)) * lanes, image_step = n * padded + below(3);
+                 step = below(2) == 0 ? channels : padded, map = (n + below(3)) * lanes,
+                 image_step = n * step + lanes + below(3);
     const void *in = numbers(f64, channels * map, 99);
-    void *out = guarded_alloc(((lanes - 1) * image_step + n * padded) * size),
-         *check = numbers(f64, lanes, 0);
+    void *out = guarded_alloc(lanes * image_step * size), *check = numbers(f64, lanes, 0);
     const size_t odd = below(n * lanes);
     const bool finite = below(2) == 0;
     if (!finite) {
         put(f64, (void *)(uintptr_t)in, below(channels) * map + odd, INFINITY);
     }
-    kernels->channels(out, image_step, in, map, channels, n, check);
+    kernels->channels(out, image_step, in, map, channels, step, n, check);
     for (size_t lane = 0; lane < lanes; lane++) {
         CHECK(isnan(get(f64, check, lane)) == (!finite && lane == odd % lanes),
               "%s: check of lane %zu", isa, lane);
     }
-    for (size_t i = 0; i < lanes * n * padded; i++) {
-        const size_t c = i % padded, pixel = i / padded % n, image = i / padded / n;
+    for (size_t i = 0; i < lanes * n * step; i++) {
+        const size_t c = i % step, pixel = i / step % n, image = i / step / n;
         const double expected = c < channels ? get(f64, in, c * map + pixel * lanes + image) : 0;
-        CHECK(get(f64, out, image * image_step + pixel * padded + c) == expected,
+        CHECK(get(f64, out, image * image_step + pixel * step + c) == expected,
               "%s: channel %zu of %zu", isa, c, channels);
     }
     guarded_release("lanes_channels");
@@ -263,9 +263,9 @@ static void check_patches(void)
     const size_t lanes = kernels->lanes, size = size_of(f64), room = 8, filters = 1 + below(3),
                  columns = 1 + below(12), rows = 1 + below(12), count = below(WINDOWS + 1),
                  step = (columns + below(3)) * lanes, filter_step = count + below(3),
-                 patch = rows * columns * lanes,
-                 read = (columns + LANES_PATCH_COLUMNS - 1) / LANES_PATCH_COLUMNS *
-                        LANES_PATCH_COLUMNS * lanes;
+                 patch = rows * columns * lanes, width = lanes_patch_width(columns),
+                 read = (columns + width - 1) / width * width * lanes;
+    const bool zeros = below(2) == 0, infinite = below(4) == 0;
     draw(windows, count, room / 2);
     void *sums = numbers(f64, filters * patch, 9), *before = guarded_alloc(filters * patch * size);
     memcpy(before, sums, filters * patch * size);
@@ -275,6 +275,7 @@ static void check_patches(void)
         .choices = draw_choices(filters * filter_step),
         .window_offsets = windows,
         .choice_offsets = {0, (ptrdiff_t)lanes, 2 * (ptrdiff_t)lanes, 4 * (ptrdiff_t)lanes},
+        .zeros = zeros,
         .filters = filters,
         .filter_step = filter_step,
         .windows = count,
@@ -283,6 +284,9 @@ static void check_patches(void)
         .row_step = step,
         .sums = sums,
     };
+    if (infinite) {
+        put(f64, (void *)(uintptr_t)p.input, below(room * lanes), INFINITY);
+    }
     kernels->patches(&p);
     for (size_t i = 0; i < filters * patch; i++) {
         const size_t f = i / patch, y = i % patch / (columns * lanes), x = i % (columns * lanes);
@@ -290,10 +294,12 @@ static void check_patches(void)
         for (size_t w = 0; w < count; w++) {
             const ptrdiff_t pixel =
                 windows[w] + p.choice_offsets[integer(p.choices, f * filter_step + w)];
-            expected += get(f64, p.gradients, f * filter_step + w) *
-                        get(f64, p.input, (size_t)pixel + y * step + x);
+            const double gradient = get(f64, p.gradients, f * filter_step + w);
+            if (zeros || gradient != 0) {
+                expected += gradient * get(f64, p.input, (size_t)pixel + y * step + x);
+            }
         }
-        CHECK(get(f64, sums, i) == expected, "%s patches: %a, not %a", isa, get(f64, sums, i),
+        CHECK(same(get(f64, sums, i), expected), "%s patches: %a, not %a", isa, get(f64, sums, i),
               expected);
     }
     guarded_release("lanes_patches");
