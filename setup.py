@@ -57,6 +57,9 @@ if sys.platform == "linux" and not any(os.environ.get(name) for name in special)
 SMALLER = (
     "isa_generic",
     "conv2d_grad",
+    "augment",
+    "colour",
+    "normal_rng",
     *(os.path.join("csrc", folder, "") for folder in ("python", "arguments", "network")),
 )
 small = platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get("COSSIM_DEBUG")
