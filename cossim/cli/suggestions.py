@@ -73,7 +73,8 @@ def ending(arguments, message, problem):
     """
     if "pip install" in message.rsplit(": ", 1)[-1]:
         return ""
-    words, parses = _joined(_tokens(arguments)), not problem(arguments)
+    first = [word.lstrip("-") for word in arguments[:1] if word.lstrip("-") in EXAMPLES]  # --topk, a command
+    words, parses = _joined(_tokens(first + arguments[len(first) :])), not problem(arguments)
     wrong = problem(words)
     if parses:  # the error came while the command ran
         words, wrong = arguments if wrong else words, message
@@ -520,13 +521,20 @@ def _with_blanks(words, _=None):
 
 
 def _quoted(words, _):
-    """Makes a pattern of the files that a shell made of one: topk queries.npy shards/*.npy -k 3."""
+    """Makes a pattern of the files that a shell made of one: topk queries.npy shards/*.npy -k 3, or shards/*."""
+    from cossim.rows.opening import FORMATS
+
     files = _split(words)[0]
     for at, file in enumerate(files[:4]):
-        pattern = os.path.join(glob.escape(os.path.dirname(file)), "*" + os.path.splitext(file)[1])
-        found = sorted(glob.glob(pattern)) if os.path.isfile(file) else []
-        if len(found) > 1 and files[at : at + len(found)] == found:
-            return [pattern if word == file else word for word in words if word == file or word not in found]
+        folder = os.path.join(glob.escape(os.path.dirname(file)), "*")
+        all_files = [folder] if os.path.dirname(file) else []  # of this folder they may be meant one by one
+        for given in (*all_files, folder + os.path.splitext(file)[1]):
+            found = sorted(glob.glob(given)) if os.path.isfile(file) else []
+            if len(found) > 1 and sorted(files[at : at + len(found)]) == found:
+                suffixes = [os.path.splitext(name)[1] for name in found]
+                known = [suffix for suffix in suffixes if suffix in FORMATS] or suffixes
+                pattern = folder + max(known, key=known.count)
+                return [pattern if word == file else word for word in words if word == file or word not in found]
     return None
 
 

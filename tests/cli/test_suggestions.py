@@ -104,11 +104,19 @@ def test_what_is_piped_may_be_gzipped(folder, capsys, monkeypatch):
 
 def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
     (folder / "mixed").mkdir()
-    (folder / "mixed" / "notes.csv").write_text("1,2\n")
+    (folder / "mixed" / "titles.csv").write_text("1,2\n")
     for name in ("corpus.npy", "queries.npy"):
         (folder / "mixed" / name).write_bytes((folder / name).read_bytes())
     assert error_of("topk mixed -k 1", capsys).endswith("; try: cossim topk 'mixed/*.npy' -k 1")
     assert main(["topk", "mixed/*.npy", "-k", "1"]) == 0
+    capsys.readouterr()
+    files = "mixed/corpus.npy mixed/queries.npy mixed/titles.csv"  # as a shell writes mixed/*
+    assert error_of(f"topk {files} -k 1", capsys).endswith("; try: cossim topk 'mixed/*.npy' -k 1")
+    (folder / "mixed" / "README.md").write_text("About these files\n")
+    files = f"mixed/README.md {files}"
+    assert error_of(f"topk {files} -k 1", capsys).endswith("; try: cossim topk 'mixed/*.npy' -k 1")
+    error = error_of(f"topk queries.npy {files} -k 1", capsys)
+    assert error.endswith("; try: cossim topk queries.npy 'mixed/*.npy' -k 1")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +184,8 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("topk --corpus corpus.npy --queries queries.npy -k 3", "topk queries.npy corpus.npy -k 3"),
         ("topk --queries queries.npy --corpus corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
         # other names of commands and options
+        ("--topk queries.npy corpus.npy 5", "topk queries.npy corpus.npy -k 5"),
+        ("--topk queries.npy corpus.npy -k 5", "topk queries.npy corpus.npy -k 5"),
         ("pairs corpus.npy \u2014threshold 0.9", "pairs corpus.npy --threshold 0.9"),
         ("topk queries.npy corpus.npy \u2013k 3", "topk queries.npy corpus.npy -k 3"),
         ("duplicates corpus.npy -t 0.9", "dedupe corpus.npy -t 0.9"),
