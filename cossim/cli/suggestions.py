@@ -488,10 +488,20 @@ def _decimal_point(words, found):
     return _replaced(words, found["number"], found["number"].replace(",", "."))
 
 
+def _corpus(words):
+    """Returns the files after --corpus: several if a shell made them of a pattern. Of only two files, one is it."""
+    at = words.index("--corpus") + 1 if "--corpus" in words else len(words)
+    end = next((end for end in range(at, len(words)) if _is_option(words[end])), len(words))
+    corpus = [word for word in words[at:end] if word not in EXAMPLES]
+    others = any(os.path.isfile(word) for word in words[:at] + words[end:])
+    return corpus[:1] if len(corpus) == 2 and not others else corpus
+
+
 def _files_first(words, _):
     """Puts files before the options, where argparse finds them, and numbers that belong to no option last."""
     files, options = _split(words)
-    files.sort(key=lambda word: words[max(words.index(word) - 1, 0)] == "--corpus")  # the last file of a command
+    corpus = _corpus(words)
+    files.sort(key=lambda word: word in corpus)  # the corpus is the last argument of a command
     numbers = [word for word in files if _is_number(word) and not os.path.isfile(word)]
     return [*(word for word in files if word not in numbers), *options, *numbers]
 

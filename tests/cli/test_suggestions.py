@@ -117,6 +117,14 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
     assert error_of(f"topk {files} -k 1", capsys).endswith("; try: cossim topk 'mixed/*.npy' -k 1")
     error = error_of(f"topk queries.npy {files} -k 1", capsys)
     assert error.endswith("; try: cossim topk queries.npy 'mixed/*.npy' -k 1")
+    (folder / "mixed").rename(folder / "set[1]")
+    assert error_of("topk set[1] -k 1", capsys).endswith("; try: cossim topk 'set[[]1]/*.npy' -k 1")
+    assert shown(capsys, "topk set[[]1]/*.npy -k 1")
+    for number in (1, 2):
+        (folder / "set[1]" / f"{number}.txt.gz").write_bytes(gzip.compress(b"1 2\n"))
+    (folder / "set[1]" / "corpus.npy").unlink()
+    assert error_of("topk set[1] -k 1", capsys).endswith("; try: cossim topk 'set[[]1]/*.txt*' -k 1")
+    assert shown(capsys, "topk set[[]1]/*.txt* -k 1")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +191,9 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("dedupe parts/1.npy parts/2.npy -t 0.9", "dedupe 'parts/*.npy' -t 0.9"),
         ("topk --corpus corpus.npy --queries queries.npy -k 3", "topk queries.npy corpus.npy -k 3"),
         ("topk --queries queries.npy --corpus corpus.npy -k 3", "topk queries.npy corpus.npy -k 3"),
+        ("topk queries.npy --corpus parts/1.npy parts/2.npy -k 3", "topk queries.npy 'parts/*.npy' -k 3"),
+        ("topk --corpus parts/1.npy parts/2.npy --queries queries.npy -k 3", "topk queries.npy 'parts/*.npy' -k 3"),
+        ("topk -k 3 --corpus corpus.npy queries.npy", "topk queries.npy corpus.npy -k 3"),
         # other names of commands and options
         ("--topk queries.npy corpus.npy 5", "topk queries.npy corpus.npy -k 5"),
         ("--topk queries.npy corpus.npy -k 5", "topk queries.npy corpus.npy -k 5"),
