@@ -211,7 +211,9 @@ def _expanded(path: str) -> list[str]:
             raise FileNotFoundError(_errors.ROWS_PATTERN.format(path=path))
         suffixes = sorted(suffix_of(file)[0] for file in known)
         if suffixes[0] != suffixes[-1]:
-            pattern = os.path.join(path, f"*{max(suffixes, key=suffixes.count)}")
+            most = max(suffixes, key=suffixes.count)
+            zipped = any(suffix_of(file) == (most, True) for file in known)
+            pattern = os.path.join(glob.escape(path), f"*{most}*" if zipped else f"*{most}")
             text = _errors.ROWS_FOLDER.format(path=path, suffixes=", ".join(dict.fromkeys(suffixes)), pattern=pattern)
             raise ValueError(text)
         return known
