@@ -120,7 +120,8 @@ def read_filter(path, name):
         except ValueError as error:
             raise ValueError(_errors.IN_FILE.format(path=path, error=error)) from None
         if array.dtype.kind not in ("iub" if name == "where" else "iu"):
-            raise ValueError(_errors.FILTER_FILE.format(path=path, dtype=array.dtype))
+            new = new_name("rows.txt")
+            raise ValueError(_errors.FILTER_FILE.format(path=path, dtype=array.dtype, name=name, new=new))
         return array
     words = data.decode("utf-8", "replace").replace(",", " ").split()
     for word in words:

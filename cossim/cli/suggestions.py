@@ -47,7 +47,8 @@ NO_SUCH_FILE = r"^(?P<path>.*): No such file or directory$"
 # Here the user has to choose another file, so the help is suggested, which says what a file must hold.
 OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}"
 # Here the user writes a new file first: the command takes it in place of the old one.
-NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS, _errors.INDEX_ROWS_DTYPE)
+NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS)
+NEW_FILE += (_errors.FILTER_FILE, _errors.INDEX_ROWS_DTYPE)
 OTHER_NAMES = dict.fromkeys(("--k", "-n", "--n", "--top", "--topk", "--top-k", "--top_k"), "-k")
 OTHER_NAMES |= {"--name": "--column", "--output-file": "-o", "--learning-rate": "--lr", "--epsilon": "--eps"}
 OTHER_NAMES |= {"--bits": "--binary", "--packed": "--binary", "--filter": "--where", "--jobs": "--threads"}
@@ -361,7 +362,7 @@ def _with_new_file(words, message):
     for template in NEW_FILE:
         if found := re.search(_pattern(template), message[:MAX_LENGTH]):
             new = found["new"].strip("'")
-            if "numbers" in found.groupdict():
+            if "name" in found.groupdict():
                 return _option(words, f"--{found['name']}", new)
             if new.endswith(".npy") and (words[0] == "index" or len(_split(words)[0]) == 2):  # without names of arrays
                 words = _without(words, {"--column"})

@@ -432,6 +432,10 @@ def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder,
         ("index add smal.index corpus.npy", "then: cossim index add small.index new-corpus.npy"),
         ("index add smal.index small.npz --columns b", "then: cossim index add small.index small.npy"),
         ("topk querys.npy --where 1 2 -k 3", "> new-rows.txt; then: cossim topk queries.npy -k 3 --where new-rows.txt"),
+        (
+            "topk queries.npy -k 3 --exclude queries.npy",  # the rows themselves: not to be overwritten
+            "> new-rows.txt; then: cossim topk queries.npy -k 3 --exclude new-rows.txt",
+        ),
     ],
 )
 def test_a_mistake_without_a_remedy_is_shown_after_the_first_one(folder, command, end, capsys):
