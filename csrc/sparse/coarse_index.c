@@ -91,7 +91,7 @@ static bool build_block(const struct sparse_rows *rows, bool has_positions,
 int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows,
                       bool has_positions, struct cancel_token *token)
 {
-    *index = (struct coarse_index){.rows = rows};
+    *index = (struct coarse_index){.block_count = 0};
     const size_t count = size_parts(rows->count, COARSE_BLOCK_ROWS);
     index->blocks = scratch_alloc(size_product_or_max(count, sizeof *index->blocks));
     if (index->blocks == NULL) {

@@ -26,7 +26,6 @@ struct coarse_block {
 };
 
 struct coarse_index {
-    const struct sparse_rows *rows;
     size_t block_count;
     struct coarse_block *blocks;
 };
