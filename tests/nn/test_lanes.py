@@ -80,6 +80,20 @@ def test_results_and_gradients_agree_with_torch(rng, name, dtype):
 
 
 @both_dtypes
+def test_gradients_of_more_windows_than_one_list_holds(rng, dtype):
+    """324 windows of a pool; their lists hold 256."""
+    ours, theirs = both_networks([conv(4, 8, 5), RELU, POOL], rng, dtype)
+    x = normal(rng, (16, 4, 40, 40), dtype)
+    assert runs_across(ours, x)
+    y, pullback = ours.vjp(x)
+    dy = normal(rng, y.shape, dtype)
+    _, expected = torch_gradients(theirs, x, dy)
+    _, gradients = pullback(dy)
+    for (key, gradient), their in zip(gradients.items(), expected[1:], strict=True):
+        assert_close(gradient, their, RELATIVE[dtype], key)
+
+
+@both_dtypes
 def test_bits_of_an_image_depend_on_it_alone(rng, dtype):
     net, _ = both_networks(NETWORKS["other pools"], rng, dtype)
     x = normal(rng, (61, *IMAGE), dtype)
