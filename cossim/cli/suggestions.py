@@ -47,8 +47,10 @@ NO_SUCH_FILE = r"^(?P<path>.*): No such file or directory$"
 # Here the user has to choose another file, so the help is suggested, which says what a file must hold.
 OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}"
 # Here the user writes a new file first: the command takes it in place of the old one.
-NEW_FILE = (_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.FILTER_NUMBERS)
-NEW_FILE += (_errors.FILTER_FILE, _errors.INDEX_ROWS_DTYPE)
+NEW_FILE = (
+    *(_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.INDEX_ROWS_DTYPE),
+    *(_errors.FILTER_NUMBERS, _errors.FILTER_FILE),
+)
 OTHER_NAMES = dict.fromkeys(("--k", "-n", "--n", "--top", "--topk", "--top-k", "--top_k"), "-k")
 OTHER_NAMES |= {"--name": "--column", "--output-file": "-o", "--learning-rate": "--lr", "--epsilon": "--eps"}
 OTHER_NAMES |= {"--bits": "--binary", "--packed": "--binary", "--filter": "--where", "--jobs": "--threads"}

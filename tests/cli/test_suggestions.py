@@ -432,10 +432,6 @@ def test_an_error_that_the_user_has_to_repair_ends_with_the_same_command(folder,
         ("index add smal.index corpus.npy", "then: cossim index add small.index new-corpus.npy"),
         ("index add smal.index small.npz --columns b", "then: cossim index add small.index small.npy"),
         ("topk querys.npy --where 1 2 -k 3", "> new-rows.txt; then: cossim topk queries.npy -k 3 --where new-rows.txt"),
-        (
-            "topk queries.npy -k 3 --exclude queries.npy",  # the rows themselves: not to be overwritten
-            "> new-rows.txt; then: cossim topk queries.npy -k 3 --exclude new-rows.txt",
-        ),
     ],
 )
 def test_a_mistake_without_a_remedy_is_shown_after_the_first_one(folder, command, end, capsys):
@@ -475,6 +471,8 @@ def test_row_numbers_in_place_of_a_file_are_written_to_one_first(folder, capsys)
     end = "echo 1 2 > new-rows.txt; then: cossim topk queries.npy -k 1 --where new-rows.txt"
     for given in ("'1 2'", "1,2"):
         assert error_of(f"topk queries.npy -k 0 --where {given}", capsys).endswith(end)
+    end = "echo 0 2 > new-rows.txt; then: cossim topk queries.npy -k 1 --exclude new-rows.txt"
+    assert error_of("topk queries.npy -k 1 --exclude queries.npy", capsys).endswith(end)  # not to be overwritten
 
 
 def test_a_name_of_rows_that_is_a_missing_file_is_said_to_be_missing(folder, capsys):

@@ -634,7 +634,7 @@ cossim topk X.npy bfloat16.npy -k 1 -o hits.npz -> 1: cossim: bfloat16.npy: NumP
     name: pass dtype=ml_dtypes.bfloat16 to open_rows, or save as float32
 cossim topk X.npy -k 1 -o hits -> 2: cossim topk: error: argument -o/--output: 'hits' does not end in .npz or .csv or
     .tsv or .jsonl or .parquet or .safetensors
-cossim topk X.npy -o hits.parquet -> 1: cossim: hits.parquet: this format needs pyarrow: pip install 'cossim-c[files]'
+cossim topk X.npy -k 1 -o h.parquet -> 1: cossim: h.parquet: this format needs pyarrow: pip install 'cossim-c[files]'
 cossim topk X.npy -k1 --ids good.txt -> 1: cossim: good.txt: write 6 lines, a name for each row of X.npy, not 2
 cossim topk good.txt -k 1 --ids word -o hits.safetensors -> 1: cossim: hits.safetensors: .safetensors holds only
     numbers: leave --ids out, or write .npz
@@ -673,7 +673,7 @@ cossim topk X.npy negative.npy -k 1 -> 1: cossim: negative.npy: the header is da
 cossim topk X.npy huge.npy -k 1 -> 1: cossim: huge.npy: the header is damaged, no array has the shape (0,
     99999999999999999999): copy the file or save the array again
 cossim topk X.npy nested.npy -k 1 -> 1: cossim: nested.npy: the header is damaged: copy the file or save the array again
-cossim topk X.npy narrow.npy -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3: choose files of one
+cossim topk X.npy narrow.npy -k 1 -> 1: cossim: rows of X.npy have 4 elements, rows of narrow.npy 3: choose files of one
     model
 cossim topk X.npy -k 9223372036854775808 -> 2: cossim topk: error: argument -k: 9223372036854775808 does not fit 64 bits
 cossim topk X.npy -k 1 --column a --column b -> 2: cossim topk: error: argument --column: more names than files
