@@ -64,7 +64,7 @@ MAX_TRIED = 60  # changed lines for one error
 MAX_LENGTH = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
 MAX_OPENED = 20  # files that are opened to find one to suggest
 MAX_ROUNDS = 4  # how often the files of a corrected line are opened to find its next mistake
-MAX_BYTES = 1 << 26  # larger files are not opened for this, because some are read whole
+MAX_BYTES = 1 << 26  # of all files of a line: above it none is opened for this, because some are read whole
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
