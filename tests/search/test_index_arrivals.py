@@ -98,11 +98,14 @@ def test_workers_of_joblib(rng, tmp_path, backend):
     given = Searched(rng, (65 << 20) // (1024 * 4), 1024)
     made = cossim.Index(given.corpus)
     made.save(tmp_path / "index")
-    run = joblib.Parallel(n_jobs=2, backend=backend, mmap_mode="r", max_nbytes=1000)
+
+    def run(search, queries, goal):
+        # A second call of one Parallel writes an array to the file that the first call's tracker may still delete.
+        parallel = joblib.Parallel(n_jobs=2, backend=backend, mmap_mode="r", max_nbytes=1000)
+        return parallel(joblib.delayed(search)(queries, goal, memory=memory) for memory in MEMORY)
+
     for index in (made, cossim.Index.load(tmp_path / "index")):
-        found = run(joblib.delayed(index.topk)(given.queries, 3, memory=memory) for memory in MEMORY)
-        for one in found:
+        for one in run(index.topk, given.queries, 3):
             same(one, given.best)
-        found = run(joblib.delayed(index.pairs_above)(given.queries, 0.3, memory=memory) for memory in MEMORY)
-        for one in found:
+        for one in run(index.pairs_above, given.queries, 0.3):
             same(one, given.reaching)
