@@ -28,7 +28,8 @@ enum { KEPT_BYTES = 64 << 20, KEPT_RESULT_BYTES = 128 << 20 };
 void *kept_alloc(enum kept_slot slot, size_t bytes);
 void kept_free(enum kept_slot slot, void *block);
 
-/* arena_pass with a block of kept_alloc, which kept_free frees. Large blocks get huge pages. */
+/* arena_pass for a block of kept_alloc. Free the block with kept_free. Large blocks get huge pages.
+ */
 bool kept_arena_pass(enum kept_slot slot, struct arena *arena);
 
 /* Returns the block that the slot keeps, with its contents, or NULL. */

@@ -61,7 +61,7 @@ void scratch_free(void *block)
     }
 }
 
-/* The kept blocks. The first bytes of a block, SCRATCH_ALIGN of them, hold its size. */
+/* The kept blocks. The first SCRATCH_ALIGN bytes of a block hold its size. */
 static _Atomic(char *) kept[KEPT_SLOTS];
 
 static size_t kept_bytes(const char *block)

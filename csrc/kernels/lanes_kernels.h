@@ -90,8 +90,9 @@ typedef void lanes_channels_kernel(void *out, size_t image_step, const void *in,
                                    size_t channels, size_t step, size_t n, void *check);
 
 /*
- * Gradients of filters behind a 2 x 2 pool, from images whose channels are contiguous. Only the
- * chosen pixel of a window has a gradient. For each f < filters, y < rows and x < columns:
+ * Gradients of the filters of a convolution before a 2 x 2 pool, from images whose channels are
+ * contiguous. Only the chosen pixel of a window has a gradient. For each f < filters, y < rows and
+ * x < columns:
  *
  *     sums[((f * rows + y) * columns + x) * lanes + lane] +=
  *         sum over w < windows, i = f * filter_step + w, of gradients[i] *
@@ -112,8 +113,8 @@ struct lanes_patches {
 };
 typedef void lanes_patches_kernel(const struct lanes_patches *p);
 
-/* Returns the number of columns of a patch that the kernel sums at a time: 1, 2, 5 or 7, with the
- * least columns in all. */
+/* Returns the number of columns of a patch that the kernel sums at a time: 1, 2, or that of 5 and 7
+ * whose next multiple is smaller. */
 static inline size_t lanes_patch_width(size_t columns)
 {
     if (columns <= 2) {

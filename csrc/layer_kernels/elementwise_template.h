@@ -245,7 +245,7 @@ static void NAME(plane_sums)(size_t planes, size_t n, const void *x_void, double
     }
 }
 
-/* Is one of n elements equal to the value? Compilers vectorize the loop, for a constant n. */
+/* True if one of n elements equals the value. Compilers vectorize the loop, for a constant n. */
 INLINE bool NAME(has_element)(const FLOAT_TYPE *elements, const size_t n, FLOAT_TYPE value)
 {
     int found = 0;

@@ -1,11 +1,11 @@
 /*
- * Gradients of filters behind a pool from patches of single images, and the copies of the images
- * that they read, for one type. lanes_template.h includes this file; the contracts are in
- * lanes_kernels.h.
+ * The gradients of filters of a convolution before a pool, from patches of single images, and the
+ * copies of the images that they read. For one type. lanes_template.h includes this file; the
+ * contracts are in lanes_kernels.h.
  */
 
-/* The rows of a patch of one or two columns (5, 3 or 1) that are summed at a time, of five columns,
- * and of seven columns: their sums fit the registers. */
+/* Most rows of a patch that are summed at a time, so that their sums fit the registers: of one or
+ * two columns (1, 3 or 5 rows), of five columns, and of seven columns. */
 #ifndef LANES_PATCH_ROWS
 #define LANES_PATCH_ROWS 5
 #define LANES_PATCH_ROWS_5 (TILE_ROWS >= 8 ? 5 : 2)
@@ -33,7 +33,7 @@ static void NAME(lanes_channels)(void *out_void, size_t image_step, const void *
         NAME(lanes_scatter)(out, image_step, in, FLOAT_LANES, n);
         return;
     }
-    /* What is written beyond a pixel's channels is replaced by the next pixel. */
+    /* Elements written beyond a pixel's channels are overwritten by the next pixel. */
     for (size_t i = 0; i < n; i++, in += FLOAT_LANES, out += step) {
         for (size_t c = 0; c < step; c += FLOAT_TRANSPOSE_SIZE) {
             const FLOAT_TYPE *rows[FLOAT_TRANSPOSE_SIZE];
@@ -55,7 +55,7 @@ struct NAME(patch_list) {
 };
 
 /* Adds the sums of `rows` rows of `width` vectors, from (row, column) on. Leaves out those outside
- * the patch. One function for all sizes, because its code would take most of each of them. */
+ * the patch. All sizes share this function: a copy of it would be most of the code of each size. */
 static __attribute__((noinline)) void NAME(lanes_patch_add)(const struct lanes_patches *p,
                                                             size_t row, size_t column,
                                                             const FLOAT_TYPE *sums, size_t rows,
@@ -132,7 +132,8 @@ PATCH(5, 5)
 #undef PATCHES
 #undef PATCH
 
-/* Lists windows [first, first + FLOAT_LANES) of a filter whose gradients are not 0, or all. */
+/* Lists those of windows [first, first + FLOAT_LANES) of a filter whose gradients are not 0, or all
+ * of them if p->zeros is set. */
 INLINE void NAME(lanes_list_vector)(const struct lanes_patches *p, struct NAME(patch_list) * list,
                                     size_t first)
 {

@@ -33,8 +33,8 @@ typedef FLOAT_TYPE NAME(lanes_numbers)
 typedef FLOAT_INTEGER NAME(lanes_integers)
     __attribute__((vector_size(FLOAT_LANES * sizeof(FLOAT_TYPE))));
 
-/* Takes pixel `number` of a window, at `in`, where it is larger than the best one or NaN. So the
- * first of equal maxima counts, and the last NaN. */
+/* Makes pixel `number` of a window, at `in`, the best one in each lane where it is NaN or larger
+ * than the best one so far. So the first of equal maxima counts, and the last NaN. */
 INLINE void NAME(lanes_take)(NAME(lanes_numbers) * best, NAME(lanes_integers) * choice,
                              const FLOAT_TYPE *in, FLOAT_INTEGER number)
 {

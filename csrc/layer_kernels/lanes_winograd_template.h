@@ -17,14 +17,14 @@
 /* The squares of the points, and numbers computed from two or three of them. */
 #define WINOGRAD_POINTS {0.5, 1.0, 2.0}
 #define WINOGRAD_SQUARES {0.25, 1.0, 4.0}
-#define WINOGRAD_SUMS {5.0, 4.25, 1.25}    /* of the other two */
-#define WINOGRAD_PRODUCTS {4.0, 1.0, 0.25} /* of the other two */
+#define WINOGRAD_SUMS {5.0, 4.25, 1.25}    /* [i]: of the squares other than i */
+#define WINOGRAD_PRODUCTS {4.0, 1.0, 0.25} /* [i]: of the squares other than i */
 #define WINOGRAD_S1 5.25
 #define WINOGRAD_S2 5.25
 #define WINOGRAD_S3 1.0
-/* G is kept times this number, so that it is exact in binary too. */
+/* G is stored times this number, which makes it exact in binary. */
 #define WINOGRAD_SCALE 45.0
-/* The factors of the rows of G: WINOGRAD_SCALE by the product of the distances to all other
+/* The factors of the rows of G: WINOGRAD_SCALE divided by the product of the distances to all other
  * points. */
 #define WINOGRAD_FACTORS {32.0, -10.0, 0.5}
 #endif

@@ -79,7 +79,7 @@ static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
 }
-/* Compresses in a register first, because a compressing store takes long on Zen 4. */
+/* Compresses in a register first, because a store that compresses is slow on Zen 4. */
 static inline void vf_store_pair_maxima(float *p, vf a)
 {
     const __m512 maxima = vf_max_propagating_nan(a, _mm512_permute_ps(a, 0xb1));

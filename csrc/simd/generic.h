@@ -50,8 +50,8 @@
 #define SQ8_PANEL_ROWS 2
 #define SQ8_PANEL_VECTORS 2
 
-/* Types of gcc and clang for any processor. Structs of lanes take gcc 1.6 times as long to
- * compile, and its code is larger. */
+/* Vector types of gcc and clang, for any processor. With structs of lanes instead, gcc takes 1.6
+ * times as long and makes larger code. */
 typedef float vf __attribute__((vector_size(16)));
 typedef double vd __attribute__((vector_size(16)));
 typedef int16_t vh __attribute__((vector_size(16)));
@@ -180,7 +180,7 @@ static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 /* Loads 64-bit integers as floats. The relative error is at most 2^-22. */
 static inline vf vf_load_i64(const int64_t *p) { EACH_F((float)p[i]); }
-/* The same for doubles and for 16-bit and 32-bit integers, which are rounded once. */
+/* Load doubles, or 32-bit or 16-bit integers, as floats. Each is rounded once. */
 static inline vf vf_load_f64(const double *p) { EACH_F((float)p[i]); }
 static inline vf vf_load_i32(const int32_t *p) { EACH_F((float)p[i]); }
 static inline vf vf_load_i16(const int16_t *p) { EACH_F((float)p[i]); }
@@ -248,8 +248,8 @@ static inline void vi_store(int32_t *p, vi a) { memcpy(p, &a, sizeof a); }
  * Hamming distances. vb holds 4 * VF_LANES bytes. vb_count_differences(counts, a, b) counts the
  * bits in which a and b differ, separately for each part of a vector, and adds the numbers to the
  * counts of these parts. In this file a part is one byte, and so is its count: at most 31 additions
- * fit. vi_add_counts adds every count to one of the 32-bit sums. Each instruction set chooses
- * which.
+ * fit. vi_add_counts adds every count to one of the 32-bit sums; to which one depends on the
+ * instruction set.
  */
 typedef uint64_t vb __attribute__((vector_size(16)));
 static inline vb vb_zero(void) { return (vb){0}; }
@@ -278,7 +278,7 @@ static inline vi vi_add_counts(vi sums, vb counts)
     return sums;
 }
 
-/* The lower halves of a and b, and their upper halves. */
+/* Join the lower halves of a and b, or their upper halves, in one vector. */
 static inline vi vi_lower_halves(vi a, vi b)
 {
     memcpy((char *)&a + sizeof a / 2, &b, sizeof b / 2);
@@ -336,7 +336,7 @@ static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     EACH_D(a[i] > b[i] || a[i] != a[i] ? a[i] : b[i]);
 }
-/* With the elements of a followed by those of b: even gets those of even index, odd the others. */
+/* Of the elements of a followed by those of b: even gets those of even index, odd the others. */
 static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
 {
     *even = (vd){a[0], b[0]};
@@ -376,7 +376,7 @@ static inline unsigned vd_below(vd a, vd b) { EACH_BIT(VD_LANES, a[i] < b[i]); }
  */
 #include "simd/compress.h"
 
-/* Load n elements, 0 < n < VD_LANES, as doubles. They read no others, and the other lanes are 0. */
+/* Load n elements, 0 < n < VD_LANES, as doubles, and read no others. The other lanes are 0. */
 static inline vd vd_load_first(const double *p, size_t n) { EACH_D((size_t)i < n ? p[i] : 0.0); }
 static inline vd vd_load_first_f32(const float *p, size_t n)
 {
@@ -481,7 +481,7 @@ static inline vc vc_broadcast(const void *p)
 static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return bytes ^ 128; }
 
-/* The lower and the upper four bits of each byte, as a number that vi_dot_codes takes. */
+/* The lower, or the upper, four bits of each byte, as codes for vi_dot_codes. */
 static inline vc vc_low_halves(vc bytes) { return bytes & 15; }
 static inline vc vc_high_halves(vc bytes) { return bytes >> 4; }
 /* Joins the lower, or the upper, four bits of each byte of `upper` and `lower` to one code. Those

@@ -79,7 +79,7 @@ struct offsets axes_offsets_many(const struct axes *axes, size_t index)
 
 /*
  * Picks rows if both operands are contiguous along the innermost reduced axis, or if no outer axis
- * has a smaller distance. Otherwise picks columns.
+ * has a smaller distance than that axis. Otherwise picks columns.
  */
 static enum plan_driver reduction_driver(const struct plan *plan,
                                          const struct plan_request *request)

@@ -183,7 +183,7 @@ static void finish_plain(enum op op, double eps, size_t n, const double *sums, d
         for (size_t i = 0; i < n; i++) {
             results[i] = sqrt(xx[i]);
         }
-    } else if (n == 1) { /* the kernel would take longer: it computes a whole vector */
+    } else if (n == 1) { /* a kernel would compute a whole vector, which takes longer */
         results[0] = formula_cosine(xy[0], xx[0], yy[0], eps, eps);
         finish_cosines(op, eps, n, sums, results, true);
     } else {

@@ -24,7 +24,7 @@ struct reduction {
     enum dtype out_dtype;
     char *out;
     const struct plan *plan;
-    /* All pairs, one batch: unless it is NULL, receives the cosines, and out is unused. */
+    /* All pairs of one batch: receives the cosines; out is unused. NULL: out gets the scores. */
     const struct score_receiver *receiver;
     /* All pairs: treats the sides as different rows even if they are the same in memory. */
     bool distinct;
