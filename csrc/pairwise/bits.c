@@ -13,12 +13,12 @@ enum {
     TASK_BYTES = 1 << 21, /* bytes that one task compares: about 0.1 ms */
     /* Comparing this many bytes takes as long as one multiplication of a GEMM. */
     BYTES_PER_MULTIPLICATION = 4,
-    /* A block is fetched from memory in STREAMS parts side by side, PIECE_ROWS of all rows at a
-     * time. The processor fetches ahead within a page of 4 KB, so several pages arrive faster than
-     * one. */
+    /* A block is fetched from memory as STREAMS parts side by side: PIECE_ROWS rows at a time, the
+     * same number from each part. The processor fetches ahead within a page of 4 KB, so several
+     * pages arrive faster than one. */
     STREAMS = 8,
     PIECE_ROWS = 16,
-    PIECE_BYTES = 512, /* longer rows are fetched in order: too many lines would wait */
+    PIECE_BYTES = 512, /* longer rows are fetched in order, or too many lines would be pending */
     CACHE_LINE = 64
 };
 
@@ -100,8 +100,8 @@ static const char *find_rows(const struct bit_rows *rows, size_t first, size_t c
     return buffer;
 }
 
-/* Fetches the next PIECE_ROWS rows of a block of `rows` rows into the cache: as many of each of its
- * STREAMS parts. r rows were fetched before. */
+/* Fetches the next PIECE_ROWS rows of a block of `rows` rows into the cache: the same number from
+ * each of its STREAMS parts. r rows were fetched before. */
 static void fetch_piece(const char *x, ptrdiff_t x_step, size_t rows, size_t r, size_t bytes)
 {
     const size_t part = rows / STREAMS, first = r / STREAMS;

@@ -1,4 +1,5 @@
-/* Finds the rows of documents whose rough cosine with a row of the query is near the largest. */
+/* Finds the rows of documents that may hold the largest cosine with a row of the query: those whose
+ * rough cosine is near the largest rough cosine. */
 #include "pairwise/near_rows.h"
 
 #include <math.h>
@@ -7,7 +8,7 @@
 #include "base/scratch.h"
 
 enum {
-    MOST_PANELS = 2, /* of a query: with more rows, too few document rows are ruled out */
+    MOST_PANELS = 2, /* panels of a query; with more, too few document rows are ruled out */
     /* Rough cosines save time only if a document has at least this many rows for each row of the
      * query. They leave about one row of the document for each row of the query. */
     DOCUMENT_ROWS = 6,
@@ -81,10 +82,10 @@ static bool pack_query(const struct near_rows *n, const struct near_scratch *s)
 }
 
 /*
- * Bounds the distance of two rough cosines whose exact ones are in the other order. The codes of a
- * row differ from x * ROUGH_UNIT / |x| by a vector of norm e: half a unit for each element, and at
- * most 1 for float32 rounding. So a dot product of codes has an error of at most 2 ROUGH_UNIT e +
- * e^2. An exact cosine has one below 2^-16: see docs/bounds.md.
+ * Returns a bound of the distance of two rough cosines that are in the other order than the exact
+ * ones. The codes of a row differ from x * ROUGH_UNIT / |x| by a vector of norm e: half a unit for
+ * each element, and at most 1 for float32 rounding. So a dot product of codes has an error of at
+ * most 2 ROUGH_UNIT e + e^2. An exact cosine has one below 2^-16: see docs/bounds.md.
  */
 static int32_t margin_of(size_t depth)
 {

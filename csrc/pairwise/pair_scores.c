@@ -295,8 +295,8 @@ static bool cosine_with_itself_is_1(const struct pair_scores *s, double value, i
 }
 
 /*
- * Which pairs of a block have equal bytes. Rows that repeat the row before them are common among
- * scores near 1, so equal pairs of the row before save comparisons.
+ * Finds the pairs of a block that have equal bytes. Among scores near 1, a row often repeats the
+ * row before it. The pairs of that row are known, which saves comparisons.
  */
 struct equal_pairs {
     size_t row; /* of the block; SIZE_MAX before the first */
@@ -306,8 +306,8 @@ struct equal_pairs {
     uint8_t last[GEMM_MAX_COLUMNS];
 };
 
-/* True if row r and column c of a block have the same bytes and the cosine 1. Takes pairs by rising
- * r. */
+/* True if row r and column c of a block have the same bytes and the cosine 1. Call it in ascending
+ * order of r. */
 static bool pair_is_equal(const struct pair_scores *s, const struct gemm_block *b,
                           const struct norms *rows, struct equal_pairs *e, size_t r, size_t c)
 {

@@ -26,9 +26,8 @@ static inline bool is_tie(double score, double last)
 }
 
 /*
- * Keeps the candidates whose scores are above `last` and, of those whose score is `last`, the
- * `ties` ones with the lowest numbers. If `last` is NaN, every other score is above it. Sets
- * last_number.
+ * Keeps the candidates with scores above `last`, and the `ties` lowest numbers of those with the
+ * score `last`. If `last` is NaN, every other score is above it. Sets last_number.
  */
 static inline __attribute__((always_inline)) void
 keep_lowest_ties(struct candidates *c, enum compute_type compute, double last, size_t ties)

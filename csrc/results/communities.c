@@ -15,7 +15,7 @@ enum { POLL_ROWS = 256 };
 struct pairs_of_rows {
     size_t *first, *first_lower; /* (rows + 1) */
     size_t *lower;               /* (pairs) */
-    size_t *order;               /* (rows): candidates, by falling size */
+    size_t *order;               /* (rows): candidates for centres, largest first */
     uint8_t *taken;              /* (rows) */
 };
 

@@ -28,7 +28,7 @@ static inline uint64_t bits_of_bytes(const unsigned char *bytes)
     return (top >> 7 & UINT64_C(0x0101010101010101)) * UINT64_C(0x0102040810204080) >> 56;
 }
 
-/* The same for the 64 bytes of a word. Most words of a sparse mask are 0. */
+/* Bit i says whether byte i of 64 bytes is not 0. Most words of a sparse mask are 0. */
 static inline uint64_t word_of_bytes(const unsigned char *bytes)
 {
     uint64_t parts[WORD / 8], any = 0, word = 0;

@@ -106,8 +106,9 @@ int range_init(struct range_result *r, enum compute_type compute, double thresho
     return 0;
 }
 
-/* Frees the first block of a list. If there are many pairs, its pages go back to the system at
- * once, because the result needs memory. A system call would be most of the time of a small one. */
+/* Frees the first block of a list. If there are many pairs, the result needs memory, so the block's
+ * pages go back to the system at once. With few pairs, that system call would take most of the
+ * time. */
 static void drop_block(const struct range_result *r, struct pair_block **list)
 {
     struct pair_block *block = *list;

@@ -18,7 +18,7 @@ struct score_tile {
     const void *scores;
     size_t step;
     bool without_self; /* leaves out pairs of equal numbers */
-    /* Row r is candidate first_candidate + numbers[r]. NULL: it is candidate + r. */
+    /* Row r is candidate first_candidate + numbers[r], or `candidate` + r if numbers is NULL. */
     const size_t *numbers;
     size_t first_candidate;
 };
@@ -53,8 +53,8 @@ struct result_handler {
 
     /*
      * May be NULL. Writes the thresholds of a worker and `count` queries from `query` on, for
-     * candidates from `candidate` on. If an equal score of a later candidate is not a result, the
-     * next larger number is written.
+     * candidates from `candidate` on. Where an equal score of a later candidate is not a result,
+     * writes the next larger number.
      */
     void (*thresholds_from)(const struct result_handler *handler, size_t worker, size_t query,
                             size_t count, size_t candidate, void *to);
@@ -66,9 +66,9 @@ struct result_handler {
     void (*add_tile)(struct result_handler *handler, size_t worker, const struct score_tile *tile);
 
     /*
-     * May be NULL. Takes bounds of the score of two queries in place of it: low <= score <= high.
-     * Returns false if the pair must be scored now. Else the handler has it scored later if it can
-     * be a result.
+     * May be NULL. Takes bounds of a score in place of the score: low <= score <= high. Rows i and
+     * j are both queries. Returns false if the pair must be scored now. Else the handler has it
+     * scored later if it can be a result.
      */
     bool (*add_bounds)(struct result_handler *handler, size_t worker, size_t i, size_t j, float low,
                        float high);

@@ -4,8 +4,8 @@
 #include "search/block.h"
 #include "search/search.h"
 
-/* In a mirrored search, corpus rows are queries too. These are the largest distances of results for
- * the rows of a worker's last block. */
+/* In a mirrored search, corpus rows are queries too. For them, these are the largest distances of
+ * results: one for each row of a worker's last block. */
 struct bit_limits {
     size_t row, rows;
     int32_t limit[BIT_BLOCK_ROWS];

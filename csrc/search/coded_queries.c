@@ -86,7 +86,7 @@ static float largest_magnitude(const float *vector, size_t n)
 }
 
 /* A panel adds the products of four elements, two from each of two steps, in 16 bits. Returns the
- * largest sum of the magnitudes of the elements of one sign among such four. */
+ * largest sum of magnitudes that elements of one sign have within such a group of four. */
 static float largest_pairs(const float *vector, size_t n)
 {
     enum { STEP = 4, GROUP = 2 * STEP };
@@ -144,8 +144,9 @@ void coded_queries_set(struct coded_queries *c, size_t query, const float *vecto
     /* Up to SQ8_QUERIES queries have no panel, and panels of halves have no sums of two steps. */
     const bool adds_steps = c->queries > SQ8_QUERIES && !c->in_halves && kernels->panel_steps == 2;
     if (coded && adds_steps) {
-        /* Rounding adds at most 1/2 to each of the four codes, so 2 would do. But PANEL_SUM_MAX - 4
-         * is a multiple of four, so the codes of vectors of 0 and 1, or of -1 and 1, are exact. */
+        /* Rounding adds at most 1/2 to each of the four codes, so subtracting 2 would do. But
+         * PANEL_SUM_MAX - 4 is a multiple of four, so the codes of vectors of 0 and 1, or of -1 and
+         * 1, are exact. */
         const float of_pairs = largest_pairs(vector, c->depth) / (float)(PANEL_SUM_MAX - 4);
         scale = of_pairs > scale ? of_pairs : scale;
     }

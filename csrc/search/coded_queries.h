@@ -8,7 +8,7 @@
  */
 struct coded_queries {
     size_t queries, depth;
-    size_t step; /* bytes from query to query: depth rounded up to SQ8_PADDING, and SQ8_PADDING */
+    size_t step; /* bytes from query to query: depth rounded up to SQ8_PADDING, plus SQ8_PADDING */
     bool in_halves; /* true: the one panel is for half_panel of the kernels */
     int zero;       /* the code of 0 in the rows, plus the offset that the kernels add to rows */
     int8_t *codes;

@@ -203,7 +203,7 @@ static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, si
 {
     uint16_t kept[CHUNK];
     size_t count = 0;
-    for (size_t r = 0; r < rows; r++) { /* a run needs all of its rows */
+    for (size_t r = 0; r < rows; r++) { /* not_below() needs all rows of a run */
         kept[count] = (uint16_t)r;
         count += w->any_repeat || w->keep_panel[r] != 0;
     }
@@ -684,7 +684,7 @@ size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, si
             compare_rows(p, w, worker, first, &c, query);
         } else {
             compare_panel(p, w, worker, first, &c, query);
-            c.rows.halves[0] = NULL; /* the first panel has joined them */
+            c.rows.halves[0] = NULL; /* the first panel has joined the halves */
         }
     }
     if (queries <= COARSE_QUERIES) {

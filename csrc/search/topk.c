@@ -243,7 +243,7 @@ static void add_collected(struct result_handler *handler, size_t worker, size_t 
     unlock_query(lock);
 }
 
-/* Drops a number from the candidates after the first `from`. */
+/* Drops a number from the candidates at positions from `from` on. */
 static void drop_number(struct candidates *c, enum compute_type compute, size_t from,
                         int64_t number)
 {
@@ -517,12 +517,12 @@ static bool is_complete(const struct topk *t, const struct search *s, size_t fir
 }
 
 /* Scores the pairs of centers and of groups, and lets the search leave them out. Returns 1 if the
- * search is complete, as where all rows are equal, and -1 when memory runs out. */
+ * search is complete, as it is if all rows are equal, and -1 when memory runs out. */
 static int search_groups(struct topk *t, struct search *s, struct groups *g)
 {
     const size_t rows = s->corpus_rows.size, centers = g->centers;
     int status = 0;
-    /* First a few centers, which are all results where all rows are equal, then the others. */
+    /* First a few centers, which are all of the results if all rows are equal. Then the others. */
     for (size_t from = 0, to = smaller(g->first, 2 * t->k);
          status == 0 && from < centers && !cancel_requested(s->token); from = to, to = centers) {
         status = score_centers(g, from, to);

@@ -18,7 +18,7 @@ enum {
      * another search has warm-up rows. */
     ROWS_PER_CENTER = 64,
     MAX_CENTERS = 1024,
-    MAX_GROUP = 256 /* rows of a group, so that groups have few of all pairs */
+    MAX_GROUP = 256 /* rows of a group; small, so that few pairs are within groups */
 };
 
 /* ---- pairs that wait ---- */
@@ -146,8 +146,8 @@ size_t pairs_with_groups(size_t rows, size_t centers)
         size_sum_or_max(size_product_or_max(rows - centers, centers), pairs_of_rows(centers)));
 }
 
-/* Scores pairs of a search's rows as one worker, or as all: pairs of `rows` with `queries`, or with
- * one another if these are the same. */
+/* Scores pairs of a search's rows, as worker `owner` or with all workers: pairs of `rows` with
+ * `queries`, or of `rows` with one another if both are the same list. */
 static int score_numbered(const struct search *search, const size_t *rows, size_t row_count,
                           const size_t *queries, size_t query_count, size_t owner)
 {

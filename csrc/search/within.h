@@ -121,7 +121,7 @@ size_t pairs_with_groups(size_t rows, size_t centers);
 int groups_init(struct groups *groups, const struct search *search);
 void groups_free(struct groups *groups);
 
-/* Scores all pairs of centers [from, to), and those with all rows behind center to - 1. */
+/* Scores the pairs of centers [from, to) with one another and with all rows after center to - 1. */
 int score_centers(const struct groups *groups, size_t from, size_t to);
 
 /* Cuts the other rows into groups and scores the pairs of each group. nearest[row * step] is the
