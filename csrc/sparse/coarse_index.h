@@ -47,15 +47,17 @@ struct coarse_scores {
     size_t from;   /* the first row whose score may differ from 0 */
     bool keeps_products; /* the query has at most COARSE_PRODUCTS products: they are kept */
 
-    /* (count) each: the products; their rows; and their factors, the numbers of the entries of the
-     * query, from 0 on, that were multiplied. There is room for COARSE_PRODUCTS + COARSE_PIECE. */
+    /* (count) each: products, their rows, and their factors. A factor is the number, from 0 on, of
+     * the entry of the query that was multiplied. There is room for COARSE_PRODUCTS + COARSE_PIECE.
+     */
     size_t count;
     uint32_t *rows;
     float *products;
     uint32_t *factors;
     uint32_t *bases;   /* (COARSE_PRODUCTS): product i of factor f is of list entry i + bases[f] */
     uint32_t *hits;    /* (COARSE_PRODUCTS + 1): the products of the rows of coarse_exact_sums */
-    uint32_t *numbers; /* (COARSE_PRODUCTS): hits[h] belongs to rows[numbers[h]] there */
+    uint32_t *numbers; /* (COARSE_PRODUCTS): hits[h] belongs to row rows[numbers[h]] of
+                        * coarse_exact_sums */
     struct exact_sum *sums; /* (COARSE_BLOCK_ROWS) */
 
     /* The rows whose scores reached the level when a product was added. Rows whose final scores
@@ -69,7 +71,7 @@ struct coarse_scores {
 void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena);
 
 /* Which rows of a block a query is compared with. LATER_ROWS are those after the query, which must
- * be a row of the block. The lists of an index with positions are read from there on. */
+ * be a row of the block. If the index has positions, lists are read from the query on. */
 enum coarse_part { ALL_ROWS, LATER_ROWS };
 
 /* Adds the products of a query with rows of a block to the scores, which are 0. Lists the

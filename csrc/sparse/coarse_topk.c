@@ -106,7 +106,7 @@ static size_t list_survivors(struct coarse_worker *c, size_t rows, float level)
     return count;
 }
 
-/* The same for the level that coarse_accumulate got, from its candidates. */
+/* list_survivors from the candidates of coarse_accumulate, for the level that it got. */
 static size_t list_candidates(struct coarse_worker *c, float level)
 {
     float *scores = c->scores.scores;
@@ -125,7 +125,7 @@ static size_t list_candidates(struct coarse_worker *c, float level)
     return count;
 }
 
-/* The same, where coarse_accumulate got the level. */
+/* list_survivors for the level that coarse_accumulate got, in the faster way. */
 static size_t list_reaching(struct coarse_worker *c, size_t rows, float level)
 {
     return c->scores.keeps_products ? list_candidates(c, level) : list_survivors(c, rows, level);
@@ -340,7 +340,7 @@ static bool find_level(struct coarse_job *job, int threads)
         return false;
     }
     pool_run(SAMPLES, threads, count_sample, job, job->call->token);
-    /* Of the rows that the samples list, half come later. */
+    /* Samples count rows before and after them. The list has each pair once, which is half. */
     const size_t expected =
         atomic_exchange(&list->count, 0) * job->call->queries->count / SAMPLES / 2;
     return expected <= list->room / 2;

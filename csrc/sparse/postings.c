@@ -186,8 +186,9 @@ static void add_roundings(struct accumulator *a, size_t n)
     }
 }
 
-/* Adds the errors of all rows to their sums. The n listed additions are not in the errors yet; if
- * they are all additions of the query, only their rows have errors. */
+/* Adds the rounding errors of the n listed additions to those of their rows, then the errors of
+ * each row to its sum. If are_all is set, the query has no other additions, so no other row has
+ * errors. */
 static void add_errors(struct accumulator *a, size_t n, bool are_all)
 {
     add_roundings(a, n);
@@ -204,8 +205,8 @@ struct list {
 };
 
 /* Adds a query's value times each entry of a list to the sums. Goes through the list from its end,
- * and stops at the first row below `from`, unless that is a constant 0. Lists its additions after
- * the n that are listed, and returns their new number. */
+ * and stops at the first row below `from`; if that is a constant 0, it compares nothing. Lists its
+ * additions after the n that are listed, and returns their new number. */
 INLINE size_t add_list(const enum compute_type compute, const bool listed, struct accumulator *a,
                        const void *lists, struct list list, double value, const size_t from,
                        size_t n)

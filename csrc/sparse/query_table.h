@@ -12,8 +12,8 @@ struct query_table {
     const struct sparse_rows *rows;
     size_t query;
     uint8_t *may_have;   /* (QUERY_FILTER): 1 at c % QUERY_FILTER for each column c of the query */
-    uint32_t *positions; /* (columns): the entry of column c, from the query's first. It is
-                            undefined for columns that the query lacks. */
+    uint32_t *positions; /* (columns): position of the entry of column c among those of the
+                          * query. Undefined for columns that the query lacks. */
     uint32_t *hits;      /* (QUERY_BATCH, QUERY_HITS) */
 };
 
@@ -56,8 +56,8 @@ static inline void query_table_empty(struct query_table *t)
     }
 }
 
-/* Lists the entries, from `first` on, of n columns that the query may have, and prefetches their
- * values. Returns how many. */
+/* Lists those of entries [first, first + n) of y whose columns the query may have, and prefetches
+ * their values. Returns how many. */
 static inline size_t query_table_hits(const struct query_table *t, const struct sparse_rows *y,
                                       size_t first, size_t n, uint32_t *hits)
 {

@@ -13,7 +13,7 @@ enum {
     KERNEL_COLUMNS = 256,
     MIRRORED = 32,         /* rows of the mirrored half that are written at a time */
     STREAMED = 16 << 20,   /* bytes of a result that is written past the caches */
-    TOUCHED_PART = 1 << 21 /* bytes of it that a task touches: a huge page */
+    TOUCHED_PART = 1 << 21 /* bytes of that result that a task touches: a huge page */
 };
 
 struct pairwise_worker {
