@@ -79,8 +79,8 @@ int conv2d_arguments_open(struct conv2d_arguments *a, PyObject *tuple);
  * None or () means the size of the kernel. */
 int pool_windows_read(struct max_pool2d *pool, const char *function, PyObject *tuple);
 
-/* Reads the images x, (N, C, H, W) or (C, H, W), of a pool whose windows are read, and finds the
- * size of its result. */
+/* Reads the images x of a pool, (N, C, H, W) or (C, H, W), and finds the size of its result. Call
+ * pool_windows_read first. */
 int pool_images_open(struct layer_arrays *a, struct max_pool2d *pool, const char *function,
                      PyObject *x, bool ceil_mode);
 

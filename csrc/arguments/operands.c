@@ -148,7 +148,7 @@ int is_lazy(PyObject *object)
     if (PyArray_CheckExact(object) || !type_has(object, PROTOCOL_DASK)) {
         return 0;
     }
-    /* The graph is None for a container whose arrays are in memory, for example one of xarray. */
+    /* Containers whose arrays are in memory, for example those of xarray, return None. */
     PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL);
     const int lazy = graph != NULL && graph != Py_None;
     Py_XDECREF(graph);
@@ -416,7 +416,7 @@ int array_argument(const char *function, const char *name, PyObject *object,
         return -1;
     }
     argument->hold = hold_memory(argument->array);
-    /* NumPy makes an array of the names of a group of arrays, such as an .npz file that is open. */
+    /* NumPy converts a group of arrays, such as an open .npz file, to an array of their names. */
     const bool is_group = PyTypeNum_ISSTRING(PyArray_TYPE(argument->array)) &&
                           PyObject_HasAttrString(object, "keys") &&
                           raise_mistake(function, name, object);

@@ -42,9 +42,9 @@ struct backward_call {
     char *results;           /* [groups][parameters] */
     char *scratch;
     size_t worker_scratch, sums, map, between, features, stage; /* bytes */
-    /* For the gradients of the filters of a linear layer, which a second job computes: the layer;
-     * its inputs and the gradients of its outputs, one row for each image, with inputs linear_step
-     * elements apart; the offsets of LINEAR_STEPS rows. */
+    /* A second job computes the gradients of the filters of a linear layer. It reads the layer, its
+     * inputs and the gradients of its outputs (one row for each image, with inputs linear_step
+     * elements apart), and the offsets of LINEAR_STEPS rows. */
     const struct lanes_stage *linear;
     size_t linear_number, linear_step, linear_worker;
     char *linear_inputs, *linear_gradients, *linear_scratch;
@@ -374,8 +374,8 @@ static void group_task(void *context, size_t task, size_t worker)
  * lanes need to be added.
  */
 
-/* The gradient of the bias: `filters` filters of a linear layer from `filter` on. sums holds as
- * many vectors, and then as many elements. */
+/* The gradient of the bias, for `filters` filters of a linear layer from `filter` on. sums has room
+ * for `filters` vectors, followed by `filters` elements. */
 static void linear_bias(const struct backward_call *r, size_t filter, size_t filters, char *sums,
                         char *bias)
 {

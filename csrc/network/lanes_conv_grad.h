@@ -19,10 +19,10 @@ struct conv_grad {
     bool input;           /* is the gradient of its input wanted? */
     bool winograd_input;  /* does Winograd's algorithm compute it? */
     struct lanes_map map; /* of the gradients of its output, before pooling */
-    /* The offset of each output pixel in that map and in the input. */
+    /* The offset of each output pixel in `map` and in the input. */
     ptrdiff_t *gradients, *inputs;
-    /* For a stage that pools, the offsets of the pixels of a block of windows: in an array of them,
-     * in that map and in the input. */
+    /* For a stage that pools, the offset of each pixel of a block of windows: in an array of these
+     * pixels, in `map` and in the input. */
     ptrdiff_t *window_gradients, *window_maps, *window_inputs;
     /* By phase, for each input pixel: its offset in the map and in the gradient of the input. For
      * each tap: its offset in the map. */

@@ -10,8 +10,8 @@ enum { CACHE_LINE = 64 }; /* bytes */
 
 /* Returns the cost of a patch in 64ths of a multiply-add of vectors. `step` is the distance of its
  * pixels; *columns becomes the vectors of a row. Each multiply-add needs a load, and a load from
- * two cache lines takes the time of two. Each part of a row loads the window's gradient and place.
- */
+ * two cache lines takes the time of two. Each part of a row loads the gradient and the position of
+ * the window. */
 static size_t patch_cost(const struct lanes_plan *p, const struct lanes_stage *s, size_t step,
                          size_t *columns)
 {
@@ -23,7 +23,7 @@ static size_t patch_cost(const struct lanes_plan *p, const struct lanes_stage *s
 }
 
 /* Compares two costs, in 64ths of multiply-adds of elements: by all pixels, and by patches. Patches
- * also need a list of windows, and a pixel's channels are transposed once. ReLU is taken to set a
+ * also need a list of windows, and a pixel's channels are transposed once. ReLU is assumed to set a
  * third of the gradients to 0. */
 void lanes_patches_plan(const struct lanes_plan *p, const struct lanes_stage *s,
                         struct lanes_patch_gradients *g)

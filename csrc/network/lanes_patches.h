@@ -5,13 +5,13 @@
 
 /*
  * The gradients of filters of a convolution before a 2 x 2 pool. Only the chosen pixel of a window
- * has a gradient, none if ReLU sets its output to 0, and the choices of the images of a vector
- * differ. So each image is copied with contiguous channels, and a window adds one patch of it,
- * times its gradient: a quarter of the multiplications of all pixels, or less.
+ * has a gradient, or no pixel has one if ReLU sets the output to 0. The images of a vector choose
+ * different pixels. So each image is copied with contiguous channels, and a window adds one patch
+ * of it, times its gradient: a quarter of the multiplications of all pixels, or less.
  *
- * A row of a patch is contiguous, for the channels of its pixels follow each other. The sums of a
- * group of filters are arrays (filters, kernel height, columns) of vectors. A few images are summed
- * from 0 and then added, in the order of the images.
+ * A row of a patch is contiguous, because the channels of its pixels follow each other. The sums of
+ * a group of filters are arrays (filters, kernel height, columns) of vectors. A few images are
+ * summed from 0 and then added, in the order of the images.
  */
 
 /* The plan of a stage, and its table. Offsets and steps count elements. */

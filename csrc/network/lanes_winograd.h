@@ -51,7 +51,7 @@ void lanes_winograd_conv2d(const struct lanes_plan *plan, const struct lanes_sta
 size_t lanes_winograd_conv2d_scratch(const struct lanes_plan *plan,
                                      const struct lanes_stage *stage);
 
-/* Is no lane of `check` NaN? */
+/* True if no lane of `check` is NaN. */
 bool lanes_all_finite(const struct lanes_plan *plan, const void *check);
 
 /* Copies n vectors, but only the lanes that are NaN in `check`. */

@@ -12,7 +12,7 @@
  * 2e-6.
  */
 
-/* The plan of a stage, and its tables. Offsets count elements, the others vectors. */
+/* The plan of a stage, and its tables. Offsets count elements, sizes count vectors. */
 struct lanes_winograd_gradients {
     size_t rows, columns; /* of the output gradients of a filter */
     /*

@@ -14,6 +14,6 @@
 int network_run(enum compute_type compute, const struct layer *layers, size_t count, size_t images,
                 struct shape shape, const void *input, void *output, struct cancel_token *token);
 
-/* Runs a convolution and a pool in the same way, and also writes pool.indices. pool.planes is the
- * number of output channels, and pool.in is conv.out. conv.pool is false. */
+/* Runs a convolution and a pool as network_run does, and also writes pool.indices. pool.planes is
+ * the number of output channels, and pool.in is conv.out. conv.pool is false. */
 int conv2d_max_pool2d(const struct conv2d *conv, const struct max_pool2d *pool);

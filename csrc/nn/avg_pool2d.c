@@ -101,7 +101,7 @@ static int run_planes(struct planes_run *run)
     const size_t pixels = size_product_or_max(pool->in.h, pool->in.w);
     const size_t workers = smaller((size_t)thread_count_for(pool->planes, pixels, GRAIN_SUMS),
                                    larger(pool->planes, 1));
-    if (pool->planes == 0 || run->to_bytes == 0) { /* many planes can be without pixels */
+    if (pool->planes == 0 || run->to_bytes == 0) { /* there can be many planes without pixels */
         return 0;
     }
     run->sums_bytes = scratch_round(size_product_or_max(sums_of_row(pool), sizeof(double)));
@@ -114,7 +114,7 @@ static int run_planes(struct planes_run *run)
     return 0;
 }
 
-/* Is there one window, which covers the whole image? */
+/* True if there is one window, which covers the whole image. */
 static bool is_global(const struct avg_pool2d *p)
 {
     return p->out.h == 1 && p->out.w == 1 && p->in.h > 0 && p->in.w > 0 && p->rows[0].begin == 0 &&
@@ -122,7 +122,7 @@ static bool is_global(const struct avg_pool2d *p)
            p->columns[0].end == (int64_t)p->in.w;
 }
 
-/* Are all windows 2 x 2 squares with stride 2 and divisor 4? */
+/* True if all windows are 2 x 2 squares with stride 2 and divisor 4. */
 static bool windows_are_squares(const struct avg_pool2d *p)
 {
     bool squares = p->out.w >= MOST_LANES;

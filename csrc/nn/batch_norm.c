@@ -24,7 +24,7 @@ static const void *at_or_null(const void *array, size_t offset)
     return array == NULL ? NULL : (const char *)array + offset;
 }
 
-/* Channels of a task, so that images of few pixels are read along long runs of memory. */
+/* Channels of a task: several if images have few pixels, so that tasks read long runs of memory. */
 static size_t channels_of_task(const struct channels *call)
 {
     enum { PIXELS = 2048 };

@@ -28,15 +28,15 @@ static inline bool is_valid_padding(struct extent2 padding)
     return padding.h <= most && padding.w <= most;
 }
 
-/* The zeros before and after an image that keep its size, where a kernel covers `zeros` pixels more
- * than one. An odd zero goes to the end, as in torch. */
+/* The zeros before and after an image that keep its size. `zeros` is the number of both together.
+ * If it is odd, the end gets one more, as in torch. */
 static inline void same_padding(struct extent2 zeros, struct extent2 *before, struct extent2 *after)
 {
     *before = (struct extent2){zeros.h / 2, zeros.w / 2};
     *after = (struct extent2){zeros.h - before->h, zeros.w - before->w};
 }
 
-/* Is the padding of a pool at most half of its kernel, as in torch? */
+/* True if the padding of a pool is at most half of its kernel, as in torch. */
 static inline bool is_valid_pool_padding(struct extent2 padding, struct extent2 kernel)
 {
     return padding.h <= kernel.h / 2 && padding.w <= kernel.w / 2;

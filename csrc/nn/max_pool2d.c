@@ -182,8 +182,8 @@ static void pool_separable(const struct separable *s, const char *in, char *out,
                 pool_row(s, in, row, r);
             }
         }
-        /* Doubles the maxima of all rows if that takes fewer steps than a pass over the rows of
-         * each window. */
+        /* Forms maxima of 2^levels rows if that takes fewer steps than a pass over the rows of each
+         * window. */
         size_t levels = 0;
         while (2 * ((size_t)1 << levels) <= length) {
             levels++;

@@ -299,7 +299,8 @@ static PyObject *view_of_rows(PyArrayObject *array, npy_intp first, npy_intp las
     return view;
 }
 
-/* Returns the first rows of all arrays in a dict. That of the corpus is read-only. */
+/* Returns the first rows of all arrays of a dict, as a dict of views. The view of the corpus is
+ * read-only. */
 static PyObject *first_rows(PyObject *room, npy_intp rows)
 {
     PyObject *views = PyDict_New(), *name, *array;
@@ -324,7 +325,7 @@ static PyObject *first_rows(PyObject *room, npy_intp rows)
 
 /*
  * True if rows can be copied behind the rows of a State: they have its dtype and length, room has
- * place for them, and at most one row was removed for every `holes` live rows.
+ * space for them, and at most one row was removed for every `holes` live rows.
  */
 static bool fits_behind(const struct index_state *s, PyObject *room, PyArrayObject *rows,
                         Py_ssize_t holes)
@@ -345,7 +346,8 @@ static bool fits_behind(const struct index_state *s, PyObject *room, PyArrayObje
            (first - s->size) <= s->size / holes;
 }
 
-/* Returns the numbers of `count` new rows, and writes them to the room. */
+/* Returns the numbers of `count` new rows. Also writes them to the array of numbers in `room`, if
+ * it has one. */
 static PyObject *new_numbers(const struct index_state *s, PyObject *room, npy_intp count)
 {
     PyArrayObject *column = (PyArrayObject *)PyDict_GetItemString(room, "numbers");

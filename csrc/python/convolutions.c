@@ -171,7 +171,7 @@ static PyObject *core_conv2d_grad_input(PyObject *Py_UNUSED(self), PyObject *arg
     return finished(dx, status);
 }
 
-/* Does `maps` hold the gradients of the feature maps? Without indices, it holds those of all
+/* True if `maps` holds the gradients of the feature maps. Without indices, it holds those of all
  * pixels. With indices it holds those of some, as conv2d_grad_weight_sparse takes them. */
 static bool are_gradients(PyArrayObject *maps, PyArrayObject *indices,
                           const struct conv2d_arguments *a)

@@ -35,7 +35,8 @@ static inline PyObject *finished(PyArrayObject *array, int status)
     return array == NULL ? NULL : PyArray_Return(array);
 }
 
-/* Is indices an int64 array of the shape of `gradients` whose elements are all in [0, size)? */
+/* True if indices is an int64 array of the shape of `gradients` whose elements are all in [0,
+ * size). */
 static inline bool are_indices(PyArrayObject *indices, PyArrayObject *gradients, size_t size)
 {
     if (!can_read(indices, NPY_INT64, PyArray_NDIM(gradients), PyArray_DIMS(gradients))) {

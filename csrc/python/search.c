@@ -255,7 +255,7 @@ static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject 
 {
     struct topk topk;
     const enum compute_type compute = compute_type_of_call(c);
-    /* Each row would be a query, and filters of both sides would leave some out. */
+    /* A filter of both sides would leave out queries, but topk has a result for each row. */
     if (c->filter.both || !can_write(values, value_type(compute), 2, NULL) ||
         PyArray_DIM(values, 1) == 0 || !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values)) ||
         c->queries_end > PyArray_DIM(values, 0) ||
