@@ -377,8 +377,8 @@ typedef bool sq8_select_kernel(uint8_t *keep, const int32_t *dots, const struct 
  * codes of missing queries. width is panel_lanes or panel_queries of the table.
  *
  * half_panel reads both halves of each row. Its width is panel_lanes, and for L = 4 * width codes
- * has the shape (ceil(HALF_BYTES(n) / L), 2, width, L): L codes of each query, then those from
- * HALF_BYTES(n) elements behind on.
+ * has the shape (ceil(HALF_BYTES(n) / L), 2, width, L): L codes of each query, then the codes that
+ * lie HALF_BYTES(n) elements after these.
  */
 enum { SQ8_PANEL = 32, PANEL_SUM_MAX = INT16_MAX / UINT8_MAX };
 struct sq8_panel {

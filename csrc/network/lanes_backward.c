@@ -28,10 +28,9 @@ struct backward_call {
      * call runs again with this, and calculates the images of such gradients by the definition. */
     bool by_definition;
     _Atomic bool not_finite; /* the gradient of some input is not finite */
-    /* For each convolution. sums_at: the byte in a worker's memory where its sums begin, those
-     * of the bias before those of the filters. results_at: the element in the results of a group
-     * where its gradients begin, those of the filters (by patches: their sums) before that of
-     * the bias. */
+    /* Where the sums and gradients of each convolution begin: sums_at in a worker's memory, in
+     * bytes, and results_at in the results of a group, in elements. In memory the bias comes before
+     * the filters, in the results after them. By patches, the results are sums of the filters. */
     size_t sums_at[MOST_LAYERS], results_at[MOST_LAYERS];
     ptrdiff_t *feature_taps; /* of flat stages */
     char *flat[MOST_LAYERS]; /* of flat stages: the gradients of the outputs of all vectors */

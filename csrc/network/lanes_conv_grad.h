@@ -16,8 +16,8 @@ struct phase {
 
 /* The plan and the tables for the gradients of a convolution. */
 struct conv_grad {
-    bool input;           /* is the gradient of its input wanted? */
-    bool winograd_input;  /* does Winograd's algorithm compute it? */
+    bool input;           /* the gradient of the convolution's input is wanted */
+    bool winograd_input;  /* Winograd's algorithm computes that gradient */
     struct lanes_map map; /* of the gradients of its output, before pooling */
     /* The offset of each output pixel in `map` and in the input. */
     ptrdiff_t *gradients, *inputs;

@@ -87,7 +87,7 @@ size_t lanes_stage_scratch(const struct lanes_plan *p)
     return scratch_round(most);
 }
 
-/* Each vector of images is a pixel. */
+/* The kernel multiplies vectors of images as its pixels. */
 static void run_linear(const struct lanes_plan *p, const struct lanes_stage *s, size_t vectors,
                        const char *input, char *output)
 {

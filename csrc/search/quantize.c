@@ -86,7 +86,7 @@ void quantize_halves(const struct float_rows *rows, size_t first, size_t count, 
     }
 }
 
-/* The scale of a row of 8-bit integers, which needs no other code than its own elements. */
+/* The scale of a row of 8-bit integers, whose elements are its codes. */
 static struct code_scale scale_of_norm(float norm, double eps)
 {
     struct code_scale scale = norm > 0.0f ? (struct code_scale){1.0f / norm, OWN_RESIDUAL}

@@ -36,7 +36,7 @@ enum {
     MORE_PAIRS = 8,
     MAX_PAIRS = 1 << 20,
     PAIR_BUFFER = 1024,
-    /* The level is the LOW_SAMPLE-th lowest, from 0, of the k-th best scores of SAMPLES rows. */
+    /* The level is one of the lowest k-th best scores of SAMPLES rows: LOW_SAMPLE are lower. */
     SAMPLES = 32,
     LOW_SAMPLE = 1
 };
