@@ -251,7 +251,7 @@ UNKNOWN_CHUNKS = "{function}(): {name} has chunks of unknown size: call {name}.c
 
 # ---- search: index files ----
 
-# The path precedes all but the last two.
+# All but the last two are written after the path.
 NOT_INDEX_FILE = "not an index file of cossim{kind}: load a file that Index.save wrote"
 INDEX_VERSION = "its format has version {version}, but this cossim reads versions 1 and 2: update cossim"
 INDEX_CUT_OFF = "cut off: {size} bytes of {expected}: copy the file again"
@@ -273,7 +273,7 @@ OTHER_FILE = "not a regular file: choose another path"
 WRITE_PROTECTED = "the file there is write-protected: change its permissions or choose another path"
 NO_FOLDER = "the folder does not exist: create it first"
 
-# ---- files: .npy. The path precedes these. ----
+# ---- files: .npy. These are written after the path. ----
 
 TRUNCATED = "truncated: shape {shape} takes {expected} bytes after the header, found {found}: copy the file again"
 TOO_LONG = "too long: shape {shape} takes {expected} bytes after the header, found more: copy the file again"
@@ -285,7 +285,7 @@ DAMAGED_HEADER = "the header is damaged: copy the file or save the array again"
 IMPOSSIBLE_SHAPE = "the header is damaged, no array has the shape {shape}: copy the file or save the array again"
 PYTHON_OBJECTS = "an array of Python objects, dtype {dtype}: save an array of numbers, such as np.stack(rows)"
 
-# ---- files: rows. The path precedes those without one. ----
+# ---- files: rows. Those without a path are written after it. ----
 
 DAMAGED_ROWS = "{path}: damaged, or of another format than its suffix says: {error}"
 NEEDS_EXTRA = "{path}: this format needs {package}: pip install 'cossim-c[files]'"
@@ -519,7 +519,7 @@ OTHER_HEAD = "its head began with different parameters"
 OTHER_SETTING = "{name} was {saved}, and is {value}"
 MORE_STEPS = "it has {saved} steps, but all epochs together have {steps}"
 
-# ---- command line: files of images. The path precedes these. ----
+# ---- command line: files of images. These are written after the path. ----
 
 NOT_IMAGES = "neither an idx nor a .npy file, because it begins with {start}: save the images with numpy.save"
 IDX_TYPE = "idx elements of type 0x{kind:02x}, but images have unsigned bytes, 0x08: save the images with numpy.save"
@@ -551,7 +551,7 @@ INDEX_ROWS_DTYPE = (
 )
 MANY_COLUMNS = "argument --column: more names than files"
 ROW_LENGTHS = "rows of {path} have {size} elements, rows of {other} {other_size}: choose files of one model"
-# "argument NAME: ", which argparse writes, precedes all but the last
+# argparse writes all but the last after "argument NAME: "
 NOT_64_BITS = "{text} does not fit 64 bits"
 LESS_THAN = "{text} is not at least {least}"
 NOT_A_SIZE = "{text!r} is not an amount of memory, such as 256M, 1.5G or a number of bytes"

@@ -46,7 +46,7 @@ INDEX_COMMANDS = ("build", "add", "search")
 NO_SUCH_FILE = r"^(?P<path>.*): No such file or directory$"
 # Here the user has to choose another file, so the help is suggested, which says what a file must hold.
 OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}"
-# Here the user writes a new file first: the command takes it in place of the old one.
+# Here the message tells the user to write a new file first. The suggested command reads it instead of the old one.
 NEW_FILE = (
     *(_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.INDEX_ROWS_DTYPE),
     *(_errors.FILTER_NUMBERS, _errors.FILTER_FILE),
@@ -64,7 +64,7 @@ MAX_TRIED = 60  # changed lines for one error
 MAX_LENGTH = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
 MAX_OPENED = 20  # files that are opened to find one to suggest
 MAX_ROUNDS = 4  # how often the files of a corrected line are opened to find its next mistake
-MAX_BYTES = 1 << 26  # of all files of a line: above it none is opened for this, because some are read whole
+MAX_BYTES = 1 << 26  # of all files of a line: beyond it none is opened for this, because some are read whole
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -492,7 +492,7 @@ def _decimal_point(words, found):
 
 
 def _corpus(words):
-    """Returns the files after --corpus: several if a shell made them of a pattern. Of only two files, one is it."""
+    """Returns the files after --corpus: several, if a shell expanded a pattern. If the line has just two, the first."""
     at = words.index("--corpus") + 1 if "--corpus" in words else len(words)
     end = next((end for end in range(at, len(words)) if _is_option(words[end])), len(words))
     corpus = [word for word in words[at:end] if word not in EXAMPLES]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def with_names(names, pullback):
-    """The pullback of a layer from that of its function: gradients of parameters are a dict, without those of None."""
+    """Returns the pullback of a layer, given that of its function: gradients of parameters are a dict, without None."""
 
     def named(dy, input_gradient=True):
         dx, *values = pullback(dy, input_gradient)

@@ -494,7 +494,7 @@ class BlockwiseSearch:
         return Pairs(i[found], j[found], values[found]).sorted()
 
     def _likely_least(self, m, pairs):
-        """Returns a score that at least m of the pairs probably reach: that of a pair of a sample of rows; or -1."""
+        """Returns a score that at least m of the pairs probably reach, found in a sample of the rows, or -1."""
         if pairs < MIN_SAMPLED_PAIRS or not self.in_memory:
             return -1.0
         x, y = self.x.array[::SAMPLED], self.y.array[::SAMPLED]

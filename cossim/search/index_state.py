@@ -35,7 +35,7 @@ HOLES_OF_ADD, HOLES_OF_REMOVE = 8, 4
 RUN_BYTES = 4096  # runs of at least this mean size are copied one by one
 HALVES = "upper_codes", "lower_codes"
 FILE_ORDER = ("corpus", *HALVES, "scales", "directions", "heads", "head_scales", "numbers")
-COPIED_ROWS = 256  # rows copied at a time, if rows are left out and np.take cannot write the others directly
+COPIED_ROWS = 256  # rows copied at a time, if some are left out and np.take cannot write the others in place
 
 
 class State(NamedTuple):
