@@ -75,8 +75,8 @@ static double bound_of(int f64, enum activation kind, double x)
 
 static double worst[2][ACTIVATIONS][2];
 
-/* Does the bound hold? Not for results so small that they, or the reciprocal of e^(-2 u), have
- * fewer digits. */
+/* True if the bound holds for this result. Results so small that they, or the reciprocal of e^(-2
+ * u), have fewer digits have no bound. */
 static bool has_bound(int f64, enum activation kind, double x, long double result)
 {
     return fabsl(result) >= (f64 ? 0x1p-1018L : 0x1p-122L) &&

@@ -366,7 +366,8 @@ static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_
     }
 }
 
-/* Checks that halves of codes are joined to these codes, and their products and bounds. */
+/* Checks that halves are joined to the codes that they were made from, and checks products and
+ * bounds of halves. */
 static void check_halves(const struct kernels *k, size_t n, size_t rows, bool numbered)
 {
     static uint8_t codes[ROWS * MAX_DEPTH], joined[MAX_DEPTH + 1];

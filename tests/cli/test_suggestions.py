@@ -165,7 +165,7 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("index build corpus.npy", "index build corpus.npy -o corpus.index"),
         ("index build 'c*.npy'", "index build 'c*.npy' -o corpus.index"),
         ("index add narrow.npy queries.npy", "index build narrow.npy -o narrow.index"),
-        # two files, whose columns have different names, or which are written as one word
+        # two files: their columns have different names, or both are written as one word
         ("topk both.npz others.npz -k 3", "topk both.npz others.npz -k 3 --column a --column title"),
         ("topk both.npz others.npz -k 3 --column b", "topk both.npz others.npz -k 3 --column b --column title"),
         ("topk both.npz others.npz -k 3 --column body", "topk both.npz others.npz -k 3 --column a --column body"),

@@ -192,7 +192,7 @@ class Situation(differential.Situation):
 
     @staticmethod
     def like(values, shape, reduction):
-        """Reduces the axes along which the operand, an array of that shape, was broadcast."""
+        """Reduces the axes along which an operand of this shape was broadcast."""
         values = reduction(values, axis=tuple(range(values.ndim - len(shape))), initial=0)
         axes = tuple(i for i, size in enumerate(shape) if size == 1 != values.shape[i])
         return reduction(values, axis=axes, keepdims=True, initial=0) if axes else values

@@ -95,7 +95,7 @@ def max_pool2d_vjp(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     for i, j in itertools.product(range(len(rows)), range(len(columns))):
         for plane, image in enumerate(planes):
             for row, column in itertools.product(rows[i], columns[j]):
-                # Finds the first maximum, or the last NaN. If no value is above -inf, it is the first pixel.
+                # Finds the first maximum, or the last NaN. If no value is above -inf, takes the first pixel.
                 best, value = y[plane, i, j], image[row, column]
                 if value > best or np.isnan(value) or indices[plane, i, j] < 0:
                     y[plane, i, j], indices[plane, i, j] = value, row * width + column

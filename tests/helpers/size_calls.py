@@ -105,7 +105,7 @@ class Draw(random.Random):
         return self.choice([None, None, 1, 1 << 20, 2**40, 2**64])
 
     def images(self, dtype, ndim=None):
-        """Images; mostly without elements, because layers copy other arrays."""
+        """Images, mostly empty: layers copy their images, and copies of other images would take too much memory."""
         shape = self.shape(self.choice([3, 4]) if ndim is None else ndim, dtype)
         if self.random() < 0.8:
             shape = self.with_size(shape, self.randrange(len(shape)), 0)

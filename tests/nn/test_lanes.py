@@ -110,7 +110,7 @@ def test_bits_of_an_image_depend_on_it_alone(rng, dtype):
 @both_dtypes
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_winograd_keeps_what_is_not_finite_in_its_image(rng, dtype):
-    """A NaN and an infinity reach the outputs and gradients that they reach in torch, and no other image's bits."""
+    """A NaN and an infinity reach the same outputs and gradients as in torch, and change no bit of another image."""
     ours, theirs = both_networks(NETWORKS["five rows, pool"], rng, dtype)
     x = normal(rng, (40, *IMAGE), dtype)
     (whole, pullback), odd = ours.vjp(x), np.isin(np.arange(40), (5, 30))
@@ -132,7 +132,7 @@ def test_winograd_keeps_what_is_not_finite_in_its_image(rng, dtype):
 @both_dtypes
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_an_infinite_weight_is_in_all_gradients_of_the_pixels_that_it_multiplies(rng, dtype):
-    """It may be in the gradients of other pixels of its channel, but in no other channel's."""
+    """Gradients that are not finite may reach other pixels of the same channel, but no other channel."""
     ours, theirs = both_networks(NETWORKS["five rows"], rng, dtype)
     ours[0].weight[3, 2, 1, 0] = np.inf
     theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})

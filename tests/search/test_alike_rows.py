@@ -1,4 +1,4 @@
-"""Equal, repeated, zero and nearly equal rows take short cuts, and find what the full matrix has, bit for bit."""
+"""Equal, repeated, zero and nearly equal rows take shortcuts, and have the scores of the full matrix, bit for bit."""
 
 import numpy as np
 import pytest

@@ -20,7 +20,7 @@ def signs(packed):
 
 
 def exact(x, y=None, eps=EPS):
-    """(n - 2 h) / (max(sqrt(n), eps))^2, by the formula of the scores, from exact sums."""
+    """The scores by their formula from exact sums: (n - 2 h) / (max(sqrt(n), eps))^2 for h bits that differ."""
     a, b = (signs(np.ascontiguousarray(z)).astype(float) for z in (x, x if y is None else y))
     n = a.shape[1]
     return (a @ b.T) / (n if np.sqrt(n) >= eps else eps * eps)

@@ -357,7 +357,7 @@ def test_wrong_arguments_are_errors_of_the_call(call, error, message):
 
 
 class DataArray:
-    """Like xarray's: it may hold a Dask array, and then has __dask_graph__."""
+    """Like a DataArray of xarray: it may hold a Dask array, and then has __dask_graph__."""
 
     def __init__(self, data):
         self.data = data

@@ -40,7 +40,7 @@ def test_unknown_sizes_along_a_dimension(rng, part):
         assert_same(function(lazy, lazy + 1, dim=1), function(x, x + 1, dim=1))
         assert_same(function(y, lazy, dim=1), function(y, x, dim=1))
         assert_same(function(lazy[None], x[:3, None], dim=2), function(x[None], x[:3, None], dim=2))
-        columns = np.ascontiguousarray(x.T)  # a block with one column is summed as columns are
+        columns = np.ascontiguousarray(x.T)  # blocks of one column are summed as columns too
         assert_same(function(lazy.T, lazy.T * 2, dim=0), function(columns, columns * 2, dim=0))
 
 

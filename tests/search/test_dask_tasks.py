@@ -99,7 +99,7 @@ def counting(calls, name, function):
 
 
 def test_each_block_is_made_once(rng):
-    """Dask fuses tasks. No block of an operand may become part of several tasks, which would all make it."""
+    """Dask fuses tasks. A task that makes a block must not be fused with several that use it: each would make it."""
     calls = []
     make = counting(calls, "made", np.negative)
     x = da.from_array(rows(rng, 60, np.float32), (10, 12))
@@ -121,7 +121,7 @@ def test_each_block_is_made_once(rng):
 
 
 def test_a_result_that_is_broadcast_is_made_once(rng, monkeypatch):
-    """Dask could fuse the tasks that make it with those that use it, of which there are several for each block."""
+    """Several tasks use each block of the result. Dask could fuse the task that makes a block with each of them."""
     calls = []
     monkeypatch.setattr(dask_tasks, "run", counting(calls, "run", dask_tasks.run))
     x = da.from_array(rows(rng, 60, np.float32), (10, 4))

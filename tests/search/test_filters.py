@@ -338,7 +338,7 @@ def test_the_core_checks_the_sizes_of_filters():
         Filter(None, None, np.ones((129, 2), np.int64)),
         (bits, None, None),
         [bits, None, None, False, 130],
-        Filter(bits, both=True),  # of topk, whose queries are all rows
+        Filter(bits, both=True),  # valid elsewhere, but every row is a query of topk
     ):
         with pytest.raises(ValueError, match=r"\bfit\b"):
             _core.topk(Request("topk", x, x, 0, 0, False, 1e-8, None, filter=wrong), values, indices)

@@ -89,7 +89,7 @@ def test_all_pairs(always, kind):
 
 @pytest.mark.parametrize("kind", ["plain", "clustered", "not finite", "tiny and huge", "outside"])
 def test_pairs_of_an_index_without_heads(always, monkeypatch, kind):
-    """Its pairs_above makes heads in the call."""
+    """pairs_above of an Index that has no heads makes them in the call."""
     with np.errstate(all="ignore"):
         x = _rows(kind).astype(np.float32)[::2].copy()
         scores = cossim.pairwise(x[:Q], x)

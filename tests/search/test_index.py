@@ -57,7 +57,7 @@ def test_codes_bound_every_row(rng, kind):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool], ids=lambda d: np.dtype(d).name)
 def test_rows_of_8_bits_are_their_own_codes(rng, dtype, tmp_path):
-    """The index adds only scales to them, in memory and in the file. Strided rows need codes."""
+    """The index adds only scales to such rows, in memory and in the file. Strided rows need codes."""
     x = rng.integers(0, 2, (300, 128)).astype(dtype)
     index, strided = cossim.Index(x), cossim.Index(x[:, ::2])
     assert (index.nbytes, strided.nbytes) == (300 * 8, 300 * (64 + 8))

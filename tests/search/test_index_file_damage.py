@@ -41,7 +41,7 @@ def small(rng, tmp_path, request):
 
 @pytest.mark.parametrize("mmap", [True, False])
 def test_every_flipped_bit_is_found(small, mmap):
-    """In a file that is mapped; in one that is read, one bit of every byte."""
+    """Flips every bit of a mapped file, and one bit of every byte of a file that is read."""
     path, data, contents = small
     with open(path, "r+b", buffering=0) as file:
         for at, byte in enumerate(data):

@@ -228,7 +228,7 @@ def test_commands_refuse_them(folder, command, path, capsys):
 )
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_an_output_that_is_an_input_is_refused(folder, command, name, link, capsys):
-    """It is refused under any name, and before anything is read."""
+    """The output is refused under any name of the input, and before anything is read."""
     given = re.search(r"\bin\.\w+", command)[0]
     (folder / given).write_bytes(b"precious")
     link(given, re.search(r"\bout\.\w+", command)[0])

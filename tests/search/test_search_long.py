@@ -141,7 +141,7 @@ def small():
     ],
 )
 def test_interrupt(call, rows, threads):
-    # malloc may keep the candidates of a large k once, up to 32 MB. Five calls that lose them lose 80 MB or more.
+    # malloc may keep the candidates of one call with a large k, up to 32 MB. Five calls that leak them leak 80 MB.
     growth = 64 << 20 if "5000)" in call else 20_000 << 10
     check_interrupted(ROWS.format(rows=rows), call, threads, seconds=0.25, growth=growth)
 

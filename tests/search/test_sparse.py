@@ -76,7 +76,7 @@ def skewed(rng, rows, columns, entries, dtype, signed):
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_topk_is_the_first_k_of_pairwise(rng, dtype, signed):
-    """For queries that share columns with many rows, few or none; and where norms are huge, tiny or NaN."""
+    """Also for queries that share columns with many rows, few or none, and for norms that are huge, tiny or NaN."""
     x = skewed(rng, 600, 400, 12, dtype, signed)
     x.data[400:440] *= 1e30
     x.data[900:990] *= 1e-30
@@ -92,11 +92,11 @@ def test_topk_is_the_first_k_of_pairwise(rng, dtype, signed):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_topk_of_many_rows_is_the_first_k_of_pairwise(rng, dtype):
-    """Of more rows than a block of the index of coarse scores holds."""
+    """The corpus has more rows than a block of the index of coarse scores holds."""
     x = skewed(rng, 20_000, 300, 6, dtype, False)
     y = x[rng.integers(0, 20_000, 300)]
     same(cossim.topk(y, x, 10), reference.best_of(cossim.pairwise(y, x), 10, False))
-    long = sp.csr_array(rng.random((3, 300)).astype(dtype))  # its lists have more entries than wait to be added
+    long = sp.csr_array(rng.random((3, 300)).astype(dtype))  # its lists have too many entries to keep all products
     same(cossim.topk(long, x, 10), reference.best_of(cossim.pairwise(long, x), 10, False))
 
 

@@ -71,7 +71,7 @@ def test_more_pairs_than_the_samples_tell(rng, dtype):
 
 @FLOATS
 def test_rows_with_many_more_entries(rng, dtype):
-    """The error bound of their scores is above the level of the pairs."""
+    """The error bound of the scores of three long rows is above the level of the pairs."""
     x = random_rows(rng, 2100, 3000, 20, dtype)
     long = sp.csr_array(rng.random((3, 1_500_000)).astype(dtype))
     x.resize(2100, 1_500_000)
