@@ -216,7 +216,7 @@ def _split(words):
 
 
 def _replaced(words, old, *new):
-    """Replaces the last word that equals `old` by the word `new`, or removes it without `new`. None without `old`."""
+    """Replaces the last word that equals `old` by the words `new`, or removes it. Returns None if there is none."""
     if old not in words:
         return None
     last = len(words) - 1 - words[::-1].index(old)
@@ -269,7 +269,7 @@ def _opens(path, option=None, column=None):
 
 
 def _files_found(words, found):
-    """Replaces a file that is missing or does not fit. Without another one, leaves names out, and trains weights."""
+    """Replaces a missing or unsuitable file by another one. If there is none, leaves out --ids, or trains --weights."""
     path = found["path"]
     several = re.split(r"[,;:+\s]+", path.strip(",; "))
     if path in words and len(several) > 1 and all(map(os.path.isfile, several)):  # written as one word
@@ -287,7 +287,7 @@ def _files_found(words, found):
 
 
 def _named(words, found):
-    """Replaces standard input by a file, because the format of its data is read from named files only."""
+    """Replaces "-", standard input, by a file: data in this format are read from named files only."""
     names = sorted(glob.glob(f"*{found['suffix']}"))[:MAX_OPENED]
     file = next((name for name in names if name not in words and _opens(name)), f"corpus{found['suffix']}")
     return _replaced(words, "-", file)
@@ -342,7 +342,7 @@ def _by_kinds(words, _):
 
 
 def _unlike_rows(words, found):
-    """Leaves out a file whose rows have another length than those of the first file, or makes another index of it."""
+    """Leaves out a file whose rows have another length than those of the first, or builds another index of it."""
     if words[:2] != ["index", "add"]:
         return _replaced(words, found["other"])
     return _build_of(found["other"]) + _joined(token for token in _tokens(words) if token[0] == "--column")
@@ -373,7 +373,7 @@ def _with_new_file(words, message):
 
 
 def _other_name(words, found):
-    """Suggests the most similar name, or the first, where one of --ids or --column is missing.
+    """Replaces a missing name of --ids or --column by the most similar name, or by the first one.
 
     The columns of two files may have different names.
     """
@@ -449,7 +449,7 @@ def _wrong_value(words, found):
 
 
 def _number_for_option(words, found):
-    """Makes a number among the files, or that of an unknown option, the value of the missing -k or -t.
+    """Takes a number from among the files, or the value of an unknown option, as the missing -k or -t.
 
     For pairs corpus.npy 0.9, and for pairs corpus.npy --cutoff 0.9.
     """
@@ -534,13 +534,13 @@ def _with_blanks(words, _=None):
 
 
 def _quoted(words, _):
-    """Makes a pattern of the files that a shell made of one: topk queries.npy shards/*.npy -k 3, or shards/*."""
+    """Replaces files that a shell expanded by their pattern, in quotes: topk queries.npy shards/*.npy -k 3."""
     from cossim.rows.opening import FORMATS
 
     files = _split(words)[0]
     for at, file in enumerate(files[:4]):
         folder = os.path.join(glob.escape(os.path.dirname(file)), "*")
-        all_files = [folder] if os.path.dirname(file) else []  # of this folder they may be meant one by one
+        all_files = [folder] if os.path.dirname(file) else []  # in the current folder they may be meant singly
         for given in (*all_files, folder + os.path.splitext(file)[1]):
             found = sorted(glob.glob(given)) if os.path.isfile(file) else []
             if len(found) > 1 and sorted(files[at : at + len(found)]) == found:

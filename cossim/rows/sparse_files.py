@@ -89,21 +89,21 @@ def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
 
 
 def _shape(sizes: NDArray[Any]) -> tuple[int, ...]:
-    """Returns the shape that an array of a file holds, of a few integers in [0, 2^63)."""
+    """Returns an array of a file as a shape: a few integers in [0, 2^63)."""
     if sizes.ndim != 1 or sizes.size > 64 or not _are_below(sizes, 2**63, sizes.size):
         raise RowsError(_errors.ROWS_SPARSE_DAMAGED)
     return tuple(sizes.tolist())
 
 
 def _are_below(numbers: NDArray[Any], most: int, count: int) -> bool:
-    """Whether an array holds `count` integers in [0, most)."""
+    """Returns whether an array holds `count` integers in [0, most)."""
     if numbers.shape != (count,) or numbers.dtype.kind not in "iu":
         return False
     return not count or bool(numbers.min() >= 0 and numbers.max() < most)
 
 
 def _are_starts(indptr: NDArray[Any], count: int, entries: int) -> bool:
-    """Whether an array holds the starts of `count` lists, and the end of the last, which is at most `entries`."""
+    """Returns whether an array holds the starts of `count` lists and the end of the last, at most `entries`."""
     if indptr.shape != (count + 1,) or indptr.dtype.kind not in "iu":
         return False
     return bool(indptr[0] == 0 and indptr[-1] <= entries and np.all(indptr[:-1] <= indptr[1:]))

@@ -202,7 +202,7 @@ def check_k(function: str, k: int, candidates: int, name: str) -> None:
 
 
 def may_be_rows(value: object) -> bool:
-    """Whether this value, given for a number, may be rows: the two arguments may have been swapped."""
+    """Returns whether a value that was given for a number may be rows: the caller may have swapped two arguments."""
     if type(value) is float:  # the fast path, which small searches notice
         return False
     return bool(getattr(value, "ndim", 0)) or isinstance(value, (list, tuple, os.PathLike))

@@ -17,7 +17,7 @@ struct waiting {
     struct reduction call;
     struct pair_scores scores;
     struct norms norms; /* of all rows */
-    size_t k, room;     /* lower bounds of a query, and pairs */
+    size_t k, room;     /* lower bounds and pairs of a query */
     size_t step;        /* bytes from query to query */
     char *queries;      /* [rows]: struct waiting_query */
     char *buffers;      /* [workers][2]: a converted row of buffer_size bytes */

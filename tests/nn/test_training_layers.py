@@ -152,7 +152,7 @@ def test_gelu_of_infinity_is_its_limit_in_arrays_of_every_size(dtype, approximat
 
 def test_gelu_keeps_its_precision_for_negative_numbers():
     """At -6 torch's 1 + erf cancels: its float64 result has nine correct digits and its float32 result none."""
-    phi = 9.865876450376981e-10  # of -6, by the tables
+    phi = 9.865876450376981e-10  # the distribution function at -6, from tables
     np.testing.assert_allclose(nn.gelu(np.float64(-6)), -6 * phi, rtol=1e-14)
     np.testing.assert_allclose(nn.gelu(np.float32(-6)), -6 * phi, rtol=1e-7)
     np.testing.assert_allclose(nn.gelu(np.float32(-6), "tanh"), nn.gelu(np.float64(-6), "tanh"), rtol=6e-8)

@@ -239,7 +239,7 @@ def test_arrays_that_other_arguments_change(function, change):
 
 @pytest.mark.parametrize("function", ["vector_norm", "normalize", "cosine_similarity", "pairwise"])
 def test_no_code_of_the_type_of_out_is_run(function):
-    """Such code could change the operands after they were validated."""
+    """Code of the type, such as its __getattribute__, could change the operands after they were validated."""
     looked_up = []
 
     class Meta(type):

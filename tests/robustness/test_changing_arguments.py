@@ -47,7 +47,7 @@ def outcomes(owner, change):
 
 @pytest.mark.parametrize("owner", HELD)
 def test_memory_is_held_from_the_conversion_of_its_owner_on(owner):
-    """Converting a later argument, or one of a pullback, cannot free it. Numbers are converted before arrays."""
+    """Converting a later argument, or one of a pullback, cannot free memory. Numbers are converted before arrays."""
     found = outcomes(owner, "resize")
     arrays = [name for name in found if ", " not in name or name.split(", ")[1][:2] in ("dy", "dS", "bi")]
     assert len(arrays) > 25

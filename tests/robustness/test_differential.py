@@ -80,7 +80,7 @@ def test_each_explanation_has_its_row_and_each_difference_an_explanation():
     explained = {explanation.row for explanation in EXPLANATIONS.values()}
     assert explained <= {first for first, _ in rows_of_tables()}
     missing = set(differences()) - explained - set(NOT_OF_RESULTS)
-    # A cell that continues after "the same" describes calls that torch refuses.
+    # Where a cell of the page begins with "the same" and continues, it describes calls that torch refuses.
     assert {first for first in missing if not dict(rows_of_tables())[first][2].startswith("the same")} == set()
 
 

@@ -22,7 +22,7 @@ def nothing_fails_afterwards():
 
 
 def attempt(case, n):
-    """(bits of a call whose n-th allocation fails, or None after MemoryError; whether there was an n-th one)."""
+    """Makes allocation n of a call fail. Returns (its bits, or None after MemoryError; whether there was one)."""
     _core._fail_allocation(n)
     try:
         found = bits(case.call())

@@ -251,7 +251,7 @@ def test_the_end_of_an_interpreter(amount, figures):
 
 
 def test_calls_within_calls_and_pools():
-    """Such calls end and give the same bits, on Python's own threads and one worker of the pool."""
+    """Calls in progress callbacks and on Python's threads end, give the same bits, and share one worker of the pool."""
     code = """
     from concurrent.futures import ThreadPoolExecutor
 

@@ -195,7 +195,7 @@ def test_no_call_leaks(rng, amount, figures, quick_collections):
 
 
 def test_the_checks_of_leaks_can_fail(quick_collections):
-    """They find leaks of memory, of references to an argument or a dtype, and of malloc's memory."""
+    """The checks find leaks of memory, of references to an argument or a dtype, and of malloc's memory."""
     kept, x = [], np.zeros(3)
     library = ctypes.CDLL(None)
     library.malloc.restype = ctypes.c_void_p

@@ -227,7 +227,7 @@ def test_numbers_above_the_maximum_count_as_the_maximum():
 
 
 def test_openmps_variable_lowers_the_default():
-    """It never raises the default: it is meant for other libraries too. (test_processes.py tests eight CPUs.)"""
+    """OMP_NUM_THREADS, which other libraries read too, never raises the default. (test_processes.py: eight CPUs.)"""
     values = {"1": 1, "2": 2, " 1 ": 1, "1,2": 1, "1 , 4,3": 1, "1000000": 10**6, "9" * 30: 10**30}
     values |= dict.fromkeys(("", "0", "-1", "one", "1.5", "1x", ",1"), 10**30)
     found = python_in(

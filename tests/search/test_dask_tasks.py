@@ -194,7 +194,7 @@ def test_threads_are_restored_after_an_error():
 
 
 class Once:
-    """A number that may be converted only once, by the call: tasks run elsewhere, any number of times."""
+    """A number that only the call may convert, and only once. Tasks run elsewhere, any number of times."""
 
     def __init__(self, value):
         self.value, self.asked = value, 0

@@ -1,4 +1,4 @@
-"""TopK and Pairs print as tables, convert to pandas, SciPy and JSON, and give len, bool and for their meaning."""
+"""TopK and Pairs print as tables, convert to pandas, SciPy and JSON, and work with len, bool and for as documented."""
 
 import json
 import pickle

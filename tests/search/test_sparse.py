@@ -328,7 +328,7 @@ def test_a_table_with_columns_of_these_names_is_dense():
 
 
 def test_far_more_columns_than_entries(rng):
-    """Column numbers beyond 32 bits, and no array as long as the rows."""
+    """Column numbers exceed 32 bits, and no array may have an element for each column."""
     x = csr(rng, 60, 80, 0.1, integers=True)
     numbers = np.sort(rng.integers(0, 2**62, 80))
     wide = plain(x, indices=numbers[x.indices], shape=(60, 2**62))
