@@ -433,7 +433,7 @@ def _in_range(words, _=None):
 
 
 def _wrong_value(words, found):
-    """Sets an option to a usual value, or leaves it out if it has none. A file that it took as its value is kept."""
+    """Sets an option to a usual value, or leaves it out if it has none. Keeps a file that it took as its value."""
     name = found["name"].split("/")[0]
     if name == "-k" and {"-t", "--threshold"} & set(words):
         return _without(words, {name})

@@ -21,7 +21,7 @@ struct lanes_map {
     size_t channels;
     struct extent2 size;
     struct extent2 before; /* border above and to the left */
-    /* of a channel with its border: rows, vectors of a row, vectors in all */
+    /* of a channel with its border: its rows, the vectors of a row, all of its vectors */
     size_t rows, pitch, plane;
     size_t first, total; /* first vector that is not in the border; all vectors */
 };

@@ -23,9 +23,9 @@ struct community_arrays {
 };
 
 /*
- * Takes the neighbourhoods of at least min_size rows (1 or more), the largest first; equal sizes
- * by row. Each leaves out the rows that an earlier one has, and is a community if min_size rows
- * are left. Returns the number of communities, or -1 when memory runs out.
+ * Takes the neighbourhoods of at least min_size rows (1 or more), the largest first; equal sizes by
+ * row. Rows that an earlier community has are left out. If min_size rows are left, they are a
+ * community. Returns the number of communities, or -1 when memory runs out.
  */
 ptrdiff_t communities_find(const struct neighbourhoods *n, size_t min_size,
                            const struct community_arrays *to, struct cancel_token *token);

@@ -80,7 +80,7 @@ struct prefilter_worker {
     uint8_t *repeats;  /* [CHUNK]: enum row_repeats */
     uint8_t *zero;     /* [CHUNK]: 1 if all elements of the row are 0 */
     bool any_zero;     /* true if the chunk has such a row */
-    /* true if the chunk has rows that REPEATS marks; set for more than SQ8_QUERIES queries */
+    /* true if REPEATS marks rows of the chunk; only set for more than SQ8_QUERIES queries */
     bool any_repeat;
     bool by_codes;     /* the chunk is compared by codes; else its rows are in the cache */
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */

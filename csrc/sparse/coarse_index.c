@@ -301,8 +301,8 @@ void coarse_clear(struct coarse_scores *coarse, const struct coarse_block *block
     memset(coarse->scores + coarse->from, 0, (block->rows - coarse->from) * sizeof *coarse->scores);
 }
 
-/* The scores of the rows become marks: row number n gets FIRST_MARK - n. So one pass over the
- * products finds those of the rows. They are in ascending order of column. */
+/* The scores of the rows become marks: row number n gets FIRST_MARK - n. So one pass finds all
+ * products of these rows, in ascending order of column. */
 void coarse_exact_sums(struct coarse_scores *coarse, const struct coarse_block *block,
                        const struct sparse_rows *queries, size_t query, const uint32_t *rows,
                        size_t n, double *sums)

@@ -34,8 +34,8 @@ struct coarse_index {
  * 32 bits. */
 bool coarse_index_pays(const struct sparse_rows *rows);
 
-/* Returns 0, or -1 when memory runs out. Free the index in either case. Positions are for queries
- * that are rows of the index. */
+/* Returns 0, or -1 when memory runs out. Free the index in either case. Only queries that are
+ * rows of the index need positions. */
 int coarse_index_init(struct coarse_index *index, const struct sparse_rows *rows,
                       bool has_positions, struct cancel_token *token);
 void coarse_index_free(struct coarse_index *index);

@@ -1,4 +1,4 @@
-"""Searches with where= and exclude= find what all scores would give with the other rows left out."""
+"""Searches with where= and exclude= find what the matrix of scores gives without the rows left out."""
 
 import io
 
@@ -60,7 +60,7 @@ def random_rows(rng, shape, dtype):
     return x.astype(dtype)
 
 
-# ---- the same bits as with the others masked out ----
+# ---- the bits of a search in which the other rows are masked out ----
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
