@@ -101,7 +101,7 @@ class _Neighbors(BaseEstimator):
         return None if X is None else validate_data(self, X, reset=False, accept_sparse="csr", dtype=FLOATS)
 
     def _check_k(self, k, candidates):
-        with_itself = getattr(self, "mode", "connectivity") != "connectivity"  # the row is one result more
+        with_itself = getattr(self, "mode", "connectivity") != "connectivity"  # results include the row
         check_k(type(self).__name__, k, candidates, "n_neighbors + 1" if with_itself else "n_neighbors")
 
     def _topk(self, X, k):

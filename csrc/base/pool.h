@@ -32,9 +32,9 @@ int pool_run_in_arena(struct arena *arena, size_t tasks, int workers, pool_task 
 /*
  * The largest number of threads that pool_run uses, from 1 to 257 (256 workers and the caller). A
  * setting outside these bounds is clamped. The number applies to the whole process. Inside a block
- * of the calling thread (below), both functions apply to the number of that block. The default is
- * COSSIM_NUM_THREADS; if that is not set, the number of available CPUs, or OMP_NUM_THREADS if that
- * is smaller.
+ * of the calling thread (below), these functions set and return the number of the block. The
+ * default is COSSIM_NUM_THREADS; if that is not set, the number of available CPUs, or
+ * OMP_NUM_THREADS if that is smaller.
  */
 void pool_set_threads(int n);
 int pool_get_threads(void);

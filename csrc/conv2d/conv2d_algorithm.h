@@ -69,9 +69,9 @@ FOR_EACH_CONV2D_ALGORITHM(DECLARE)
 /* Functions that conv2d.c and the algorithms share. */
 
 /*
- * For algorithms that rarely need conv2d_direct: its state, in memory of the caller. The first two
- * functions return the bytes of the state, and those of a worker's scratch memory; *results is for
- * conv2d_direct.c. conv2d_direct_begin then makes the state that conv2d_direct.run takes.
+ * For algorithms that rarely need conv2d_direct. The first two functions return the bytes of its
+ * state, and those of a worker's scratch memory; *results is for conv2d_direct.c.
+ * conv2d_direct_begin makes the state, which conv2d_direct.run takes, in memory of the caller.
  */
 size_t conv2d_direct_state_bytes(const struct conv2d_plan *plan);
 size_t conv2d_direct_scratch(const struct conv2d_plan *plan, size_t *results);

@@ -32,7 +32,7 @@ struct network_call {
     size_t block;  /* images of a block */
     const char *input;
     char *output;
-    ptrdiff_t *at; /* the offsets of linear_rows, enough for the longest row */
+    ptrdiff_t *at; /* the argument `at` of linear_rows, for the longest row */
     char *scratch;
     /* Bytes of one buffer for the data between two layers. Each worker has two. */
     size_t between;

@@ -101,7 +101,7 @@ class Made:
         integer = np.int64 if wide else np.int32
         if (order == np.arange(n)).all():
             child_field, child = self._array(inner, level + 1, first_row, start * width, count * width)
-        else:  # nulls would be at other rows
+        else:  # nulls of reordered rows would be at other rows
             child_field, child = self._array(inner, level + 1, first_row, 0, 0)
             if child.null_count != 0 or any(c.null_count for c in child.children):
                 self.lies = True

@@ -294,7 +294,7 @@ PUBLIC = {
 }
 
 
-METHODS = {  # by where they are defined; forward() is shown as a call of the layer
+METHODS = {  # by the class that defines them; forward() is shown as a call of the layer
     f"{method.__module__}.{method.__qualname__}": method
     for value in PUBLIC.values()
     if isinstance(value, type)

@@ -257,7 +257,7 @@ def test_the_import_loads_few_modules():
     own = {name for name in loaded if name.split(".")[0] == "cossim"}
     names = "_arguments _core _errors _finders _hooks _interrupts _threadpoolctl _threads _version"
     assert own == {"cossim", *(f"cossim.{name}" for name in names.split())}
-    aliases = {"numpy._core", "numpy._core._multiarray_umath"}  # NumPy 1.26 imports them for extensions built with 2
+    aliases = {"numpy._core", "numpy._core._multiarray_umath"}  # NumPy 1.26 imports them for code built with 2
     assert not set(loaded) - own - aliases - {"_signal", "__future__"}
 
 

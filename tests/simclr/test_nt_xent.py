@@ -15,7 +15,7 @@ from cossim import _core, simclr
 
 DTYPES = [(np.float32, 1e-4), (np.float64, 1e-10)]
 PAIRS = ["halves", "interleaved"]
-TEMPERATURES = [0.5, 0.1, 0.03, 0.02, 1e-3, 50.0]  # exponentials overflow float32 at the smaller ones
+TEMPERATURES = [0.5, 0.1, 0.03, 0.02, 1e-3, 50.0]  # with the smaller ones, exponentials overflow float32
 
 # Values of the paper's formula for these rows, computed in Python's decimal arithmetic with 60 digits.
 SIX = [[3, 4, 0], [1, 2, 2], [0, 0, 5], [2, -1, 2], [1, 0, 0], [4, 4, -2]]

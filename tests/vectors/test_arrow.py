@@ -178,12 +178,12 @@ def test_nulls_name_their_row():
     for field, data in (fixed_lists(X), lists(X)):
         data.children[0].buffers[0], data.children[0].null_count = flat, 1
         refused(field, data, match=r"row 3 of x has a null in it")
-        # the rows before, in another chunk, count
+        # rows of earlier chunks count too
         exporter = Chunks(field, (fixed_lists if field.format == "+w:4" else lists)(X[:5])[1], data)
         with pytest.raises(ValueError, match=r"row 8 of x has a null in it"):
             as_array(exporter)
         assert_released(exporter)
-        data.children[0].null_count = 0  # says that the bitmap is not needed
+        data.children[0].null_count = 0  # a count of 0 says that the bitmap is not needed
         np.testing.assert_array_equal(read(field, data), X)
     whole = table({"v": fixed_lists(X)}, 6, null_count=1)
     whole[1].buffers = [bits([1, 1, 1, 1, 1, 0])]
@@ -363,7 +363,7 @@ def test_exports_that_are_not_capsules_are_refused():
         with pytest.raises(TypeError, match=r"^pairwise\(\): the Arrow export of x"):
             as_array(Returns(value))
     np.testing.assert_array_equal(as_array(Returns((schema, array))), X)
-    with pytest.raises(TypeError, match="new capsules"):  # it was moved out of its capsule
+    with pytest.raises(TypeError, match="new capsules"):  # the array was moved out of its capsule
         as_array(Returns((schema, array)))
     for error, raised in (
         (TypeError, TypeError),
@@ -413,7 +413,7 @@ def test_threads_read_and_drop_exports():
 
 
 def test_exports_may_require_their_argument():
-    """Those of polars before 1.4 do, and those of other libraries may have none."""
+    """Exports of polars before 1.4 require it; other libraries need not have one."""
 
     class Requires(OneArray):
         def __arrow_c_array__(self, requested_schema):

@@ -295,7 +295,7 @@ def test_tensors_that_torch_does_not_hand_over():
         (torch.nn.Parameter(torch.ones(2, 3).bfloat16()), TypeError, r"x\.detach\(\)"),
         ([torch.ones(3, requires_grad=True)], TypeError, r"x\.detach\(\)"),
         (z, TypeError, r"x\.real"),
-        (z.conj().imag, TypeError, "resolve_neg"),  # DLPack exports it without its sign
+        (z.conj().imag, TypeError, "resolve_neg"),  # DLPack would export it without its sign
         (torch.eye(3).to_sparse(), TypeError, "to_dense"),
         (torch.ones(2, 3, device="meta"), TypeError, "cpu"),
         (torch.ones(2, 3).to(torch.float8_e4m3fn), TypeError, "convert them to float32"),
