@@ -82,7 +82,7 @@ CONFIG_MODE = "show_config(): mode must be 'stdout' or 'dicts', not {mode!r}"
 PLOT_NEEDS_MATPLOTLIB = "cossim.plot draws with matplotlib: pip install 'cossim-c[plot]'"
 PLOT_MATRIX = "{function}(): matrix must have two dimensions, not shape {shape}: pass the scores of pairwise(x)"
 PLOT_NOT_SQUARE = "{function}(): an order needs a square matrix, not shape {shape}: pass the scores of pairwise(x)"
-PLOT_ORDER = "heatmap(): order must be 'clusters' or the row numbers 0 to {last}, each once: pass one of them"
+PLOT_ORDER = "heatmap(): order must be 'clusters' or an order of the rows: pass the row numbers 0 to {last}, each once"
 PLOT_LABELS = "heatmap(): {name} has {count} names for {size} {what}: pass a name for each"
 PLOT_PIXELS = (
     "neighbours(): {name} must have shape (N, H, W), (N, 1, H, W), (N, 3, H, W) or (N, H, W, 3), not {shape}: reshape "
@@ -100,15 +100,15 @@ PLOT_SIZES = "neighbours(): queries are images of {queries} pixels, and the corp
 K_TOO_LARGE = "{function}(): {name} must be at most {candidates}, the number of rows to choose from, not {k}"
 RESULT_SIZE = "{function}(): there is no memory for a result of shape {shape}: request less, or search in parts"
 MASK_SHAPE = (
-    "{function}(): the mask where must have shape {shapes}, an element for each row to choose from: make it from their "
-    "ids, such as np.isin(ids, wanted) {arrays}"
+    "{function}(): a mask in where must have shape {shapes}, an element for each row to choose from: make it from "
+    "their ids, such as np.isin(ids, wanted) {arrays}"
 )
 MASK_OF_LIVE_ROWS = (
-    "{function}(): the mask where has {size} elements, one for each row that is left, but a mask counts removed rows "
-    "too, {given} in all: pass where=index.numbers[mask]"
+    "{function}(): the mask in where has {size} elements, one for each row that is left, but it must count removed "
+    "rows too, {given} in all: pass where=index.numbers[mask]"
 )
 WHERE_NUMBERS = (
-    "{function}(): row numbers in where must have shape (n,), and hold for all queries: if each query has its own "
+    "{function}(): row numbers in where must have shape (n,), and apply to all queries: if each query has its own "
     "rows, pass a bool mask (Q, N) {arrays}"
 )
 EXCLUDE_SHAPE = (
@@ -173,12 +173,12 @@ NOT_EXACT = (
     "rows.astype({target!r}) if that is acceptable, or begin with Index(np.empty((0, D), {source!r}))"
 )
 NUMBERS = (
-    "{function}(): numbers must be integers such as add returns, not {kind}: pass an integer or an array of them, and "
+    "{function}(): numbers must be integers, as add returns them, not {kind}: pass an integer or an array of them, and "
     "np.flatnonzero(mask) in place of a mask"
 )
 NUMBER_UNKNOWN = (
-    "{function}(): there is no row {number}, because {given} numbers have been given so far: index.numbers has those "
-    "of all rows"
+    "{function}(): no row has the number {number}, because only {given} numbers have been given so far: index.numbers "
+    "lists those of all rows"
 )
 NUMBER_REMOVED = "{function}(): row {number} was removed: index.numbers has the numbers of the rows that are left"
 NUMBER_TWICE = "{function}(): number {number} occurs twice: pass each number once, such as np.unique(numbers)"
@@ -212,7 +212,7 @@ IDS_KIND = (
     "{function}(): ids must be a list, an array, a Series or a dict of ids, not {kind}: pass frame['id'] or rows.ids"
 )
 TOO_FEW_IDS = "{function}(): ids has {count} elements, but row {number} was found: pass one for each row"
-NO_ID = "{function}(): ids has no row {number}, which was found: pass the id of each row under its number"
+NO_ID = "{function}(): ids has no id for row {number}, which was found: pass a dict with the id of each row number"
 NOT_A_SHAPE = "{function}(): shape must be (rows, columns), not {shape}"
 CSR_SHAPE = "{function}(): number {number} does not fit into axis {axis} of shape {shape}: pass a larger shape"
 # ---- search: sparse rows ----
@@ -239,7 +239,7 @@ LAZY_PROGRESS = (
 )
 LAZY_EXCLUDE = "{function}(): exclude is a Dask array: pass exclude.compute()"
 LAZY_MASK = (
-    "{function}(): where is a Dask array but not a mask of shape {shapes}: pass where.compute() for row numbers "
+    "{function}(): where is a Dask array, so it must be a mask of shape {shapes}: for row numbers pass where.compute() "
     "{arrays}"
 )
 NOT_A_DASK_ARRAY = "{function}(): {name} must be a dask.array.Array, not {kind}"
@@ -267,7 +267,7 @@ NEEDS_ML_DTYPES = "{path!r} holds bfloat16, which needs ml_dtypes: pip install m
 
 IN_FILE = "{path}: {error}"
 NOT_REGULAR = "{path!r}: not a regular file: save the data of a pipe or device to a file first"
-FORKED = "the process that writes this file was forked, and only the first one can go on with it: write another file"
+FORKED = "the process was forked while it wrote this file, and only the original one can finish it: write another file"
 # The text of an OSError, which stands between its number and its path.
 OTHER_FILE = "not a regular file: choose another path"
 WRITE_PROTECTED = "the file there is write-protected: change its permissions or choose another path"
@@ -409,7 +409,7 @@ FLATTEN_DIM = "Flatten(): dim {dim} is out of range: it must be from {least} to 
 FLATTEN_ORDER = "Flatten(): end_dim {end} is before start_dim {start} {arrays}"
 NO_VJP = "{layer} has no vjp: give the class a method vjp(x) that returns (y, pullback)"
 IN_LAYER = "layer {name!r}: {error}"
-NOT_A_LAYER = "{name} of {layer} must be callable, not {kind}: assign one to it"
+NOT_A_LAYER = "{name} of {layer} must be callable, not {kind}: assign a layer to it"
 NOT_CALLABLE = "Sequential(): layer {name!r} must be callable, not {kind}"
 
 # ---- nn: weights ----
@@ -491,7 +491,7 @@ SMALL_IMAGES = (
     "train(): the default encoder takes images from {least} x {least} pixels, not of shape {shape}: pass encoder="
 )
 CHANNELS_LAST = (
-    "{function}(): images have shape (N, C, H, W), and those of shape {shape} seem to have their channels last: pass "
+    "{function}(): images must have shape (N, C, H, W), but those of shape {shape} seem to have channels last: pass "
     "images.transpose(0, 3, 1, 2)"
 )
 ENCODER_RESULT = "train(): the encoder must return embeddings of shape (N, D), not {kind}: end it with nn.Flatten()"
@@ -516,7 +516,7 @@ OTHER_TRAINING = "{path}: a checkpoint of another training: {problems}: pass the
 OTHER_IMAGES = "it was made from different images"
 OTHER_ENCODER = "its encoder began with different parameters"
 OTHER_HEAD = "its head began with different parameters"
-OTHER_SETTING = "{name} was {saved}, and is {value}"
+OTHER_SETTING = "{name} was {saved} and is now {value}"
 MORE_STEPS = "it has {saved} steps, but all epochs together have {steps}"
 
 # ---- command line: files of images. These are written after the path. ----

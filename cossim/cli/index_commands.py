@@ -60,10 +60,10 @@ def _add_add(commands):
 
 def _add_search(commands):
     text = "The k rows of an index that are most similar to each query, or all rows that reach a threshold."
-    more = "Rows have the numbers that index add prints, and those of the first corpus count from 0; ranks from 1."
+    more = "Rows of the first corpus count from 0; index add printed the numbers of the others. Ranks count from 1."
     parser = commands.add_parser("search", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
     index = parser.add_argument("index", metavar="INDEX", help=INDEX)
-    queries = f"{FILE} (default: the rows of the index, each without itself)"
+    queries = f"{FILE} (default: compare the rows of the index with each other)"
     queries = parser.add_argument("queries", metavar="QUERIES", nargs="?", help=queries)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("-k", metavar="N", type=integer, help="how many rows for each query")
@@ -76,9 +76,10 @@ def _add_search(commands):
     ids = parser.add_argument(
         "--ids", metavar="FILE", help="a file with a name in each line, for the rows in order of their numbers"
     )
-    target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
-    output = parser.add_argument("-o", "--output", metavar="FILE", type=search_commands.output_path, help=target)
-    memory = "bound of the working set, for queries in a file: a number of bytes, or a size such as 256M or 1.5G"
+    output = parser.add_argument(
+        "-o", "--output", metavar="FILE", type=search_commands.output_path, help=result_files.OUTPUT_HELP
+    )
+    memory = "limit of the memory for blocks of queries in a file: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
     set_run(parser, _search, [index, queries, *filters, ids], [output], _check_max_pairs, _prepare_search)
@@ -94,11 +95,12 @@ def add_dedupe(commands):
     ids = "add names of rows to the result: from a column of the file, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
     parser.add_argument("--kept", action="store_true", help="print only the rows to keep")
-    target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
-    output = parser.add_argument("-o", "--output", metavar="FILE", type=search_commands.output_path, help=target)
+    output = parser.add_argument(
+        "-o", "--output", metavar="FILE", type=search_commands.output_path, help=result_files.OUTPUT_HELP
+    )
     eps = "smallest norm to divide by (default: %(default)s)"
     parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
-    memory = "bound of the working set, without the result: a number of bytes, or a size such as 256M or 1.5G"
+    memory = "limit of the memory of the search, without the result: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
     add_running(parser)
     set_run(parser, _dedupe, reads=[corpus], writes=[output], prepare=_prepare_dedupe)

@@ -98,6 +98,7 @@ FORMATS: dict[str, Callable[..., None]] = {
     ".parquet": _write_parquet,
     ".safetensors": lambda file, result: write_safetensors(file, result.arrays),
 }
+OUTPUT_HELP = f"file of the result; its suffix sets the format: {', '.join(FORMATS)} (default: CSV on stdout)"
 
 
 def suffix(path):

@@ -100,18 +100,17 @@ def set_run(parser, run, reads=(), writes=(), check=None, prepare=None):
 
 
 def _add_common(parser):
-    column = "the array or column of vectors, for files with more than one; for two files, once or once for each"
+    column = "the array or column of vectors, for files with more than one; give two names if those of two files differ"
     parser.add_argument("--column", metavar="NAME", action="append", help=column)
     ids = "add names of rows to the result: from a column of the files, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
-    target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
-    output = parser.add_argument("-o", "--output", metavar="FILE", type=output_path, help=target)
+    output = parser.add_argument("-o", "--output", metavar="FILE", type=output_path, help=result_files.OUTPUT_HELP)
     parser.add_argument(
         "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm to divide by (default: %(default)s)"
     )
     binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
     parser.add_argument("--binary", action="store_true", help=binary)
-    memory = "bound of the working set, without the result: a number of bytes, or a size such as 256M or 1.5G"
+    memory = "limit of the memory of the search, without the result: a number of bytes, or a size such as 256M or 1.5G"
     parser.add_argument("--memory", metavar="SIZE", type=byte_count, help=memory)
     add_running(parser)
     return output
@@ -134,7 +133,7 @@ def add_running(parser):
 
 def add_topk(commands):
     text = "The k rows of a corpus that are most similar to each query."
-    more = "Rows count from 0, ranks from 1. Equal scores are in order of row."
+    more = "Rows count from 0, ranks from 1. Rows with equal scores keep their order."
     parser = commands.add_parser("topk", help=text, description=f"{text} {more}", epilog=EXIT_CODES)
     queries = parser.add_argument("queries", metavar="QUERIES", help=FILE)
     corpus = "such a file (default: QUERIES, where each row is excluded from its own results)"

@@ -51,7 +51,7 @@
     "equal, or one of them 1"
 #define NO_BROADCAST_OF_ROWS \
     "the rows of %s and %s do not broadcast, because there are %zd and %zd: for all pairs of " \
-    "these use cossim.pairwise"
+    "rows use cossim.pairwise"
 #define VECTOR_LENGTHS \
     "%s and %s are vectors of different lengths, %zd and %zd: vectors of one model are equally long"
 #define NOT_BITS \
@@ -77,7 +77,7 @@
     "dimension and the same length, and its indptr %zd elements"
 #define CSR_INTEGERS "%s must hold integers, at most 64 bits wide: convert it with astype"
 #define CSR_INDPTR \
-    "%s(): %s.indptr must rise from 0 to at most %zd, the number of entries, and does not at " \
+    "%s(): %s.indptr must rise from 0 to at most %zd, the number of entries, but does not at " \
     "position %zd: build the matrix again"
 #define CSR_INDEX \
     "%s(): row %zd of %s has an entry outside of columns 0 to %zd: build the matrix again"

@@ -110,7 +110,7 @@ cosine_similarity_vjp(X, X)[1](np.ones(3)) -> ValueError: cosine_similarity_vjp(
 pairwise_vjp(X)[1](np.ones((6, 6), np.float32)) -> TypeError: pairwise_vjp(): dS must have the shape and dtype of S (dS:
     shape (6, 6), dtype float32; S: shape (6, 6), dtype float64)
 cosine_similarity(X, Y) -> ValueError: cosine_similarity(): the rows of x1 and x2 do not broadcast, because there are 6
-    and 5: for all pairs of these use cossim.pairwise (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64)
+    and 5: for all pairs of rows use cossim.pairwise (x1: shape (6, 4), dtype float64; x2: shape (5, 4), dtype float64)
 cosine_similarity([1, 2, 3], [4, 5]) -> ValueError: cosine_similarity(): x1 and x2 are vectors of different lengths, 3
     and 2: vectors of one model are equally long (x1: shape (3,), dtype int64; x2: shape (2,), dtype int64)
 set_num_threads(2**100) -> ValueError: set_num_threads(): n must be at least 1 and at most 2147483647
@@ -125,8 +125,8 @@ plot.heatmap([1, 2]) -> ValueError: heatmap(): matrix must have two dimensions, 
 plot.histogram(X, "a") -> TypeError: histogram(): threshold must be a number, not str
 plot.cluster_order(Y) -> ValueError: cluster_order(): an order needs a square matrix, not shape (5, 4): pass the scores
     of pairwise(x)
-plot.heatmap(Y @ Y.T, order=[0, 0, 1, 2, 3]) -> ValueError: heatmap(): order must be 'clusters' or the row numbers 0 to
-    4, each once: pass one of them
+plot.heatmap(Y @ Y.T, order=[0, 0, 1, 2, 3]) -> ValueError: heatmap(): order must be 'clusters' or an order of the rows:
+    pass the row numbers 0 to 4, each once
 plot.heatmap(Y, list("abcd")) -> ValueError: heatmap(): labels has 4 names for 5 rows: pass a name for each
 plot.neighbours(X, TopK(X, X)) -> ValueError: neighbours(): images must have shape (N, H, W), (N, 1, H, W), (N, 3, H, W)
     or (N, H, W, 3), not (6, 4): reshape them
@@ -150,12 +150,12 @@ topk(X, Y, 2**63) -> ValueError: topk(): k must be below 2**63, not 922337203685
 topk(X, Y, 2**59) -> MemoryError: topk(): there is no memory for a result of shape (6, 576460752303423488): request
     less, or search in parts
 Index(dim=2**62) -> ValueError: Index(): dim must be below 2**61, not 4611686018427387904
-topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): the mask where must have shape (5,) or (6, 5), an element for
+topk(X, Y, 2, where=[True, False]) -> ValueError: topk(): a mask in where must have shape (5,) or (6, 5), an element for
     each row to choose from: make it from their ids, such as np.isin(ids, wanted) (where: shape (2,), dtype bool)
-(index := Index(X), index.remove(2), index.topk(X, 2, where=[True] * 5)) -> ValueError: Index.topk(): the mask where has
-    5 elements, one for each row that is left, but a mask counts removed rows too, 6 in all: pass
+(index := Index(X), index.remove(2), index.topk(X, 2, where=[True] * 5)) -> ValueError: Index.topk(): the mask in where
+    has 5 elements, one for each row that is left, but it must count removed rows too, 6 in all: pass
     where=index.numbers[mask]
-topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where must have shape (n,), and hold for all
+topk(X, Y, 2, where=[[1, 2]]) -> ValueError: topk(): row numbers in where must have shape (n,), and apply to all
     queries: if each query has its own rows, pass a bool mask (Q, N) (where: shape (1, 2), dtype int64)
 topk(X, Y, 2, where=["a", "b"]) -> TypeError: topk(): where holds text, but rows are selected by their numbers or by a
     mask: pass where=np.isin(ids, wanted), or where=~np.isin(ids, unwanted) (where: shape (2,), dtype <U1)
@@ -169,8 +169,8 @@ topk(X, Y, 2, exclude=[5]) -> IndexError: topk(): exclude has the row number 5, 
 topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m): pass a list of row
     numbers, or one list for each query, the shorter ones padded with -1 (exclude: shape (2, 1), dtype int64)
 lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
-lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array but not a mask of shape (6,) or (6, 6): pass
-    where.compute() for row numbers (where: shape (6, 4), dtype float64)
+lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, so it must be a mask of shape (6,) or (6,
+    6): for row numbers pass where.compute() (where: shape (6, 4), dtype float64)
 (index := Index(X), index._state.arrays.update(corpus=Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has
     been changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
 Index() -> TypeError: Index(): pass a corpus, or the number of elements of later rows, such as Index(dim=384)
@@ -178,18 +178,18 @@ Index(X, dim=5) -> ValueError: Index(): dim=5 but the rows of corpus have 4 elem
     4), dtype float64)
 Index(dim=9, binary=True) -> ValueError: Index(): dim must be a multiple of 8 with binary=True, not 9: it is the number
     of bits of a row
-topk(X, Y, 1).to_list(ids={}) -> ValueError: TopK.to_list(): ids has no row 0, which was found: pass the id of each row
-    under its number
+topk(X, Y, 1).to_list(ids={}) -> ValueError: TopK.to_list(): ids has no id for row 0, which was found: pass a dict with
+    the id of each row number
 Index(X).add(X[:, :3]) -> ValueError: Index.add(): rows must have 4 elements, as those of the index: pass vectors of the
     same model (rows: shape (6, 3), dtype float64)
 Index(X.astype("f4")).add(X) -> TypeError: Index.add(): float64 rows may change when converted to float32, the dtype of
     the index: pass rows.astype('float32') if that is acceptable, or begin with Index(np.empty((0, D), 'float64'))
-Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers such as add returns, not bool: pass an
+Index(X).remove(X[0] > 0) -> TypeError: Index.remove(): numbers must be integers, as add returns them, not bool: pass an
     integer or an array of them, and np.flatnonzero(mask) in place of a mask
-Index(X).add(X, remove=2**64 - 1) -> IndexError: Index.add(): there is no row 18446744073709551615, because 6 numbers
-    have been given so far: index.numbers has those of all rows
-Index(X)[6] -> IndexError: Index.__getitem__(): there is no row 6, because 6 numbers have been given so far:
-    index.numbers has those of all rows
+Index(X).add(X, remove=2**64 - 1) -> IndexError: Index.add(): no row has the number 18446744073709551615, because only 6
+    numbers have been given so far: index.numbers lists those of all rows
+Index(X)[6] -> IndexError: Index.__getitem__(): no row has the number 6, because only 6 numbers have been given so far:
+    index.numbers lists those of all rows
 (index := Index(X), index.remove(2), index.remove([1, 2])) -> IndexError: Index.remove(): row 2 was removed:
     index.numbers has the numbers of the rows that are left
 Index(X).remove([1, 1]) -> ValueError: Index.remove(): number 1 occurs twice: pass each number once, such as
@@ -261,7 +261,7 @@ vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): ch
 lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
 # ---- sparse rows ----
 pairwise(csr(indptr=[0, 2, 1, 3])) -> ValueError: pairwise(): x.indptr must rise from 0 to at most 3, the number of
-    entries, and does not at position 2: build the matrix again
+    entries, but does not at position 2: build the matrix again
 topk(X, csr(indices=[0, 1, 4]), 1) -> ValueError: topk(): row 2 of corpus has an entry outside of columns 0 to 3: build
     the matrix again
 pairwise(csr(indptr=[0, 3])) -> ValueError: pairwise(): x is not CSR: with a shape of (3, 4), its data and indices must
@@ -387,7 +387,7 @@ nn.Sequential(OrderedDict(c=abs)).vjp(X) -> TypeError: layer 'c': builtin_functi
 nn.Sequential(OrderedDict(c=nn.Linear(4, 3)))(X) -> TypeError: layer 'c': linear(): x and weight must have the same
     dtype: convert one with astype (x: shape (6, 4), dtype float64; weight: shape (3, 4), dtype float32; bias: shape
     (3,), dtype float32)
-setattr(simclr.Encoder(), "fc", None) -> TypeError: fc of Encoder must be callable, not NoneType: assign one to it
+setattr(simclr.Encoder(), "fc", None) -> TypeError: fc of Encoder must be callable, not NoneType: assign a layer to it
 simclr.Encoder()(np.zeros((2, 3, 28, 28), np.float32)) -> ValueError: Encoder(): images must have shape (N, 1, 28, 28),
     not (2, 3, 28, 28): make an encoder for them, Encoder(in_channels=3, size=(28, 28))
 # ---- weights ----
@@ -494,8 +494,8 @@ simclr.train(P * [[[[np.nan] * 2 + [1] * 26]]]) -> ValueError: train(): images o
 simclr.train(P, epochs=-1) -> ValueError: train(): epochs must be at least 0, not -1
 simclr.train(P, epochs=2**70) -> ValueError: train(): epochs must be below 2**31, not 1180591620717411303424
 simclr.train(P, seed=None) -> TypeError: train(): seed must be an integer, not NoneType
-simclr.train(P.transpose(0, 2, 3, 1)) -> ValueError: train(): images have shape (N, C, H, W), and those of shape (4, 28,
-    28, 1) seem to have their channels last: pass images.transpose(0, 3, 1, 2)
+simclr.train(P.transpose(0, 2, 3, 1)) -> ValueError: train(): images must have shape (N, C, H, W), but those of shape
+    (4, 28, 28, 1) seem to have channels last: pass images.transpose(0, 3, 1, 2)
 simclr.train(P[..., :12]) -> ValueError: train(): the default encoder takes images from 16 x 16 pixels, not of shape (4,
     1, 28, 12): pass encoder=
 simclr.train(P, encoder=nn.ReLU()) -> ValueError: train(): the encoder must return embeddings of shape (N, D), not an
@@ -531,8 +531,8 @@ simclr.train(P, checkpoint="weights.npz") -> ValueError: weights.npz: not a chec
 simclr.train(P + 1, 2, 2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training: it was
     made from different images: pass the same arguments, or another path
 simclr.train(P, 1, 2, seed=2, checkpoint="trained.npz") -> ValueError: trained.npz: a checkpoint of another training:
-    its encoder began with different parameters; its head began with different parameters; seed was 0, and is 2; it has
-    4 steps, but all epochs together have 2: pass the same arguments, or another path
+    its encoder began with different parameters; its head began with different parameters; seed was 0 and is now 2; it
+    has 4 steps, but all epochs together have 2: pass the same arguments, or another path
 (monkeypatch.setattr(simclr.training, "VERSION", 3), simclr.train(P, checkpoint="trained.npz")) -> ValueError:
     trained.npz: a checkpoint of version 2, and this cossim reads version 3: choose another path
 # ---- files of images ----

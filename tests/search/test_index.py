@@ -241,7 +241,7 @@ print(found.indices.tolist())
 @pytest.mark.parametrize(("numbers", "kind"), [("first", "text"), (["a", "b"], "text"), ([[1], [2, 3]], "list")])
 def test_numbers_that_are_none_are_refused_by_what_they_are(numbers, kind):
     with pytest.raises(
-        TypeError, match=rf"Index.remove\(\): numbers must be integers such as add returns, not {kind}:"
+        TypeError, match=rf"Index.remove\(\): numbers must be integers, as add returns them, not {kind}:"
     ):
         cossim.Index(np.eye(2)).remove(numbers)
 
