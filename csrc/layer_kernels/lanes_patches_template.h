@@ -4,7 +4,7 @@
  * contracts are in lanes_kernels.h.
  */
 
-/* Most rows of a patch that are summed at a time, so that their sums fit the registers: of one or
+/* How many rows of a patch are summed at a time, so that their sums fit the registers: of one or
  * two columns (1, 3 or 5 rows), of five columns, and of seven columns. */
 #ifndef LANES_PATCH_ROWS
 #define LANES_PATCH_ROWS 5

@@ -80,8 +80,8 @@ static inline __attribute__((always_inline)) void
 select_numbers(struct candidates *c, enum compute_type compute, size_t k)
 {
     const struct tile_kernels *kernels = &kernels_current()->tiles[compute];
-    /* Keys fall as scores rise. At least k scores reach the score of `low`, fewer that of `high`.
-     */
+    /* Keys fall as scores rise. At least k scores reach the score of `low`, and fewer than k reach
+     * that of `high`. */
     uint64_t low = key_of(compute, c->has_last && !isnan(c->last_score) ? c->last_score : -1.0),
              high = key_of(compute, 1.0) - 1;
     size_t at_low = c->count, at_high = 0;

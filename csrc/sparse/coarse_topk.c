@@ -106,7 +106,7 @@ static size_t list_survivors(struct coarse_worker *c, size_t rows, float level)
     return count;
 }
 
-/* list_survivors from the candidates of coarse_accumulate, for the level that it got. */
+/* As list_survivors, for the level that coarse_accumulate got: only its candidates can reach it. */
 static size_t list_candidates(struct coarse_worker *c, float level)
 {
     float *scores = c->scores.scores;
@@ -125,7 +125,7 @@ static size_t list_candidates(struct coarse_worker *c, float level)
     return count;
 }
 
-/* list_survivors for the level that coarse_accumulate got, in the faster way. */
+/* As list_survivors, for the level that coarse_accumulate got. */
 static size_t list_reaching(struct coarse_worker *c, size_t rows, float level)
 {
     return c->scores.keeps_products ? list_candidates(c, level) : list_survivors(c, rows, level);

@@ -95,7 +95,7 @@ def test_list_views(wide):
     array = as_array(exporter)
     assert_released(exporter)  # rows that do not lie one after the other are copied
     np.testing.assert_array_equal(array, X)
-    # Rows of rows, each in its place
+    # a list view whose values are rows: pairs of rows, out of order
     field, rows = fixed_lists(X)
     places = np.array([4, 0, 2], np.int32)
     halves = Data(3, [None, places.tobytes(), np.full(3, 2, np.int32).tobytes()], rows)
