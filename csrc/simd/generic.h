@@ -336,7 +336,7 @@ static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     EACH_D(a[i] > b[i] || a[i] != a[i] ? a[i] : b[i]);
 }
-/* Of the elements of a followed by those of b: even gets those of even index, odd the others. */
+/* even gets the elements of even index of a, then of b; odd gets those of odd index. */
 static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
 {
     *even = (vd){a[0], b[0]};
@@ -484,8 +484,8 @@ static inline vc vc_i8(vc bytes) { return bytes ^ 128; }
 /* The lower, or the upper, four bits of each byte, as codes for vi_dot_codes. */
 static inline vc vc_low_halves(vc bytes) { return bytes & 15; }
 static inline vc vc_high_halves(vc bytes) { return bytes >> 4; }
-/* Joins the lower, or the upper, four bits of each byte of `upper` and `lower` to one code. Those
- * of `upper` become its upper four bits. */
+/* Join the lower four bits of each byte of `upper` and of `lower` to one code, or the upper four
+ * bits of both. Those of `upper` become the upper four bits of the code. */
 static inline vc vc_join_low_halves(vc upper, vc lower) { return upper << 4 | (lower & 15); }
 static inline vc vc_join_high_halves(vc upper, vc lower) { return (upper & 0xf0) | lower >> 4; }
 /* Byte `at` of each group of four as a float, read as uint8_t or as int8_t. */
@@ -502,8 +502,8 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
                               vc_floats(codes, 3) * vc_signed_floats(factors, 3));
 }
 
-/* Adds the squares of bytes without a sign to sums, each to one lane. vc_magnitudes makes such
- * bytes from bytes with a sign. */
+/* Adds the squares of unsigned bytes to sums, each to one lane. vc_magnitudes makes such bytes from
+ * signed ones. */
 static inline vc vc_magnitudes(vc bytes)
 {
     const vc negative = -(bytes >> 7);
