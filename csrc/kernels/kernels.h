@@ -150,9 +150,9 @@ typedef void transpose_kernel(void *to, size_t step, const void *const *rows, si
  * widen_bytes_kernel copies n elements of a row as elements of element_size bytes. It adds zeros up
  * to the next multiple of BYTE_PADDING bytes.
  *
- * pack_bytes_kernel packs n elements of `count` rows into a panel of `columns` rows. The panel has
- * room for n elements of each row, with n rounded up to a multiple of BYTE_GROUP. Elements of rows
- * from `count` on are unspecified.
+ * pack_bytes_kernel packs n elements of `count` rows into a panel of as many rows as a tile has
+ * columns. The panel has room for n elements of each row, with n rounded up to a multiple of
+ * BYTE_GROUP. Elements of rows from `count` on are unspecified.
  */
 typedef void widen_bytes_kernel(void *to, const void *from, size_t n);
 typedef void pack_bytes_kernel(void *panel, const void *const *rows, size_t count, size_t n);
@@ -302,9 +302,10 @@ typedef float quantize_kernel(uint8_t *codes, struct code_scale *scale, float *h
  * at most SQ8_QUERIES, but `queries` always holds SQ8_QUERIES valid pointers. If count is above 1,
  * dots gets the dot products of all SQ8_QUERIES queries.
  *
- * A query code has a magnitude of at most query_code_max. If panel_steps is 2, codes 0, 1, 4 and 5
- * of each 8 that have one sign add up to at most PANEL_SUM_MAX, and so do 2, 3, 6 and 7. Query
- * codes are padded with zeros to a multiple of SQ8_PADDING; the codes of rows are not padded.
+ * A query code has a magnitude of at most query_code_max. If panel_steps is 2, take codes 0, 1, 4
+ * and 5 of each 8, or codes 2, 3, 6 and 7: the magnitudes of those of one sign add up to at most
+ * PANEL_SUM_MAX. Query codes are padded with zeros to a multiple of SQ8_PADDING; the codes of rows
+ * are not padded.
  *
  * squares[r] gets the sum of squares of row r, without the offset of its elements. squares may be
  * NULL.
@@ -336,7 +337,7 @@ typedef void half_dots_kernel(int32_t *dots, size_t step, const struct sq8_rows 
 
 /*
  * sq8_select_kernel for rows of which only the upper halves are compared, as codes
- * 16 * upper + 8. dots are products with the upper halves, sum is that of the query's codes, and
+ * 16 * upper + 8. dots are products with the upper halves, sum is the sum of the query's codes, and
  * `longest` is the argument of bounds_of_rows() of search/quantize.h.
  */
 struct query_bound;
@@ -394,10 +395,10 @@ struct sq8_rows {
     ptrdiff_t step; /* bytes from one row to the next */
     size_t count, n;
     struct row_bounds bounds;
-    const size_t *numbers; /* row r begins at codes + numbers[r] * step; NULL: + r * step */
-    size_t more_numbers;   /* numbers behind the last of these rows, which may be prefetched */
-    /* NULL if `codes` is valid. Else the halves, (count, HALF_BYTES(n)), of codes that panel_u8
-     * joins in `codes` first; for half_panel `codes` is halves[0]. numbers is then NULL. */
+    const size_t *numbers; /* row r begins at codes + numbers[r] * step; NULL: codes + r * step */
+    size_t more_numbers;   /* numbers after those of these rows; their rows may be prefetched */
+    /* NULL if `codes` is valid. Else both halves of the codes, (count, HALF_BYTES(n)); numbers is
+     * then NULL. panel_u8 first joins them in `codes`; for half_panel, `codes` is halves[0]. */
     const uint8_t *halves[2];
     /* Row r is also kept for bounds that reach thresholds[r]. */
     const float *thresholds;
@@ -469,8 +470,8 @@ enum { OUTER_WIDE_ROWS = 8 }; /* the fastest number of rows for three vectors or
  *     sums[p * sums_step + lane] = sum over i < depth of
  *         input[pixel_offsets[p] + depth_offsets[i]] * filters[i * width + lane]
  *
- * for p < pixels and lane < width, where width is vectors * lanes and vectors is 1 to `vectors` of
- * the table. Steps and offsets count elements. A sum has the same bits as in outer_kernel. With
+ * for p < pixels and lane < width, where width is vectors * lanes. vectors is at most `vectors`
+ * of the table. Steps and offsets count elements. A sum has the same bits as in outer_kernel. With
  * `add`, the sum is added to the value in sums. Then bias[lane] and pixel_bias[p] are added, unless
  * they are NULL, and relu acts as in struct outer.
  *

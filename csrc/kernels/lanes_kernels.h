@@ -20,7 +20,7 @@
  * outer. With `pool`, pixels 4 w to 4 w + 3 are a 2 x 2 window, row by row, and only its maximum is
  * stored, at output_offsets[w]; its number in the window, from 0 to 3, goes to choices[r *
  * choice_step + choice_offsets[w] + lane] (choices may be NULL). Among equal pixels the first
- * counts, and the last NaN of a window with NaN.
+ * counts; if a window holds NaN, its last NaN counts.
  */
 struct lanes_conv {
     const void *weight;
@@ -113,8 +113,8 @@ struct lanes_patches {
 };
 typedef void lanes_patches_kernel(const struct lanes_patches *p);
 
-/* Returns the number of columns of a patch that the kernel sums at a time: 1, 2, or that of 5 and 7
- * whose next multiple is smaller. */
+/* Returns the number of columns of a patch that the kernel sums at a time: 1 or 2, else 5 or 7,
+ * whichever has the smaller multiple that covers all columns. */
 static inline size_t lanes_patch_width(size_t columns)
 {
     if (columns <= 2) {
@@ -134,8 +134,8 @@ typedef void lanes_reduce_kernel(void *out, const void *x, size_t images, size_t
  * less. */
 typedef void lanes_relu_gradient_kernel(void *out, const void *y, const void *gradient, size_t n);
 
-/* The gradient of 2 x 2 pooling of one output row of n windows, which lie row_step elements apart
- * in two rows of the input: the chosen pixel of a window gets its gradient, the others 0. */
+/* The gradient of 2 x 2 pooling of one output row of n windows. Writes two rows of the input,
+ * row_step elements apart: the chosen pixel of a window gets its gradient, the others 0. */
 typedef void lanes_unpool_kernel(void *out, size_t row_step, const void *choices,
                                  const void *gradient, size_t n);
 
@@ -155,8 +155,8 @@ enum {
 };
 
 /* Filter transform of weight (filters, channels, 5, width), to (8, filters, channels, width). The
- * output transform divides it by its scale. With `transposed` it is divided already, for the
- * gradient of the input, and goes to (8, channels, filters, width). */
+ * result has a scale, by which the output transform divides. With `transposed`, for the gradient of
+ * the input, it is divided already and goes to (8, channels, filters, width). */
 typedef void lanes_winograd_filters_kernel(void *out, const void *weight, size_t filters,
                                            size_t channels, size_t width, bool transposed);
 

@@ -12,7 +12,7 @@ INLINE const uint8_t *PASTE(sq8_row_, SQ8_TYPE)(const struct sq8_rows *rows, siz
     return rows->codes + (ptrdiff_t)number * rows->step;
 }
 
-/* Returns the row to prefetch while the row `distance` rows before is read, for rows that do not
+/* Returns the row to prefetch while the row `distance` rows before it is read, for rows that do not
  * follow one another in memory. */
 INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r,
                                                       size_t distance)
@@ -24,8 +24,8 @@ INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *row
 /*
  * Computes the dot products of row_count rows and `count` queries. lanes[q * row_count + r] gets
  * the partial sums of query q and row r. If with_squares, lanes[count * row_count + r] gets the
- * partial sums of the squares of row r. Prefetches the bytes that are `ahead` bytes behind those of
- * each row: spread over the products, so that their loads run while these are computed.
+ * partial sums of the squares of row r. Prefetches the bytes that lie `ahead` bytes after those of
+ * each row, spread over the products, so that they load while the products are computed.
  */
 INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *rows,
                                             const int row_count, const int8_t *const *queries,

@@ -78,7 +78,7 @@ INLINE float quantize_row(uint8_t *codes, struct code_scale *scale, float *half_
             }
             a[i] = code;
         }
-        if (with_halves && n - k < QUANTIZE_STEP) { /* no element is behind the last one */
+        if (with_halves && n - k < QUANTIZE_STEP) { /* elements from n on have no residual */
             float rests[QUANTIZE_STEP];
             for (int i = 0; i < 4; i++) {
                 vf_store(rests + i * VF_LANES, rest[i]);

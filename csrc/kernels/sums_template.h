@@ -55,8 +55,8 @@ enum { ROWS_PREFETCH = 384 };
  */
 enum { POLL_ELEMENTS = 1 << 20 };
 
-/* Prefetch distances of coarse_dots, quantize, sq8_dots, half_dots and half_panel, in bytes. With
- * that of half_dots memory stays busy while the rows of a chunk are selected and compared. */
+/* Prefetch distances of coarse_dots, quantize, sq8_dots, half_dots and half_panel, in bytes. That
+ * of half_dots keeps memory busy while the rows of a chunk are selected and compared. */
 enum {
     COARSE_PREFETCH = 256,
     QUANTIZE_PREFETCH = 1536,
