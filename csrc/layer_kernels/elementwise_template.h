@@ -208,7 +208,7 @@ static void NAME(channel_affine)(size_t n, const void *x_void, const void *y_voi
     }
 }
 
-/* The sum of the lanes is that of the first n / VD_LANES vectors of a plane. */
+/* The lanes add up to the sum of the first n / VD_LANES vectors of a plane. */
 INLINE vd NAME(plane_lanes)(const FLOAT_TYPE *x, size_t n)
 {
     vd sums[4] = {vd_set1(0.0), vd_set1(0.0), vd_set1(0.0), vd_set1(0.0)};

@@ -4,8 +4,8 @@
  * contracts are in lanes_kernels.h.
  */
 
-/* How many rows of a patch are summed at a time, so that their sums fit the registers: of one or
- * two columns (1, 3 or 5 rows), of five columns, and of seven columns. */
+/* The largest number of rows of a patch that are summed at a time, so that their sums fit the
+ * registers: for one or two columns, for five and for seven. */
 #ifndef LANES_PATCH_ROWS
 #define LANES_PATCH_ROWS 5
 #define LANES_PATCH_ROWS_5 (TILE_ROWS >= 8 ? 5 : 2)

@@ -239,7 +239,7 @@ static void NAME(winograd_input_gradient)(void *out_void, size_t row_step, size_
     FLOAT_OP(store)(check_void, check);
 }
 
-/* Stores the maximum of a 2 x 2 window to `out`: rows y and y + 1 of two columns of results. */
+/* Stores the maximum of a 2 x 2 window of results to `out`, after relu. choices may be NULL. */
 INLINE void NAME(winograd_pool)(const struct lanes_winograd_output *o, FLOAT_TYPE *out,
                                 FLOAT_INTEGER *choices, const FLOAT_VECTOR window[4])
 {

@@ -139,7 +139,7 @@ static void NAME(outer)(const struct outer *o, size_t rows)
     by_rows[rows - 1](o);
 }
 
-/* Adds the products of the last d->tail elements of the rows, and of columns, to the totals. */
+/* Adds the products of the last d->tail elements of left and right rows to the totals. */
 static __attribute__((noinline)) void NAME(dots_tails)(const struct dots *d,
                                                        const FLOAT_TYPE *const *left,
                                                        const FLOAT_TYPE *const *right, size_t rows,
@@ -160,8 +160,8 @@ static __attribute__((noinline)) void NAME(dots_tails)(const struct dots *d,
 
 /*
  * Computes rows * columns dot products. Stores only those of the first wanted_rows rows and
- * wanted_columns columns. The arrays left and right have rows and columns elements, and so has
- * d->bias.
+ * wanted_columns columns. left has `rows` pointers, right has `columns`, and d->bias has
+ * `rows` elements.
  */
 INLINE void NAME(dots_tile)(const struct dots *d, const FLOAT_TYPE *const *left,
                             const FLOAT_TYPE *const *right, const int rows, const int columns,
