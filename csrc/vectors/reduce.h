@@ -37,7 +37,7 @@ struct reduction {
     ptrdiff_t x_step, y_step;
     int workers; /* All pairs: at most this many threads; 0: the pool's number. */
     /*
-     * May be NULL. Only all pairs count progress: one for each output. If both sides are the same
+     * May be NULL. Only PLAN_GEMM counts progress, by outputs. If both sides are the same
      * rows, only outputs on and above the diagonal count.
      */
     struct cancel_token *token;
