@@ -82,10 +82,10 @@ static bool pack_query(const struct near_rows *n, const struct near_scratch *s)
 }
 
 /*
- * Returns a bound of the distance of two rough cosines that are in the other order than the exact
+ * Returns a bound of the distance of two rough cosines whose order differs from that of the exact
  * ones. The codes of a row differ from x * ROUGH_UNIT / |x| by a vector of norm e: half a unit for
  * each element, and at most 1 for float32 rounding. So a dot product of codes has an error of at
- * most 2 ROUGH_UNIT e + e^2. An exact cosine has one below 2^-16: see docs/bounds.md.
+ * most 2 ROUGH_UNIT e + e^2. That of an exact cosine is below 2^-16: see docs/bounds.md.
  */
 static int32_t margin_of(size_t depth)
 {

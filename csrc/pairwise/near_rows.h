@@ -33,9 +33,9 @@ int near_rows_begin(struct near_rows *n, const struct reduction *call, const int
 void near_rows_end(struct near_rows *n);
 
 /*
- * Writes the numbers of the rows from first to end that may hold a largest cosine of their
- * document, minus `base`, to numbers (end - first,). Row `first` belongs to `document`. Returns how
- * many these are. Earlier calls of this worker have handled rows [base, first).
+ * Finds the rows from first to end that may hold a largest cosine of their document. Writes their
+ * numbers, counted from `base`, to numbers (end - first,), and returns how many there are. Row
+ * `first` belongs to `document`. Earlier calls of this worker have handled rows [base, first).
  */
 size_t near_rows_find(const struct near_rows *n, size_t worker, size_t document, size_t first,
                       size_t end, size_t base, size_t *numbers);
