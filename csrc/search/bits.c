@@ -25,7 +25,7 @@ static int32_t limit_of(const struct bit_search *b, size_t worker, size_t query)
                                 threshold_at(b->search->result_handler, worker, query));
 }
 
-/* Returns the limits of a block's corpus rows as queries, for a mirrored search. The limits of the
+/* Returns the limits that a block's corpus rows have as queries of a mirrored search. Those of the
  * last block are kept, and add_pairs lowers them. */
 static int32_t *limits_of_rows(const struct bit_search *b, const struct bit_block *block)
 {

@@ -44,7 +44,7 @@ float row_threshold(const struct prefilter *p, size_t worker, size_t row)
 
 /*
  * Scales a row whose squared norm is not accurate, and computes its coarse dot products once more.
- * Sets elements `at` of the worker's arrays, as coarse_rows() does. Returns the row's exponent.
+ * Stores the results where coarse_rows() stores those of row `at`. Returns the row's exponent.
  */
 static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
                                                 struct prefilter_worker *w, size_t row,

@@ -14,8 +14,8 @@ enum {
     SINGLE_COST_CODES = 16,
     SINGLE_COST = 40,
     QUERY_BLOCK = 4096, /* queries that share one pass over the corpus */
-    /* The same in a mirrored search. Their vectors are read for each pair that passes the codes, so
-     * they stay in the cache. */
+    /* The same in a mirrored search: few, so that their vectors, which are read for each pair that
+     * passes the codes, stay in the cache. */
     MIRRORED_BLOCK = 1024,
     /* The prefilter runs only on at least this many times the warm-up rows. On fewer rows,
      * thresholds stay low for most of the search. */
@@ -82,7 +82,7 @@ static int search_rows(const struct search *s)
     const size_t queries = s->query_rows.size;
     const bool prefilter_pays = search_has_prefilter(s);
     size_t block_queries = QUERY_BLOCK;
-    if (s->mirrored && prefilter_pays) { /* of about the same size, a multiple of that of a panel */
+    if (s->mirrored && prefilter_pays) { /* similar blocks of whole panels */
         const size_t even = size_parts(queries, size_parts(queries, MIRRORED_BLOCK));
         block_queries = size_parts(even, SQ8_PANEL) * SQ8_PANEL;
     }

@@ -15,7 +15,7 @@ struct topk {
     bool shared; /* several workers add results: lock each query */
     bool rising; /* a worker adds the candidates of each query in ascending order */
     pthread_mutex_t *locks;
-    /* If not rising: the candidate of the score that is a worker's threshold, else INT64_MAX;
+    /* If not rising: the candidate whose score is a worker's threshold, else INT64_MAX;
      * [workers][thresholds_step] */
     int64_t *last;
     struct waiting *waiting; /* NULL: all pairs are scored at once */

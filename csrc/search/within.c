@@ -14,8 +14,8 @@ enum {
     WAITING_BYTES = 64 << 20,
     ROWS_PER_WAITING = 4,
     MEASURED_ROWS = 1024, /* norms that are measured between two polls of the token */
-    /* There is one center in this many rows, but at most MAX_CENTERS and at least half as many as
-     * another search has warm-up rows. */
+    /* One row in this many is a center. There are at most MAX_CENTERS, but at least half as many as
+     * the warm-up rows of another search. */
     ROWS_PER_CENTER = 64,
     MAX_CENTERS = 1024,
     MAX_GROUP = 256 /* rows of a group; small, so that few pairs are within groups */
