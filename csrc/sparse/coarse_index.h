@@ -71,7 +71,7 @@ struct coarse_scores {
 void coarse_scores_allocate(struct coarse_scores *coarse, struct arena *arena);
 
 /* Which rows of a block a query is compared with. LATER_ROWS are those after the query, which must
- * be a row of the block. If the index has positions, lists are read from the query on. */
+ * be a row of the block, in an index with positions. */
 enum coarse_part { ALL_ROWS, LATER_ROWS };
 
 /* Adds the products of a query with rows of a block to the scores, which are 0. Lists the

@@ -79,7 +79,7 @@ struct coarse_job {
     struct pair_list list;
     double samples[SAMPLES]; /* k-th best scores of some queries */
     _Atomic size_t compared; /* pairs of rows that are counted as progress */
-    size_t progress;         /* of a query that is not done */
+    size_t progress;         /* counted for each query that is not done */
     bool *is_done;           /* (queries) */
 };
 
@@ -106,7 +106,8 @@ static size_t list_survivors(struct coarse_worker *c, size_t rows, float level)
     return count;
 }
 
-/* As list_survivors, for the level that coarse_accumulate got: only its candidates can reach it. */
+/* list_survivors for the level passed to coarse_accumulate. Only the candidates that it listed can
+ * reach that level. */
 static size_t list_candidates(struct coarse_worker *c, float level)
 {
     float *scores = c->scores.scores;
@@ -125,7 +126,7 @@ static size_t list_candidates(struct coarse_worker *c, float level)
     return count;
 }
 
-/* As list_survivors, for the level that coarse_accumulate got. */
+/* list_survivors for the level passed to coarse_accumulate. */
 static size_t list_reaching(struct coarse_worker *c, size_t rows, float level)
 {
     return c->scores.keeps_products ? list_candidates(c, level) : list_survivors(c, rows, level);
@@ -219,7 +220,7 @@ static size_t find_survivors(struct coarse_worker *c, size_t rows, size_t k, flo
     return left;
 }
 
-/* Searches a block for a query. Returns false if the coarse scores cannot tell. */
+/* Searches a block for a query. Returns false if the coarse scores do not decide its results. */
 static bool search_block(const struct sparse_topk *call, struct coarse_worker *c,
                          const struct coarse_block *block, size_t query)
 {
@@ -254,7 +255,7 @@ static bool search_block(const struct sparse_topk *call, struct coarse_worker *c
     return true;
 }
 
-/* Searches a query. Returns false if the coarse scores cannot tell its results. */
+/* Searches a query. Returns false if the coarse scores do not decide its results. */
 static bool search_query(const struct coarse_job *job, size_t query, size_t worker)
 {
     struct coarse_worker *c = &job->workers[worker];

@@ -243,7 +243,8 @@ static bool has_whole_square(double square)
     return square >= 1.0 && square <= COSINE_MAX_WHOLE && square == (double)(int64_t)square;
 }
 
-/* True if all values are whole numbers. The sum of their squares is at most COSINE_MAX_WHOLE. */
+/* True if all values are whole numbers. The caller has checked that the sum of their squares is at
+ * most COSINE_MAX_WHOLE. */
 static bool are_whole(const double *values, size_t n)
 {
     size_t whole = 0;

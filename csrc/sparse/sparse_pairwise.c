@@ -135,7 +135,7 @@ static void mirror_tile(const struct pairwise_job *job, size_t first, size_t n, 
     }
 }
 
-/* The same for any rows, score by score, and rows [column, last) of y. */
+/* mirror_tile for any rows, and for rows [column, last) of y. Copies score by score. */
 static void mirror_scores(const struct sparse_pairwise *call, size_t first, size_t end,
                           size_t column, size_t last)
 {

@@ -46,7 +46,7 @@ struct topk_job {
     const struct sparse_topk *call;
     struct postings postings;
     struct topk_worker *workers;
-    size_t progress; /* of a query that is not done */
+    size_t progress; /* counted for each query that is not done */
     bool *is_done;   /* (queries): by the coarse index */
     float *inverses; /* inverse norms of the corpus rows; NaN if out of range */
 };
