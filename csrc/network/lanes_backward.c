@@ -368,9 +368,9 @@ static void group_task(void *context, size_t task, size_t worker)
 }
 
 /*
- * The gradients of the weights of a linear layer are sums over images. Their inputs and output
- * gradients are transposed to rows of one image. A vector then holds features of an image, so no
- * lanes need to be added.
+ * The gradients of the weights of a linear layer are sums over images. The layer's inputs and
+ * output gradients are transposed, one row for each image. A vector then holds features of an
+ * image, so no lanes need to be added.
  */
 
 /* The gradient of the bias, for `filters` filters of a linear layer from `filter` on. sums has room

@@ -50,16 +50,16 @@ static inline bool is_dense(const struct lanes_map *m)
     return m->plane == m->size.h * m->size.w;
 }
 
-/* The taps of a phase along both axes, with the distances of their output pixels. Each list is as
- * long as the longest side of a kernel. */
+/* The taps of a phase along both axes, with the offsets of their output pixels as in taps_of. Each
+ * list is as long as the longest side of a kernel. */
 struct tap_lists {
     size_t *rows, *columns;
     ptrdiff_t *row_offsets, *column_offsets;
 };
 
 /* conv_grad_plan sets all sizes, for which g->input must be set. conv_grad_take takes the memory of
- * the tables, and conv_grad_fill fills them: with `by_definition` also those that are not used
- * while Winograd's algorithm gives the gradient of the input. */
+ * the tables, and conv_grad_fill fills them. Where Winograd's algorithm gives the gradient of the
+ * input, it fills the phases only with `by_definition`. */
 void conv_grad_plan(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g);
 void conv_grad_take(const struct lanes_plan *p, const struct lanes_stage *s, struct conv_grad *g,
                     struct arena *arena);

@@ -17,9 +17,9 @@ struct lanes_winograd_gradients {
     size_t rows, columns; /* of the output gradients of a filter */
     /*
      * A row of a filter's transform has `row` columns, with `border` columns of zeros on both
-     * sides. in_at and out_at: the offset of each column of the input in such a row, and in a row
-     * of the result. taps: that of each column of each filter's kernel in the transforms. filters:
-     * those of lanes_winograd_filters, transposed.
+     * sides. in_at and out_at have the offset of each column of the input in such a row, and in a
+     * row of the result. taps has the offset of each column of each filter's kernel in the
+     * transforms. filters has the transposed transforms of lanes_winograd_filters.
      */
     size_t border, row;
     ptrdiff_t *in_at, *out_at, *taps;
