@@ -224,7 +224,7 @@ struct index_state {
     Py_ssize_t size, given;
 };
 
-/* Reads a State. Returns false with an error set if the object is none. */
+/* Reads a State. Returns false with an error set if the object is no State. */
 static bool read_state(PyObject *object, struct index_state *s)
 {
     if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) <= STATE_ANY) {
@@ -324,7 +324,7 @@ static PyObject *first_rows(PyObject *room, npy_intp rows)
 }
 
 /*
- * True if rows can be copied behind the rows of a State: they have its dtype and length, room has
+ * True if rows can be copied after the rows of a State: they have its dtype and length, room has
  * space for them, and at most one row was removed for every `holes` live rows.
  */
 static bool fits_behind(const struct index_state *s, PyObject *room, PyArrayObject *rows,

@@ -44,8 +44,7 @@ static PyArrayObject *new_maps(const struct conv2d_arguments *a, struct extent2 
     return new_array(a->ndim, shape, type);
 }
 
-/* Runs a convolution to feature maps of this size, with ReLU and with `pool` where they are given.
- */
+/* Runs a convolution whose output is set, then `pool` unless it is NULL. */
 static int run_conv2d(struct conv2d_arguments *a, const struct max_pool2d *pool)
 {
     struct without_gil released;

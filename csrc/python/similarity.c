@@ -571,7 +571,7 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
 
 /* ---- maxsim ---- */
 
-/* Returns whether offsets rise from 0 to `rows` by at least 1. */
+/* Returns whether offsets rise strictly from 0 to `rows`. */
 static bool are_offsets(PyArrayObject *offsets, npy_intp rows)
 {
     if (!can_read(offsets, NPY_INT64, 1, NULL) || PyArray_DIM(offsets, 0) < 1) {
