@@ -151,7 +151,7 @@ def needing(package: str, function: str) -> Generator[None]:
 
 
 def sparse_refused(function: str, name: str) -> TypeError:
-    """Returns the error for sparse rows. Searches without sparse rows name those that take them."""
+    """Returns the error for sparse rows. A search that does not take them names the searches that do."""
     others = function in ("Index", "communities", "deduplicate", "top_pairs")
     message = _errors.SPARSE_SEARCHES if others else _errors.SPARSE_REFUSED
     return TypeError(message.format(function=function, name=name))

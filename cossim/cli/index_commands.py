@@ -122,7 +122,7 @@ def _loaded(path):
 
 
 def _rows(path, arguments, binary, dim=None):
-    """Opens dense rows: packed bits if `binary`, and of `dim` numbers or bits, if there is an index."""
+    """Opens dense rows, or packed bits if `binary`. With `dim`, each row must have as many numbers or bits."""
     rows = _dense(path, row_files.open_input(path, arguments.column))
     if binary:
         search_commands.check_bits([path], [(rows, None)])
@@ -152,7 +152,7 @@ def _build(arguments):
 
 
 def _prepare_add(arguments):
-    """Adds the rows to the index in memory: whether its dtype holds their values shows only then."""
+    """Adds the rows to the index in memory. Only this shows whether its dtype holds their values."""
     index = _loaded(arguments.index)
     rows = _rows(arguments.rows, arguments, index.binary, index.dim)
     result_files.check_path(arguments.output or arguments.index)

@@ -74,8 +74,9 @@ def _suffix_of(data):
 def open_inputs(paths, columns, ids):
     """Opens the rows of one or two files, of which the last is the corpus. Returns (rows, names) of each.
 
-    columns: of the files whose format has names; one for all files, or one for each. ids: a column, which the corpus
-    must have, or a file that has a line with a name for each row of the corpus. With None, names are None.
+    columns: one for all files, or one for each. Files of formats without names leave it out, unless all are such files.
+    ids: a column, which the corpus must have, or a file that has a line with a name for each row of the corpus. With
+    None, names are None.
     """
     columns = columns or [None]
     *others, (corpus, column) = zip(paths, columns * (len(paths) if len(columns) == 1 else 1), strict=True)

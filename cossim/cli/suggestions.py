@@ -19,8 +19,8 @@ from cossim.cli import EXAMPLES
 from cossim.cli.result_files import new_name
 
 INF = float("inf")
-# For options that are missing or wrong: a usual value, and the smallest and the largest one, where the called function
-# checks the range and not the parser. A key is an option or the metavar of a positional argument.
+# For options that are missing or wrong: a usual value, and the smallest and the largest one where the called function,
+# not the parser, checks the range. A key is an option or the metavar of a positional argument.
 USUAL: dict[str, tuple[Any, ...]] = {
     "-k": ("10", 1, 2**63),
     "-t": ("0.95",),
@@ -64,7 +64,7 @@ MAX_TRIED = 60  # changed lines for one error
 MAX_LENGTH = 1000  # characters of a message that is matched, because the time of a pattern may grow with their cube
 MAX_OPENED = 20  # files that are opened to find one to suggest
 MAX_ROUNDS = 4  # how often the files of a corrected line are opened to find its next mistake
-MAX_BYTES = 1 << 26  # of all files of a line: beyond it none is opened for this, because some are read whole
+MAX_BYTES = 1 << 26  # of all files of a line; with more, none is opened for this, because some are read whole
 OUTPUTS = {"index": "corpus.index", "train": "weights.npz", "embed": "embeddings.npy", "demo": "cossim-demo.png"}
 
 
@@ -400,7 +400,7 @@ def _less_groups(words, _):
 
 
 def _missing(words, found):
-    """Adds the required arguments that are missing, by their usual names or values."""
+    """Adds the required arguments that are missing, with their usual names or values."""
     rest = [
         word for word in _split(words)[0][3 if words[0] == "index" else 2 :] if "." in word and not _is_number(word)
     ]
@@ -417,7 +417,7 @@ def _missing(words, found):
 
 
 def _in_range(words, _=None):
-    """Replaces numbers that are out of range: a threshold in percent by the same one, others by usual numbers.
+    """Replaces numbers that are out of range: a threshold in percent by its fraction, others by usual numbers.
 
     The line must parse.
     """
@@ -468,7 +468,7 @@ def _number_for_option(words, found):
 
 
 def _threshold(words, found):
-    """Suggests the search for all rows that reach a threshold, where one is given for -k."""
+    """Suggests the search for all rows that reach a threshold, where a threshold is given for -k."""
     words = ["pairs", *words[1:]] if words[0] == "topk" else words
     return _option(_without(words, {"-k"}), "-t", found["number"])
 
@@ -492,7 +492,7 @@ def _decimal_point(words, found):
 
 
 def _corpus(words):
-    """Returns the files after --corpus: several, if a shell expanded a pattern. If the line has just two, the first."""
+    """Returns the files after --corpus: several, if a shell expanded a pattern. If they are the only two, the first."""
     at = words.index("--corpus") + 1 if "--corpus" in words else len(words)
     end = next((end for end in range(at, len(words)) if _is_option(words[end])), len(words))
     corpus = [word for word in words[at:end] if word not in EXAMPLES]
