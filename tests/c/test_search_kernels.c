@@ -169,7 +169,7 @@ static long double product(const float *x, const float *y, size_t n, long double
     return sum;
 }
 
-/* Rows of every type of a kernel, each converted by to_floats. */
+/* Checks the kernel of each type against the rows that to_floats converts. */
 static void check_coarse_dots(const struct kernels *k, size_t n)
 {
     static const struct {

@@ -64,7 +64,7 @@ def test_numbers_and_names_of_an_index_from_which_rows_were_removed(rows, capsys
         np.testing.assert_array_equal(arrays["queries"], index.numbers)
         np.testing.assert_array_equal(arrays["indices"], index.topk(None, 70).indices)
         assert (arrays["index_ids"][:, 55:] == "").all()
-    assert shown(capsys, "index search x.index -k 70").count("\n") == 1 + 56 * 55  # none for places without a row
+    assert shown(capsys, "index search x.index -k 70").count("\n") == 1 + 56 * 55  # no line for an empty place
 
 
 def test_packed_bits_are_indexed_and_searched(rows, capsys):

@@ -311,7 +311,7 @@ def test_the_command_at_the_end_of_an_error_works(folder, command, works, capsys
     assert main(shlex.split(works)) == 0
 
 
-# Lines that parse, as files and options. Each mistake takes them and changes one thing, or adds one that is wrong.
+# Lines that parse: the command with its files, then the options. A mistake changes one thing, or adds a wrong one.
 LINES = (
     ("topk queries.npy corpus.npy", "-k 3", "--memory 1G", "--ids names.txt", "-o hits.csv", "--eps 0.1"),
     ("pairs corpus.npy both.npz", "-t 0.5", "--max-pairs 7", "--column a", "--where rows.txt", "--quiet"),

@@ -154,7 +154,7 @@ LARGER_CONV2D = [
     ((17, 32, 9, 6), (40, 16, 3, 3), {"padding": (0, 2), "groups": 2}),
     # the same, where the estimates for 16 and for 35 images choose different algorithms with AVX2
     ((35, 44, 3, 5), (28, 44, 3, 3), {"padding": 1}),
-    # kernels of five rows, which compute two output rows at a time
+    # kernels of five rows: the algorithm computes two output rows at a time
     ((3, 5, 12, 40), (9, 5, 5, 5), {}),
     ((2, 5, 5, 37), (8, 5, 5, 5), {"padding": (1, 0)}),
     ((2, 60, 9, 21), (8, 60, 5, 3), {"padding": 2}),

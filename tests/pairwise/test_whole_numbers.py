@@ -18,7 +18,7 @@ DTYPES = [np.float64, np.int8, np.int16, np.int32, np.int64, ">i4", ">f8"]
 
 
 def rounded_root(square):
-    """The double next to the square root of a pair (numerator, denominator) of whole numbers."""
+    """The double nearest to the square root of a fraction (numerator, denominator) of whole numbers."""
     numerator, denominator = square
     root = math.isqrt((numerator << 2 * 120) // denominator)
     exact = root * root * denominator == numerator << 2 * 120

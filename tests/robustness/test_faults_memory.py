@@ -77,7 +77,7 @@ def test_every_allocation_of_the_core_in_turn(amount, figures, tmp_path):
 
 @pytest.mark.parametrize(("group", "dtype"), groups(["float32"]))
 def test_calls_that_fail_leave_nothing(group, dtype):
-    """A leak of one object per failure shows in each ten failures. Python's caches grow in some of them only."""
+    """A leak of one object per failure shows in every round of ten failures. Python's caches grow only in some."""
 
     def growth(case, n, times=10):
         gc.collect()
