@@ -67,6 +67,37 @@ def test_recipes_have_at_most_six_lines():
         assert sum(line.startswith((">>> ", "... ")) for line in block.splitlines()) <= 6, block
 
 
+def test_the_costs_of_smaller_embeddings():
+    """The table of recipes: errors of cosines and shares of the 10 nearest rows, of embeddings in smaller types."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with np.load(ROOT / "examples/data/docstrings.npz") as file:
+        x = np.unique(file["embeddings"], axis=0).astype(np.float32)
+    x *= np.random.default_rng(0).uniform(0.5, 2, (len(x), 1)).astype(np.float32)
+    int8 = np.rint(x * (127 / np.abs(x).max(axis=1, keepdims=True))).astype(np.int8)
+    bits = np.packbits(x > 0, axis=1)
+    scores, nearest = cossim.pairwise(x.astype(np.float64)), cossim.topk(x.astype(np.float64), None, 10).indices
+
+    def found(indices):
+        return 100 * np.mean([np.isin(mine, right) for mine, right in zip(indices, nearest, strict=True)])
+
+    def cost(rows, wide, binary=False):
+        off = np.abs(cossim.pairwise(wide, binary=binary) - scores).max()
+        return [rows[0].nbytes, off, found(cossim.topk(rows, None, 10, binary=binary).indices)]
+
+    some = cossim.topk(bits, None, 50, binary=True).indices
+    again = [near[cossim.topk(row, x[near], 10).indices] for row, near in zip(x, some, strict=True)]
+    costs = [
+        cost(rows, rows.astype(np.float64)) for rows in map(x.astype, (np.float32, np.float16, ml_dtypes.bfloat16))
+    ]
+    costs += [cost(int8, int8), [*cost(bits, bits, binary=True), found(again)]]
+    text = (ROOT / "docs/recipes.md").read_text()
+    table = re.findall(r"^\|.*\|$", text[text.index("| rows | bytes a row |") :], re.M)[2:]
+    for line, (size, off, *shares) in zip(table, costs, strict=True):
+        _, bytes_, error, words = line.strip("| ").split(" | ")
+        assert size == int(bytes_) and off == pytest.approx(float(error), rel=0.07)
+        assert shares == pytest.approx([float(share) for share in re.findall(r"([\d.]+) %", words)], abs=0.4), line
+
+
 @pytest.mark.parametrize("rival", ["torch", "scikit-learn", "scipy"])
 def test_calls_agree_in_float64(rival):
     """The bounds are 1e-14, and 1e-13 for sums that are not divided by norms."""
