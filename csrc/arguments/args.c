@@ -110,11 +110,8 @@ int integer_argument(const char *function, const char *name, PyObject *object, P
 
 PyObject *integer_text(PyObject *object)
 {
-    PyObject *module = PyImport_ImportModule("cossim._arguments");
-    PyObject *text =
-        module == NULL ? NULL : PyObject_CallMethod(module, "integer_text", "(O)", object);
-    Py_XDECREF(module);
-    return text;
+    OWNED PyObject *module = PyImport_ImportModule("cossim._arguments");
+    return module == NULL ? NULL : PyObject_CallMethod(module, "integer_text", "(O)", object);
 }
 
 int eps_argument(const char *function, PyObject *object, double *eps)
@@ -232,15 +229,10 @@ static int check_out(const char *function, PyArrayObject *out, int ndim, const n
     }
     if (PyArray_NDIM(out) != ndim ||
         !PyArray_CompareLists(PyArray_DIMS(out), (npy_intp *)shape, ndim)) {
-        PyObject *wanted = PyArray_IntTupleFromIntp(ndim, shape);
-        PyObject *got =
+        OWNED PyObject *wanted = PyArray_IntTupleFromIntp(ndim, shape);
+        OWNED PyObject *got =
             wanted == NULL ? NULL : PyArray_IntTupleFromIntp(PyArray_NDIM(out), PyArray_DIMS(out));
-        if (got != NULL) {
-            fail(PyExc_ValueError, function, x, y, OUT_SHAPE, wanted, got);
-        }
-        Py_XDECREF(wanted);
-        Py_XDECREF(got);
-        return -1;
+        return got == NULL ? -1 : fail(PyExc_ValueError, function, x, y, OUT_SHAPE, wanted, got);
     }
     if (!PyArray_ISWRITEABLE(out)) {
         return fail(PyExc_ValueError, function, &argument, NULL, OUT_READ_ONLY);
@@ -303,11 +295,8 @@ static PyArrayObject *as_bits(PyArrayObject *array)
 
 static int copy_into(PyArrayObject *target, PyArrayObject *source)
 {
-    PyArrayObject *to = as_bits(target), *from = to == NULL ? NULL : as_bits(source);
-    const int status = from == NULL ? -1 : PyArray_CopyInto(to, from);
-    Py_XDECREF(to);
-    Py_XDECREF(from);
-    return status;
+    OWNED PyArrayObject *to = as_bits(target), *from = to == NULL ? NULL : as_bits(source);
+    return from == NULL ? -1 : PyArray_CopyInto(to, from);
 }
 
 PyObject *result_finish(struct result *result, int ok)

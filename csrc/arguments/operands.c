@@ -54,13 +54,11 @@ static PyObject *describe(const struct array_argument *argument)
     if (argument == NULL) {
         return PyUnicode_FromString("");
     }
-    PyObject *shape =
+    OWNED PyObject *shape =
         PyArray_IntTupleFromIntp(PyArray_NDIM(argument->array), PyArray_DIMS(argument->array));
-    PyObject *text = shape == NULL ? NULL
-                                   : PyUnicode_FromFormat(ARRAY, argument->name, shape,
-                                                          PyArray_DESCR(argument->array));
-    Py_XDECREF(shape);
-    return text;
+    return shape == NULL
+               ? NULL
+               : PyUnicode_FromFormat(ARRAY, argument->name, shape, PyArray_DESCR(argument->array));
 }
 
 int fail(PyObject *exception, const char *function, const struct array_argument *x,
@@ -71,18 +69,15 @@ int fail(PyObject *exception, const char *function, const struct array_argument 
         return -1;
     }
     va_start(arguments, format);
-    PyObject *message = PyUnicode_FromFormatV(format, arguments);
+    OWNED PyObject *message = PyUnicode_FromFormatV(format, arguments);
     va_end(arguments);
     /* Each step runs only if the previous one succeeded, because no Python code may run with an
      * error set. */
-    PyObject *of_x = message == NULL ? NULL : describe(x);
-    PyObject *of_y = of_x == NULL ? NULL : describe(y);
+    OWNED PyObject *of_x = message == NULL ? NULL : describe(x);
+    OWNED PyObject *of_y = of_x == NULL ? NULL : describe(y);
     if (of_y != NULL) {
         PyErr_Format(exception, FAILURE, function, message, of_x, y == NULL ? "" : "; ", of_y);
     }
-    Py_XDECREF(message);
-    Py_XDECREF(of_x);
-    Py_XDECREF(of_y);
     return -1;
 }
 
@@ -110,17 +105,14 @@ int no_memory_status(void)
  * an error, if that function finds nothing wrong. */
 static bool raise_mistake(const char *function, const char *name, PyObject *object)
 {
-    PyObject *module = PyImport_ImportModule("cossim._arguments");
-    PyObject *mistake =
+    OWNED PyObject *module = PyImport_ImportModule("cossim._arguments");
+    OWNED PyObject *mistake =
         module == NULL ? NULL
                        : PyObject_CallMethod(module, "unreadable", "ssO", function, name, object);
-    const bool found = mistake != Py_None;
-    if (mistake != NULL && found) {
+    if (mistake != NULL && mistake != Py_None) {
         PyErr_SetObject((PyObject *)Py_TYPE(mistake), mistake);
     }
-    Py_XDECREF(module);
-    release(mistake);
-    return found;
+    return mistake != Py_None;
 }
 
 /* If the error that is set refuses a conversion, replaces it by an error that says what is wrong
@@ -149,21 +141,16 @@ int is_lazy(PyObject *object)
         return 0;
     }
     /* Containers whose arrays are in memory, for example those of xarray, return None. */
-    PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL);
-    const int lazy = graph != NULL && graph != Py_None;
-    Py_XDECREF(graph);
+    OWNED PyObject *graph = PyObject_CallMethod(object, "__dask_graph__", NULL);
     PyErr_Clear();
-    return lazy;
+    return graph != NULL && graph != Py_None;
 }
 
 PyObject *call_found(PyObject *module, const char *finder, const char *function,
                      PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *found = PyObject_CallMethod(module, finder, "s", function);
-    PyObject *result =
-        found == NULL ? NULL : PyObject_Vectorcall(found, args, (size_t)nargs, kwnames);
-    Py_XDECREF(found);
-    return result;
+    OWNED PyObject *found = PyObject_CallMethod(module, finder, "s", function);
+    return found == NULL ? NULL : PyObject_Vectorcall(found, args, (size_t)nargs, kwnames);
 }
 
 bool is_masked(PyObject *object)
@@ -185,11 +172,10 @@ static bool has_interface(PyObject *object)
         return true;
     }
     /* NumPy also reads these attributes from the object itself. */
-    PyObject *dict = PyObject_GenericGetDict(object, NULL);
+    OWNED PyObject *dict = PyObject_GenericGetDict(object, NULL);
     const bool found =
         dict != NULL && (PyDict_Contains(dict, protocol_name(PROTOCOL_INTERFACE)) > 0 ||
                          PyDict_Contains(dict, protocol_name(PROTOCOL_STRUCT)) > 0);
-    Py_XDECREF(dict);
     PyErr_Clear();
     return found;
 }
@@ -206,35 +192,30 @@ static PyObject *last_base(PyObject *object)
 
 PyObject *hold_memory(PyArrayObject *array)
 {
-    PyObject *owner = last_base((PyObject *)array), *export = Py_NewRef(Py_None);
+    PyObject *owner = last_base((PyObject *)array);
+    OWNED PyObject *export = Py_NewRef(Py_None);
     while (!PyArray_Check(owner) && PyObject_CheckBuffer(owner)) {
         PyObject *view = PyMemoryView_FromObject(owner);
         if (view == NULL && PyErr_ExceptionMatches(PyExc_MemoryError)) {
-            Py_DECREF(export);
             return NULL;
         }
         if (view == NULL) { /* the buffer is already released or closed */
             PyErr_Clear();
-            return export;
+            return Py_NewRef(export);
         }
         Py_SETREF(export, view);
         owner = PyMemoryView_GET_BUFFER(view)->obj;
         if (owner == NULL || !PyArray_Check(owner)) {
-            return export;
+            return Py_NewRef(export);
         }
         owner = last_base(owner);
     }
     if (!PyArray_Check(owner)) {
-        return export;
+        return Py_NewRef(export);
     }
-    PyObject *weak = PyWeakref_NewRef(owner, NULL), *hold = weak;
-    if (weak != NULL && export != Py_None) {
-        /* The tuple keeps the owner alive even if user code releases its memoryview. */
-        hold = PyTuple_Pack(2, weak, owner);
-        Py_DECREF(weak);
-    }
-    Py_DECREF(export);
-    return hold;
+    OWNED PyObject *weak = PyWeakref_NewRef(owner, NULL);
+    /* A tuple keeps the owner alive even if user code releases its memoryview. */
+    return weak == NULL || export == Py_None ? Py_XNewRef(weak) : PyTuple_Pack(2, weak, owner);
 }
 
 /* Replaces an array made from __array_interface__ by a copy if nothing can keep the owner of its
@@ -269,18 +250,13 @@ static PyObject *call_columns(const char *method, const char *function, const ch
                               PyObject *object)
 {
     static PyMethodDef definition = {"as_array", as_array_for_columns, METH_VARARGS, NULL};
-    PyObject *module = PyImport_ImportModule("cossim._columns"), *array = NULL;
-    PyObject *convert = module == NULL ? NULL : PyCFunction_New(&definition, NULL);
-    if (convert != NULL) {
-        array = PyObject_CallMethod(module, method, "ssOO", function, name, object, convert);
-    }
-    Py_XDECREF(module);
-    Py_XDECREF(convert);
-    if (array != NULL && array != Py_None && !PyArray_Check(array)) {
-        Py_DECREF(array);
-        return misfit();
-    }
-    return array;
+    OWNED PyObject *module = PyImport_ImportModule("cossim._columns"),
+                   *convert = module == NULL ? NULL : PyCFunction_New(&definition, NULL),
+                   *array = convert == NULL ? NULL
+                                            : PyObject_CallMethod(module, method, "ssOO", function,
+                                                                  name, object, convert);
+    const bool fits = array == NULL || array == Py_None || PyArray_Check(array);
+    return fits ? Py_XNewRef(array) : misfit();
 }
 
 /* Converts an object by NumPy's rules. */
@@ -473,6 +449,9 @@ static npy_intp row_length(const struct array_argument *x)
 
 int bits_argument(const char *function, struct array_argument *argument)
 {
+    if (check_rows(function, argument, NULL) < 0) {
+        return -1;
+    }
     if (PyArray_TYPE(argument->array) != NPY_UBYTE) {
         return fail(PyExc_TypeError, function, argument, NULL, NOT_BITS, argument->name,
                     argument->name);
@@ -514,28 +493,22 @@ PyObject *array_view(const struct array_argument *argument)
 
 PyObject *view_for_numpy(const struct array_argument *argument)
 {
-    PyObject *view = array_view(argument);
+    OWNED PyObject *view = array_view(argument);
     if (view == NULL || argument->operand.dtype != DTYPE_BF16 ||
         PyTypeNum_ISUSERDEF(PyArray_TYPE(argument->array))) {
-        return view;
+        return Py_XNewRef(view);
     }
-    PyObject *bits = PyArray_View((PyArrayObject *)view, PyArray_DescrFromType(NPY_UINT16), NULL),
-             *wide = bits == NULL ? NULL : PyArray_Cast((PyArrayObject *)bits, NPY_UINT32),
-             *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
-             *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen), *floats = NULL;
-    if (shifted != NULL) {
-        PyObject *array = PyArray_FROM_O(shifted); /* shifted is a scalar if the view is 0-d */
-        floats = array == NULL
-                     ? NULL
-                     : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);
-        Py_XDECREF(array);
-    }
-    Py_DECREF(view);
-    Py_XDECREF(bits);
-    Py_XDECREF(wide);
-    Py_XDECREF(sixteen);
-    Py_XDECREF(shifted);
-    return floats;
+    OWNED PyObject *bits =
+                       PyArray_View((PyArrayObject *)view, PyArray_DescrFromType(NPY_UINT16), NULL),
+                   *wide = bits == NULL ? NULL : PyArray_Cast((PyArrayObject *)bits, NPY_UINT32),
+                   *sixteen = wide == NULL ? NULL : PyLong_FromLong(16),
+                   *shifted = sixteen == NULL ? NULL : PyNumber_Lshift(wide, sixteen),
+                   *array = shifted == NULL
+                                ? NULL
+                                : PyArray_FROM_O(shifted); /* a scalar if the view is 0-d */
+    return array == NULL
+               ? NULL
+               : PyArray_View((PyArrayObject *)array, PyArray_DescrFromType(NPY_FLOAT), NULL);
 }
 
 int check_rows(const char *function, const struct array_argument *x, const struct array_argument *y)

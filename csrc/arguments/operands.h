@@ -41,9 +41,10 @@ int array_reread(const char *function, struct array_argument *argument);
 void array_release(struct array_argument *argument);
 
 /*
- * Turns an argument that check_rows has accepted into rows of packed bits. Its elements must be
- * uint8, with at least one byte in a row. Returns 0, or -1 with a TypeError or ValueError set.
- * array_reread undoes this.
+ * Turns an argument that check_rows accepts into rows of packed bits. Its elements must be uint8,
+ * with at least one byte in a row. Returns 0, or -1 with a TypeError or ValueError set. Numbers
+ * that were not packed have another length: of two arguments, check both before their lengths are
+ * compared. array_reread undoes this.
  */
 int bits_argument(const char *function, struct array_argument *argument);
 

@@ -69,7 +69,7 @@ static bool is_refusal(bool any_reason)
 
 void explain_error(const char *function, const char *name, bool any_reason)
 {
-    PyObject *type, *value, *traceback;
+    OWNED PyObject *type = NULL, *value = NULL, *traceback = NULL;
     if (!is_refusal(any_reason)) {
         return;
     }
@@ -78,9 +78,6 @@ void explain_error(const char *function, const char *name, bool any_reason)
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_Format(value_error ? PyExc_ValueError : PyExc_TypeError, NOT_AN_ARRAY, function, name,
                  value == NULL ? Py_None : value);
-    release(type);
-    release(value);
-    release(traceback);
 }
 
 const char *class_name(PyObject *object)
@@ -91,23 +88,17 @@ const char *class_name(PyObject *object)
 
 PyObject *error_text(const char *name)
 {
-    PyObject *module = PyImport_ImportModule("cossim._errors");
-    PyObject *text = module == NULL ? NULL : PyObject_GetAttrString(module, name);
-    Py_XDECREF(module);
-    return text;
+    OWNED PyObject *module = PyImport_ImportModule("cossim._errors");
+    return module == NULL ? NULL : PyObject_GetAttrString(module, name);
 }
 
 void raise_filled(PyObject *exception, const char *template, PyObject *fields)
 {
-    PyObject *none = PyTuple_New(0), *text = none == NULL ? NULL : error_text(template);
-    PyObject *method = text == NULL ? NULL : PyObject_GetAttrString(text, "format");
-    PyObject *message = method == NULL ? NULL : PyObject_Call(method, none, fields);
+    OWNED PyObject *none = PyTuple_New(0), *text = none == NULL ? NULL : error_text(template);
+    OWNED PyObject *method = text == NULL ? NULL : PyObject_GetAttrString(text, "format");
+    OWNED PyObject *message = method == NULL ? NULL : PyObject_Call(method, none, fields);
     if (message != NULL) {
         PyErr_SetObject(exception, message);
-    }
-    PyObject *const objects[] = {none, text, method, message};
-    for (size_t i = 0; i < sizeof objects / sizeof *objects; i++) {
-        release(objects[i]);
     }
 }
 
@@ -115,11 +106,10 @@ int raise_template(PyObject *exception, const char *template, const char *format
 {
     va_list values;
     va_start(values, format);
-    PyObject *fields = Py_VaBuildValue(format, values);
+    OWNED PyObject *fields = Py_VaBuildValue(format, values);
     va_end(values);
     if (fields != NULL) {
         raise_filled(exception, template, fields);
-        release(fields);
     }
     return -1;
 }

@@ -44,6 +44,21 @@ const char *class_name(PyObject *object);
 void release(PyObject *object);
 
 /*
+ * A variable that owns what it holds: at the end of its scope, however that is left, `function`
+ * gets its address. OWNED drops the reference of a pointer to a Python object, which may be NULL.
+ * Such variables are set where they are declared. A function returns another reference to their
+ * object.
+ */
+#define CLOSED_BY(function) __attribute__((cleanup(function)))
+#define OWNED CLOSED_BY(release_owned)
+static inline void release_owned(void *place)
+{
+    PyObject *object;
+    memcpy(&object, place, sizeof object); /* place points to a PyObject * or PyArrayObject * */
+    release(object);
+}
+
+/*
  * Puts "function(): name cannot be read as an array: " before the message of the error that is set,
  * if objects raise this exception to refuse a conversion: TypeError, ValueError or BufferError.
  * With any_reason, RuntimeError, ImportError and NotImplementedError count too.

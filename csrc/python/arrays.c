@@ -24,10 +24,7 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
         }
     }
     PyObject *views = PyTuple_New(n);
-    if (views == NULL) {
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < n; i++) {
+    for (Py_ssize_t i = 0; views != NULL && i < n; i++) {
         const bool valid =
             array_reread(function, &arguments[i]) == 0 &&
             (!rows || (check_rows(function, &arguments[i], NULL) == 0 &&
@@ -37,10 +34,10 @@ static PyObject *views_of(const char *function, PyObject *names, PyObject *objec
             view = rows ? array_view(&arguments[i]) : view_for_numpy(&arguments[i]);
         }
         if (view == NULL) {
-            Py_DECREF(views);
-            return NULL;
+            Py_CLEAR(views);
+        } else {
+            PyTuple_SET_ITEM(views, i, view);
         }
-        PyTuple_SET_ITEM(views, i, view);
     }
     return views;
 }
@@ -86,29 +83,24 @@ static PyObject *as_array(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function, *name;
     PyObject *object;
-    struct array_argument argument;
+    CLOSED_BY(array_release) struct array_argument argument = {0};
     if (!PyArg_ParseTuple(args, "ssO:as_array", &function, &name, &object) ||
         array_argument(function, name, object, &argument) < 0) {
         return NULL;
     }
-    PyObject *view = view_for_numpy(&argument);
-    array_release(&argument);
-    return view;
+    return view_for_numpy(&argument);
 }
 
 static PyObject *check_bits(PyObject *Py_UNUSED(self), PyObject *args)
 {
     const char *function, *name;
     PyObject *object;
-    struct array_argument argument;
+    CLOSED_BY(array_release) struct array_argument argument = {0};
     if (!PyArg_ParseTuple(args, "ssO:check_bits", &function, &name, &object) ||
         array_argument(function, name, object, &argument) < 0) {
         return NULL;
     }
-    const bool valid =
-        check_rows(function, &argument, NULL) == 0 && bits_argument(function, &argument) == 0;
-    array_release(&argument);
-    return none_or_error(valid ? 0 : -1);
+    return none_or_error(bits_argument(function, &argument));
 }
 
 /* ---- bitmaps: struct filter of results/filter.h ---- */
@@ -127,7 +119,7 @@ static PyObject *pack_mask(PyObject *Py_UNUSED(self), PyObject *object)
         PyArray_NDIM((PyArrayObject *)object) < 1 || PyArray_NDIM((PyArrayObject *)object) > 2) {
         return misfit();
     }
-    PyArrayObject *mask = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO);
+    OWNED PyArrayObject *mask = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO);
     if (mask == NULL) {
         return NULL;
     }
@@ -135,7 +127,6 @@ static PyObject *pack_mask(PyObject *Py_UNUSED(self), PyObject *object)
     const npy_intp rows = ndim == 2 ? PyArray_DIM(mask, 0) : 1, n = PyArray_DIM(mask, ndim - 1);
     PyArrayObject *bitmap = new_bitmap(ndim, rows, n);
     if (bitmap == NULL) {
-        Py_DECREF(mask);
         return NULL;
     }
     const unsigned char *from = PyArray_DATA(mask);
@@ -145,7 +136,6 @@ static PyObject *pack_mask(PyObject *Py_UNUSED(self), PyObject *object)
         const size_t count = bitmap_of_mask(from + row * n, (size_t)n, to + row * ((n + 63) / 64));
         most = count > most ? count : most;
     }
-    Py_DECREF(mask);
     return Py_BuildValue("Nn", bitmap, (Py_ssize_t)most);
 }
 
@@ -158,20 +148,14 @@ static PyObject *pack_numbers(PyObject *Py_UNUSED(self), PyObject *args)
         PyArray_NDIM((PyArrayObject *)object) != 1) {
         return misfit();
     }
-    PyArrayObject *numbers = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO),
-                  *bitmap = numbers == NULL ? NULL : new_bitmap(1, 1, n);
+    OWNED PyArrayObject *numbers = (PyArrayObject *)PyArray_FROM_OF(object, NPY_ARRAY_CARRAY_RO),
+                        *bitmap = numbers == NULL ? NULL : new_bitmap(1, 1, n);
     if (bitmap == NULL) {
-        Py_XDECREF(numbers);
         return NULL;
     }
     const size_t count = bitmap_of_numbers(PyArray_DATA(numbers), (size_t)PyArray_DIM(numbers, 0),
                                            (size_t)n, PyArray_DATA(bitmap));
-    Py_DECREF(numbers);
-    if (count == SIZE_MAX) {
-        Py_DECREF(bitmap);
-        Py_RETURN_NONE;
-    }
-    return Py_BuildValue("Nn", bitmap, (Py_ssize_t)count);
+    return count == SIZE_MAX ? Py_NewRef(Py_None) : Py_BuildValue("On", bitmap, (Py_ssize_t)count);
 }
 
 /* Returns a byte bitmap of n bits: a copy of `living`, or None for all, with the bits from `first`
@@ -255,7 +239,7 @@ static PyObject *state_with(const struct index_state *s, PyObject *arrays, PyObj
                             Py_ssize_t size, Py_ssize_t given)
 {
     const Py_ssize_t fields = PyTuple_GET_SIZE(s->state);
-    PyObject *values = PyTuple_New(fields), *state = NULL;
+    OWNED PyObject *values = PyTuple_New(fields);
     PyObject *new[STATE_GIVEN + 1] = {[STATE_ARRAYS] = arrays,
                                       [STATE_LIVING] = living,
                                       [STATE_SIZE] = PyLong_FromSsize_t(size),
@@ -269,13 +253,9 @@ static PyObject *state_with(const struct index_state *s, PyObject *arrays, PyObj
     for (int i = 0; i <= STATE_GIVEN; i++) {
         Py_XDECREF(new[i]);
     }
-    PyObject *args = values == NULL ? NULL : PyTuple_Pack(1, values);
-    if (args != NULL && !PyErr_Occurred()) {
-        state = PyTuple_Type.tp_new(Py_TYPE(s->state), args, NULL);
-    }
-    Py_XDECREF(values);
-    Py_XDECREF(args);
-    return state;
+    OWNED PyObject *args = values == NULL ? NULL : PyTuple_Pack(1, values);
+    return args == NULL || PyErr_Occurred() ? NULL
+                                            : PyTuple_Type.tp_new(Py_TYPE(s->state), args, NULL);
 }
 
 /* Returns a view of rows [first, last) of an array of at least as many rows. */
@@ -382,29 +362,20 @@ static PyObject *state_with_rows(PyObject *Py_UNUSED(self), PyObject *args)
     const npy_intp first = PyArray_DIM(s.corpus, 0), count = PyArray_DIM(rows, 0),
                    last = first + count;
     PyArrayObject *corpus = (PyArrayObject *)PyDict_GetItemString(room, "corpus");
-    PyObject *numbers = new_numbers(&s, room, count),
-             *added = numbers == NULL ? NULL : view_of_rows(corpus, first, last, false),
-             *living = Py_None, *arrays = added == NULL ? NULL : first_rows(room, last);
-    Py_INCREF(living);
-    if (arrays != NULL && !is_none(s.living)) {
-        Py_SETREF(living, (PyObject *)copy_living(s.living, first, last));
-    }
-    if (arrays == NULL || living == NULL) {
-        Py_XDECREF(numbers);
-        Py_XDECREF(added);
-        Py_XDECREF(living);
-        Py_XDECREF(arrays);
+    OWNED PyObject *numbers = new_numbers(&s, room, count),
+                   *added = numbers == NULL ? NULL : view_of_rows(corpus, first, last, false),
+                   *arrays = added == NULL ? NULL : first_rows(room, last),
+                   *living = arrays == NULL      ? NULL
+                             : is_none(s.living) ? Py_NewRef(Py_None)
+                                                 : (PyObject *)copy_living(s.living, first, last);
+    if (living == NULL) {
         return NULL;
     }
     memmove(PyArray_BYTES(corpus) + first * PyArray_STRIDE(corpus, 0), PyArray_DATA(rows),
             (size_t)PyArray_NBYTES(rows));
-    PyObject *state = state_with(&s, arrays, living, s.size + count, s.given + count);
-    if (state == NULL) {
-        Py_DECREF(numbers);
-        Py_DECREF(added);
-        return NULL;
-    }
-    return Py_BuildValue("NNnN", state, added, (Py_ssize_t)first, numbers);
+    PyObject *state =
+        state_with(&s, Py_NewRef(arrays), Py_NewRef(living), s.size + count, s.given + count);
+    return state == NULL ? NULL : Py_BuildValue("NOnO", state, added, (Py_ssize_t)first, numbers);
 }
 
 static PyObject *state_without(PyObject *Py_UNUSED(self), PyObject *args)

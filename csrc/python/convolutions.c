@@ -27,6 +27,14 @@ static PyObject *core_conv2d_options(PyObject *Py_UNUSED(self), PyObject *args)
                          (Py_ssize_t)o.groups);
 }
 
+static void close_arguments(struct conv2d_arguments *a)
+{
+    layer_arrays_close(&a->arrays);
+}
+
+#define CONV2D_ARGUMENTS(a) \
+    CLOSED_BY(close_arguments) struct conv2d_arguments a = {.arrays = {.count = 0}}
+
 /* The shape of the feature maps of a convolution, without the images' axis if x has none. */
 static void maps_shape(const struct conv2d_arguments *a, struct extent2 size, npy_intp *shape)
 {
@@ -69,18 +77,14 @@ static int parse_conv2d(struct conv2d_arguments *a, PyObject *args, PyObject *kw
 
 static PyObject *core_conv2d(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-    struct conv2d_arguments a;
-    if (parse_conv2d(&a, args, kwargs) < 0) {
+    CONV2D_ARGUMENTS(a);
+    PyArrayObject *out =
+        parse_conv2d(&a, args, kwargs) < 0 ? NULL : new_maps(&a, a.conv.out, a.arrays.type);
+    if (out == NULL) {
         return NULL;
     }
-    PyArrayObject *out = new_maps(&a, a.conv.out, a.arrays.type);
-    int status = -1;
-    if (out != NULL) {
-        a.conv.output = PyArray_DATA(out);
-        status = run_conv2d(&a, NULL);
-    }
-    layer_arrays_close(&a.arrays);
-    return finished(out, status);
+    a.conv.output = PyArray_DATA(out);
+    return finished(out, run_conv2d(&a, NULL));
 }
 
 /* Raises the error of max_pool2d for feature maps that are smaller than its windows. */
@@ -96,7 +100,7 @@ static void raise_pool_is_empty(const struct conv2d_arguments *a, struct extent2
 
 static PyObject *core_conv2d_pooled(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-    struct conv2d_arguments a;
+    CONV2D_ARGUMENTS(a);
     if (parse_conv2d(&a, args, kwargs) < 0) {
         return NULL;
     }
@@ -109,65 +113,56 @@ static PyObject *core_conv2d_pooled(PyObject *Py_UNUSED(self), PyObject *args, P
         .stride = {2, 2},
         .dilation = {1, 1},
     };
-    PyArrayObject *out = NULL, *indices = NULL;
-    int status = -1;
     if (pool.out.h < 1 || pool.out.w < 1) {
         raise_pool_is_empty(&a, pool.out);
-    } else {
-        out = new_maps(&a, pool.out, a.arrays.type);
-        indices = out == NULL ? NULL : new_maps(&a, pool.out, NPY_INT64);
-    }
-    if (indices != NULL) {
-        pool.output = PyArray_DATA(out);
-        pool.indices = PyArray_DATA(indices);
-        status = run_conv2d(&a, &pool);
-    }
-    layer_arrays_close(&a.arrays);
-    if (status < 0) {
-        Py_XDECREF(out);
-        Py_XDECREF(indices);
         return NULL;
     }
-    return Py_BuildValue("NNN", out, indices, size_tuple(pool.in));
+    OWNED PyArrayObject *out = new_maps(&a, pool.out, a.arrays.type),
+                        *indices = out == NULL ? NULL : new_maps(&a, pool.out, NPY_INT64);
+    if (indices == NULL) {
+        return NULL;
+    }
+    pool.output = PyArray_DATA(out);
+    pool.indices = PyArray_DATA(indices);
+    if (run_conv2d(&a, &pool) < 0) {
+        return NULL;
+    }
+    return Py_BuildValue("OON", out, indices, size_tuple(pool.in));
 }
 
 /* Returns (zeros before, zeros after) of the images, each (height, width). */
 static PyObject *core_conv2d_padding(PyObject *Py_UNUSED(self), PyObject *arguments)
 {
-    struct conv2d_arguments a;
+    CONV2D_ARGUMENTS(a);
     if (conv2d_arguments_open(&a, arguments) < 0) {
         return NULL;
     }
-    layer_arrays_close(&a.arrays);
     return Py_BuildValue("NN", size_tuple(a.conv.padding), size_tuple(a.after));
 }
 
 static PyObject *core_conv2d_grad_input(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    struct conv2d_arguments a;
+    CONV2D_ARGUMENTS(a);
     PyObject *tuple;
-    PyArrayObject *maps, *dx = NULL;
+    PyArrayObject *maps;
     npy_intp shape[4];
     struct without_gil released;
     if (!PyArg_ParseTuple(args, "OO:conv2d_grad_input", &tuple, &maps) ||
         conv2d_arguments_open(&a, tuple) < 0) {
         return NULL;
     }
-    int status = -1;
     maps_shape(&a, a.conv.out, shape);
     if (!can_read(maps, a.arrays.type, a.ndim, shape)) {
-        misfit();
-    } else {
-        dx = new_like(a.arrays.arrays[0]);
+        return misfit();
     }
-    if (dx != NULL) {
-        a.conv.output = PyArray_DATA(maps);
-        a.conv.token = without_gil_begin(&released, NULL, 0);
-        const struct conv2d_grad_input gradient = {a.conv, PyArray_DATA(dx)};
-        status = without_gil_finish(&released, conv2d_grad_input(&gradient));
+    PyArrayObject *dx = new_like(a.arrays.arrays[0]);
+    if (dx == NULL) {
+        return NULL;
     }
-    layer_arrays_close(&a.arrays);
-    return finished(dx, status);
+    a.conv.output = PyArray_DATA(maps);
+    a.conv.token = without_gil_begin(&released, NULL, 0);
+    const struct conv2d_grad_input gradient = {a.conv, PyArray_DATA(dx)};
+    return finished(dx, without_gil_finish(&released, conv2d_grad_input(&gradient)));
 }
 
 /* True if `maps` holds the gradients of the feature maps. Without indices, it holds those of all
@@ -208,24 +203,18 @@ static int run_grad_weight(struct conv2d *conv, PyArrayObject *maps, PyArrayObje
 
 static PyObject *core_conv2d_grad_weight(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    struct conv2d_arguments a;
+    CONV2D_ARGUMENTS(a);
     PyObject *tuple;
-    PyArrayObject *maps, *indices, *weight = NULL, *bias = NULL;
+    PyArrayObject *maps, *indices;
     if (!PyArg_ParseTuple(args, "OOO:conv2d_grad_weight", &tuple, &maps, &indices) ||
-        conv2d_arguments_open(&a, tuple) < 0) {
-        return NULL;
+        conv2d_arguments_open(&a, tuple) < 0 || !are_gradients(maps, indices, &a)) {
+        return misfit();
     }
-    if (!are_gradients(maps, indices, &a)) {
-        misfit();
-    } else {
-        weight = new_like(a.arrays.arrays[1]);
-    }
-    if (weight != NULL) {
-        bias = a.arrays.count == 3 ? new_like(a.arrays.arrays[2])
-                                   : (PyArrayObject *)Py_NewRef(Py_None);
-    }
+    PyArrayObject *weight = new_like(a.arrays.arrays[1]),
+                  *bias = weight == NULL        ? NULL
+                          : a.arrays.count == 3 ? new_like(a.arrays.arrays[2])
+                                                : (PyArrayObject *)Py_NewRef(Py_None);
     const int status = bias == NULL ? -1 : run_grad_weight(&a.conv, maps, indices, weight, bias);
-    layer_arrays_close(&a.arrays);
     return finished_two((PyObject *)weight, (PyObject *)bias, status);
 }
 

@@ -97,17 +97,10 @@ static PyObject *available_names(void)
     size_t count;
     const struct kernels *const *tables = kernels_all(&count);
     PyObject *names = PyList_New(0);
-    if (names == NULL) {
-        return NULL;
-    }
-    for (size_t i = 0; i < count; i++) {
-        PyObject *name = PyUnicode_FromString(tables[i]->name);
-        const bool failed =
-            name == NULL || (kernels_supported(tables[i]) && PyList_Append(names, name) < 0);
-        Py_XDECREF(name);
-        if (failed) {
-            Py_DECREF(names);
-            return NULL;
+    for (size_t i = 0; names != NULL && i < count; i++) {
+        OWNED PyObject *name = PyUnicode_FromString(tables[i]->name);
+        if (name == NULL || (kernels_supported(tables[i]) && PyList_Append(names, name) < 0)) {
+            Py_CLEAR(names);
         }
     }
     return names;
@@ -116,12 +109,8 @@ static PyObject *available_names(void)
 static PyObject *config(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(unused))
 {
     const struct kernels *kernels = kernels_current();
-    PyObject *names = available_names();
-    if (names == NULL) {
-        return NULL;
-    }
     return Py_BuildValue("{s:s,s:s,s:N,s:n,s:i}", "isa", kernels->name, "description",
-                         kernels->description, "available", names, "vector_bits",
+                         kernels->description, "available", available_names(), "vector_bits",
                          (Py_ssize_t)kernels->layers[COMPUTE_F32].lanes * 32, "threads",
                          pool_get_threads());
 }
@@ -227,12 +216,8 @@ static int choose_isa(void)
     if (wanted == NULL || *wanted == '\0' || kernels_select(wanted)) {
         return 0;
     }
-    PyObject *names = available_names();
-    if (names != NULL) {
-        PyErr_Format(PyExc_ImportError, ISA_VARIABLE, wanted, names);
-        Py_DECREF(names);
-    }
-    return -1;
+    OWNED PyObject *names = available_names();
+    return names == NULL ? -1 : raise_format(PyExc_ImportError, ISA_VARIABLE, wanted, names);
 }
 
 /* Checks COSSIM_NUM_THREADS, which base/pool.c reads. Returns 0, or -1 with ImportError set. */

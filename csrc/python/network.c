@@ -337,12 +337,11 @@ static PyObject *run_known(PyObject *classes, PyObject *layers, Py_ssize_t start
                            size_t *count)
 {
     struct layers_read read;
-    struct array_argument x = {0};
-    PyArrayObject *array = read_layers(classes, layers, start, object, false, &read, &x, count);
+    CLOSED_BY(array_release) struct array_argument x = {0};
+    OWNED PyArrayObject *array =
+        read_layers(classes, layers, start, object, false, &read, &x, count);
     PyObject *result = array == NULL ? NULL : run_fitting(read.layers, count, array);
-    release((PyObject *)array);
     release_layers(&read);
-    array_release(&x);
     return result;
 }
 
@@ -490,21 +489,19 @@ static PyObject *gradient_arrays(const struct tape *t, struct lanes_gradients *g
         const struct layer *l = &t->read.layers[i];
         const npy_intp shape[4] = {(npy_intp)l->out, (npy_intp)l->in, (npy_intp)l->kernel.h,
                                    (npy_intp)l->kernel.w};
-        PyObject *weight = PyArray_SimpleNew(l->kind == LAYER_CONV2D ? 4 : 2, shape, t->type),
-                 *bias =
-                     l->bias == NULL ? Py_NewRef(Py_None) : PyArray_SimpleNew(1, shape, t->type),
-                 *pair = weight == NULL || bias == NULL ? NULL : PyTuple_Pack(2, weight, bias);
-        if (pair != NULL) {
-            g->weights[i] = PyArray_DATA((PyArrayObject *)weight);
-            g->biases[i] =
-                is_none((PyArrayObject *)bias) ? NULL : PyArray_DATA((PyArrayObject *)bias);
-        }
+        const int ndim = l->kind == LAYER_CONV2D ? 4 : 2;
+        OWNED PyArrayObject *weight = (PyArrayObject *)PyArray_SimpleNew(ndim, shape, t->type),
+                            *bias = (PyArrayObject *)(l->bias == NULL
+                                                          ? Py_NewRef(Py_None)
+                                                          : PyArray_SimpleNew(1, shape, t->type));
+        OWNED PyObject *pair =
+            weight == NULL || bias == NULL ? NULL : PyTuple_Pack(2, weight, bias);
         if (pair == NULL || PyList_Append(list, pair) < 0) {
             Py_CLEAR(list);
+        } else {
+            g->weights[i] = PyArray_DATA(weight);
+            g->biases[i] = is_none(bias) ? NULL : PyArray_DATA(bias);
         }
-        release(weight);
-        release(bias);
-        release(pair);
     }
     return list;
 }

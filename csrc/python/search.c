@@ -35,13 +35,16 @@ struct search_call {
     struct search search;
 };
 
-/* Ends a function: releases the operands. Returns None, or NULL if the status is negative. */
-static PyObject *close_call(struct search_call *c, int status)
+static void close_call(struct search_call *c)
 {
     array_release(&c->corpus);
     array_release(&c->queries);
-    return none_or_error(status);
 }
+
+/* A call whose operands have these names in messages. */
+#define SEARCH_CALL(c, corpus_name, queries_name) \
+    CLOSED_BY(close_call) \
+    struct search_call c = {.corpus.name = corpus_name, .queries.name = queries_name}
 
 /* Reads the heads of the corpus: (directions, error, codes, scales). With `written`, codes and
  * scales are arrays that the call will fill. Returns false if they do not fit the corpus. */
@@ -250,40 +253,36 @@ static int run_call(struct search_call *c, struct result_handler *handler)
     return end_call(c, &released, search(&c->search));
 }
 
-/* Runs topk for an open call. Returns 0, or -1 with an error set. */
-static int run_topk(struct search_call *c, PyArrayObject *values, PyArrayObject *indices)
+static PyObject *topk(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    struct topk topk;
-    const enum compute_type compute = compute_type_of_call(c);
+    SEARCH_CALL(c, "corpus", "queries");
+    PyObject *request;
+    PyArrayObject *values, *indices;
+    struct topk found;
+    if (!PyArg_ParseTuple(args, "OOO:topk", &request, &values, &indices) ||
+        open_call(&c, request) < 0) {
+        return NULL;
+    }
+    const enum compute_type compute = compute_type_of_call(&c);
     /* A filter of both sides would leave out queries, but topk has a result for each row. */
-    if (c->filter.both || !can_write(values, value_type(compute), 2, NULL) ||
+    if (c.filter.both || !can_write(values, value_type(compute), 2, NULL) ||
         PyArray_DIM(values, 1) == 0 || !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values)) ||
-        c->queries_end > PyArray_DIM(values, 0) ||
-        (c->search.self && c->corpus_end > PyArray_DIM(values, 0))) {
-        return misfit_status();
+        c.queries_end > PyArray_DIM(values, 0) ||
+        (c.search.self && c.corpus_end > PyArray_DIM(values, 0))) {
+        return misfit();
     }
     const size_t rows = (size_t)PyArray_DIM(values, 0), k = (size_t)PyArray_DIM(values, 1);
     const fp_mode caller = fp_mode_enter();
-    int status = topk_init(&topk, compute, rows, k, PyArray_DATA(values), PyArray_DATA(indices));
+    int status = topk_init(&found, compute, rows, k, PyArray_DATA(values), PyArray_DATA(indices));
     fp_mode_leave(caller);
     if (status < 0) {
-        return no_memory_status();
+        return PyErr_NoMemory();
     }
     struct without_gil released;
-    c->search.token = without_gil_begin(&released, c->report, topk_pairs(&topk, &c->search));
-    status = end_call(c, &released, topk_search(&topk, &c->search));
-    topk_free(&topk);
-    return status;
-}
-
-static PyObject *topk(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    struct search_call c = {.corpus.name = "corpus", .queries.name = "queries"};
-    PyObject *request;
-    PyArrayObject *values, *indices;
-    const bool is_open = PyArg_ParseTuple(args, "OOO:topk", &request, &values, &indices) &&
-                         open_call(&c, request) == 0;
-    return close_call(&c, is_open ? run_topk(&c, values, indices) : -1);
+    c.search.token = without_gil_begin(&released, c.report, topk_pairs(&found, &c.search));
+    status = end_call(&c, &released, topk_search(&found, &c.search));
+    topk_free(&found);
+    return none_or_error(status);
 }
 
 /* ---- pairs: a capsule collects those of all requests ---- */
@@ -351,16 +350,19 @@ static PyObject *pairs_begin(PyObject *Py_UNUSED(self), PyObject *args, PyObject
     return capsule;
 }
 
-/* Runs pairs for an open call. Returns 0, or -1 with an error set. */
-static int run_pairs(struct search_call *c, struct range_result *pairs, bool swapped)
+/* Runs pairs for a collector that is taken. Returns 0, or -1 with an error set. */
+static int run_pairs(struct search_call *c, PyObject *request, struct range_result *pairs)
 {
-    const npy_intp rows = swapped ? c->corpus_end : c->queries_end,
-                   columns = swapped ? c->queries_end : c->corpus_end;
+    if (open_call(c, request) < 0) {
+        return -1;
+    }
+    const npy_intp rows = c->swapped ? c->corpus_end : c->queries_end,
+                   columns = c->swapped ? c->queries_end : c->corpus_end;
     if (pairs->result_handler.compute != compute_type_of_call(c) || (size_t)rows > pairs->rows ||
         (size_t)columns > pairs->columns) {
         return misfit_status();
     }
-    pairs->swapped_sides = swapped;
+    pairs->swapped_sides = c->swapped;
     if (run_call(c, &pairs->result_handler) < 0) {
         return -1;
     }
@@ -370,20 +372,19 @@ static int run_pairs(struct search_call *c, struct range_result *pairs, bool swa
 static PyObject *pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "swapped", NULL};
-    struct search_call c = {.corpus.name = "y", .queries.name = "x"};
+    SEARCH_CALL(c, "y", "x");
     struct pair_collector *found;
-    int swapped, status = -1;
+    int swapped;
     PyObject *request, *capsule;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:pairs", names, &request, &capsule,
-                                    &swapped) &&
-        (found = take_collector(capsule)) != NULL) {
-        c.swapped = swapped;
-        if (open_call(&c, request) == 0) {
-            status = run_pairs(&c, &found->pairs, swapped);
-        }
-        atomic_store(&found->in_use, false);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:pairs", names, &request, &capsule,
+                                     &swapped) ||
+        (found = take_collector(capsule)) == NULL) {
+        return NULL;
     }
-    return close_call(&c, status);
+    c.swapped = swapped;
+    const int status = run_pairs(&c, request, &found->pairs);
+    atomic_store(&found->in_use, false);
+    return none_or_error(status);
 }
 
 PyObject *pairs_found(struct range_result *pairs)
@@ -393,26 +394,20 @@ PyObject *pairs_found(struct range_result *pairs)
         return Py_BuildValue("OOOn", Py_None, Py_None, Py_None, (Py_ssize_t)count);
     }
     npy_intp shape[1] = {(npy_intp)count};
-    PyObject *i = PyArray_SimpleNew(1, shape, NPY_INT64),
-             *j = PyArray_SimpleNew(1, shape, NPY_INT64);
-    PyObject *values = PyArray_SimpleNew(1, shape, value_type(pairs->result_handler.compute));
-    int status = -1;
-    if (i != NULL && j != NULL && values != NULL) {
-        struct without_gil released;
-        const struct pair_arrays to = {PyArray_DATA((PyArrayObject *)i),
-                                       PyArray_DATA((PyArrayObject *)j),
-                                       PyArray_DATA((PyArrayObject *)values)};
-        struct cancel_token *token = without_gil_begin(&released, NULL, 0);
-        status = range_store(pairs, &to, token);
-        status = without_gil_finish(&released, status);
-    }
-    if (status < 0) {
-        Py_XDECREF(i);
-        Py_XDECREF(j);
-        Py_XDECREF(values);
+    OWNED PyArrayObject *i = (PyArrayObject *)PyArray_SimpleNew(1, shape, NPY_INT64),
+                        *j = (PyArrayObject *)PyArray_SimpleNew(1, shape, NPY_INT64),
+                        *values = (PyArrayObject *)PyArray_SimpleNew(
+                            1, shape, value_type(pairs->result_handler.compute));
+    if (i == NULL || j == NULL || values == NULL) {
         return NULL;
     }
-    return Py_BuildValue("NNNn", i, j, values, (Py_ssize_t)count);
+    struct without_gil released;
+    const struct pair_arrays to = {PyArray_DATA(i), PyArray_DATA(j), PyArray_DATA(values)};
+    struct cancel_token *token = without_gil_begin(&released, NULL, 0);
+    if (without_gil_finish(&released, range_store(pairs, &to, token)) < 0) {
+        return NULL;
+    }
+    return Py_BuildValue("OOOn", i, j, values, (Py_ssize_t)count);
 }
 
 static PyObject *pairs_end(PyObject *Py_UNUSED(self), PyObject *args)
@@ -467,14 +462,14 @@ static PyObject *run_threshold_search(PyObject *args, PyObject *kwargs, const ch
                                       int (*run)(struct search_call *, PyArrayObject *, double))
 {
     static char *names[] = {"", "", "threshold", NULL};
-    struct search_call c = {.corpus.name = "x", .queries.name = "x"};
+    SEARCH_CALL(c, "x", "x");
     PyObject *request;
     PyArrayObject *array;
     double threshold;
     const bool is_open =
         PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &request, &array, &threshold) &&
         open_call(&c, request) == 0;
-    return close_call(&c, is_open ? run(&c, array, threshold) : -1);
+    return none_or_error(is_open ? run(&c, array, threshold) : -1);
 }
 
 static PyObject *components(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
@@ -482,43 +477,39 @@ static PyObject *components(PyObject *Py_UNUSED(self), PyObject *args, PyObject 
     return run_threshold_search(args, kwargs, "OO$d:components", run_components);
 }
 
-/* Runs top_pairs for an open call. Returns 0, or -1 with an error set. */
-static int run_top_pairs(struct search_call *c, PyArrayObject *values, PyArrayObject *i,
-                         PyArrayObject *j, double least, bool swapped)
-{
-    struct top_pairs pairs;
-    const enum compute_type compute = compute_type_of_call(c);
-    if (!can_write(values, value_type(compute), 1, NULL) || PyArray_DIM(values, 0) == 0 ||
-        !can_write(i, NPY_INT64, 1, PyArray_DIMS(values)) ||
-        !can_write(j, NPY_INT64, 1, PyArray_DIMS(values))) {
-        return misfit_status();
-    }
-    if (top_pairs_init(&pairs, compute, (size_t)PyArray_DIM(values, 0), least, PyArray_DATA(values),
-                       PyArray_DATA(i), PyArray_DATA(j)) < 0) {
-        return no_memory_status();
-    }
-    pairs.self = c->search.self;
-    pairs.swapped_sides = swapped;
-    c->search.warm_up_rows = least > -1.0 ? 0 : TOP_PAIRS_WARM_UP;
-    const int status = run_call(c, &pairs.result_handler);
-    top_pairs_free(&pairs);
-    return status;
-}
-
 static PyObject *top_pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "", "least", "swapped", NULL};
-    struct search_call c = {.corpus.name = "y", .queries.name = "x"};
+    SEARCH_CALL(c, "y", "x");
     PyObject *request;
     PyArrayObject *values, *i, *j;
     double least;
-    int swapped, status = -1;
-    if (PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$dp:top_pairs", names, &request, &values, &i,
-                                    &j, &least, &swapped)) {
-        c.swapped = swapped;
-        status = open_call(&c, request) < 0 ? -1 : run_top_pairs(&c, values, i, j, least, swapped);
+    int swapped;
+    struct top_pairs best;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO$dp:top_pairs", names, &request, &values,
+                                     &i, &j, &least, &swapped)) {
+        return NULL;
     }
-    return close_call(&c, status);
+    c.swapped = swapped;
+    if (open_call(&c, request) < 0) {
+        return NULL;
+    }
+    const enum compute_type compute = compute_type_of_call(&c);
+    if (!can_write(values, value_type(compute), 1, NULL) || PyArray_DIM(values, 0) == 0 ||
+        !can_write(i, NPY_INT64, 1, PyArray_DIMS(values)) ||
+        !can_write(j, NPY_INT64, 1, PyArray_DIMS(values))) {
+        return misfit();
+    }
+    if (top_pairs_init(&best, compute, (size_t)PyArray_DIM(values, 0), least, PyArray_DATA(values),
+                       PyArray_DATA(i), PyArray_DATA(j)) < 0) {
+        return PyErr_NoMemory();
+    }
+    best.self = c.search.self;
+    best.swapped_sides = swapped;
+    c.search.warm_up_rows = least > -1.0 ? 0 : TOP_PAIRS_WARM_UP;
+    const int status = run_call(&c, &best.result_handler);
+    top_pairs_free(&best);
+    return none_or_error(status);
 }
 
 /* Runs first_match for an open call. Returns 0, or -1 with an error set. */
@@ -541,53 +532,39 @@ static PyObject *first_match(PyObject *Py_UNUSED(self), PyObject *args, PyObject
     return run_threshold_search(args, kwargs, "OO$d:first_match", run_first_match);
 }
 
-/* Runs quantize for an open call. Returns 0, or -1 with an error set. */
-static int run_quantize(struct search_call *c, PyObject *codes, PyArrayObject *scales)
-{
-    struct without_gil released;
-    if (!read_codes(c, codes, scales, true)) {
-        return misfit_status();
-    }
-    c->search.token =
-        without_gil_begin(&released, c->report, (size_t)PyArray_DIM(c->corpus.array, 0));
-    const int status = search_quantize(&c->search, (uint8_t *)c->codes.upper,
-                                       (uint8_t *)c->codes.lower, PyArray_DATA(scales));
-    return without_gil_finish(&released, status);
-}
-
 static PyObject *quantize(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    struct search_call c = {.corpus.name = "corpus", .queries.name = "corpus"};
+    SEARCH_CALL(c, "corpus", "corpus");
     PyObject *request, *codes;
     PyArrayObject *scales;
-    const bool is_open = PyArg_ParseTuple(args, "OOO:quantize", &request, &codes, &scales) &&
-                         open_call(&c, request) == 0;
-    return close_call(&c, is_open ? run_quantize(&c, codes, scales) : -1);
-}
-
-/* Reads the heads and runs quantize_heads for an open call. Returns 0, or -1 with an error set. */
-static int run_quantize_heads(struct search_call *c, PyObject *rotated)
-{
     struct without_gil released;
-    c->rotated = rotated;
-    if (!read_heads(c, true)) {
-        return misfit_status();
+    if (!PyArg_ParseTuple(args, "OOO:quantize", &request, &codes, &scales) ||
+        open_call(&c, request) < 0 || !read_codes(&c, codes, scales, true)) {
+        return misfit();
     }
-    c->search.token =
-        without_gil_begin(&released, c->report, (size_t)PyArray_DIM(c->corpus.array, 0));
-    const int status =
-        search_quantize_heads(&c->search, &c->heads.rotation, (uint8_t *)c->heads.codes,
-                              (struct head_scale *)c->heads.scales);
-    return without_gil_finish(&released, status);
+    c.search.token = without_gil_begin(&released, c.report, c.search.corpus_rows.size);
+    const int status = search_quantize(&c.search, (uint8_t *)c.codes.upper,
+                                       (uint8_t *)c.codes.lower, PyArray_DATA(scales));
+    return none_or_error(without_gil_finish(&released, status));
 }
 
 static PyObject *quantize_heads_of(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    struct search_call c = {.corpus.name = "corpus", .queries.name = "corpus"};
+    SEARCH_CALL(c, "corpus", "corpus");
     PyObject *request, *rotated;
-    const bool is_open = PyArg_ParseTuple(args, "OO:quantize_heads", &request, &rotated) &&
-                         open_call(&c, request) == 0;
-    return close_call(&c, is_open ? run_quantize_heads(&c, rotated) : -1);
+    struct without_gil released;
+    if (!PyArg_ParseTuple(args, "OO:quantize_heads", &request, &rotated) ||
+        open_call(&c, request) < 0) {
+        return NULL;
+    }
+    c.rotated = rotated;
+    if (!read_heads(&c, true)) {
+        return misfit();
+    }
+    c.search.token = without_gil_begin(&released, c.report, c.search.corpus_rows.size);
+    const int status = search_quantize_heads(&c.search, &c.heads.rotation, (uint8_t *)c.heads.codes,
+                                             (struct head_scale *)c.heads.scales);
+    return none_or_error(without_gil_finish(&released, status));
 }
 
 PyMethodDef search_methods[] = {

@@ -169,6 +169,12 @@ struct vector_call {
     bool keepdim;
 };
 
+static void close_call(struct vector_call *call)
+{
+    array_release(&call->x);
+    array_release(&call->y);
+}
+
 /* Sets the shape of the result. axis_of[i] becomes the axis of the call that is dimension i of the
  * result, or -1 for a reduced dimension, which keepdim keeps with size 1. Returns the number of
  * dimensions. */
@@ -327,19 +333,16 @@ static inline const char *finder_for(PyObject *x, PyObject *y)
 static __attribute__((noinline)) PyObject *general_path(struct vector_call *call, PyObject *x1,
                                                         PyObject *x2, const Py_ssize_t *given)
 {
-    PyObject *result = NULL;
     call->x.name = "x1";
     call->y.name = "x2";
-    if (open_operands(call->function, x1, &call->x, x2, &call->y) == 0 &&
-        broadcast(call->function, call->op, &call->x, &call->y, call->axes, &call->ndim) == 0 &&
+    if (open_operands(call->function, x1, &call->x, x2, &call->y) < 0 ||
+        broadcast(call->function, call->op, &call->x, &call->y, call->axes, &call->ndim) < 0 ||
         reduce_dim(call->function, &call->x, &call->y,
                    given == NULL ? default_dim(call->op, call->ndim) : *given, call->ndim,
-                   &call->reduced) == 0) {
-        result = run_call(call);
+                   &call->reduced) < 0) {
+        return NULL;
     }
-    array_release(&call->x);
-    array_release(&call->y);
-    return result;
+    return run_call(call);
 }
 
 static PyObject *two_operands(PyObject *self, const struct signature *signature, enum op op,
@@ -376,6 +379,7 @@ static PyObject *two_operands(PyObject *self, const struct signature *signature,
     if (dim_object != NULL && integer_argument(signature->function, "dim", dim_object, &dim) < 0) {
         return NULL;
     }
+    CLOSED_BY(close_call)
     struct vector_call call = {
         .function = signature->function, .op = op, .eps = eps, .out = v[OUT]};
     return general_path(&call, v[X1], v[X2], given);
@@ -407,18 +411,16 @@ static PyObject *vecdot(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 /* vector_norm and normalize: one operand and any number of dims. Dims of NULL mean the default. */
 static PyObject *one_operand(struct vector_call *call, PyObject *x, const struct dims *dims)
 {
-    PyObject *result = NULL;
     if (array_argument(call->function, "x", x, &call->x) < 0) {
         return NULL;
     }
     axes_of_one(&call->x, call->axes, &call->ndim);
     const struct dims one = {{default_dim(call->op, call->ndim)}, 1};
     dims = dims == NULL ? &one : dims;
-    if (reduce_dims(call->function, &call->x, dims, call->ndim, &call->reduced) == 0) {
-        result = run_call(call);
+    if (reduce_dims(call->function, &call->x, dims, call->ndim, &call->reduced) < 0) {
+        return NULL;
     }
-    array_release(&call->x);
-    return result;
+    return run_call(call);
 }
 
 static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -428,6 +430,7 @@ static PyObject *vector_norm(PyObject *self, PyObject *const *args, Py_ssize_t n
         "vector_norm", 1, 3, {"x", "dim", "keepdim", "out", "axis", "keepdims", NULL}};
     enum { X, DIM, KEEPDIM, OUT, AXIS, KEEPDIMS };
     PyObject *v[MAX_ARGUMENTS], *dim, *keepdim;
+    CLOSED_BY(close_call)
     struct vector_call call = {.function = signature.function, .op = OP_NORM};
     struct dims dims;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
@@ -456,6 +459,7 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         "normalize", 1, 3, {"x", "dim", "eps", "out", "axis", NULL}};
     enum { X, DIM, EPS, OUT, AXIS };
     PyObject *v[MAX_ARGUMENTS], *dim;
+    CLOSED_BY(close_call)
     struct vector_call call = {
         .function = signature.function, .op = OP_NORMALIZE, .eps = NORMALIZE_EPS};
     struct dims dims;
@@ -525,15 +529,6 @@ static PyObject *run_pairs(const char *function, const struct array_argument *x,
     return result_finish(&result, run_reduction(&reduction, report, total) == 0);
 }
 
-/*
- * Turns an operand into rows of packed bits. Returns 0, or -1 with an error set. It comes before
- * check_rows of both operands, because numbers that were not packed have another length.
- */
-static int check_bits(const char *function, struct array_argument *x)
-{
-    return check_rows(function, x, NULL) < 0 ? -1 : bits_argument(function, x);
-}
-
 static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames)
 {
@@ -541,7 +536,7 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         "pairwise", 1, 2, {"x", "y", "eps", "out", "progress", "binary", NULL}};
     enum { X, Y, EPS, OUT, PROGRESS, BINARY };
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
-    struct array_argument x = {.name = "x"}, y = {.name = "y"};
+    CLOSED_BY(array_release) struct array_argument x = {.name = "x"}, y = {.name = "y"};
     double eps = DEFAULT_EPS;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
         eps_argument(signature.function, v[EPS], &eps) < 0) {
@@ -558,14 +553,12 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         return NULL;
     }
     if (open_operands(signature.function, v[X], &x, other, &y) == 0 &&
-        (!binary || (check_bits(signature.function, &x) == 0 &&
-                     (other == NULL || check_bits(signature.function, &y) == 0))) &&
+        (!binary || (bits_argument(signature.function, &x) == 0 &&
+                     (other == NULL || bits_argument(signature.function, &y) == 0))) &&
         check_rows(signature.function, &x, right) == 0) {
         result = run_pairs(signature.function, &x, right, eps, v[OUT], report);
     }
     progress_close(report, context);
-    array_release(&x);
-    array_release(&y);
     return result;
 }
 
@@ -587,24 +580,35 @@ static bool are_offsets(PyArrayObject *offsets, npy_intp rows)
     return at[0] == 0 && at[documents] == rows;
 }
 
-/* Runs maxsim for open operands. Returns 0, or -1 with an error set. */
-static int run_maxsim(const char *function, const struct array_argument *query,
-                      const struct array_argument *documents, PyArrayObject *offsets,
-                      PyArrayObject *mask, double eps, PyObject *report, PyArrayObject *scores)
+static PyObject *maxsim(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    PyArrayObject *x = documents->array, *y = query->array;
+    static const char function[] = "maxsim";
+    CLOSED_BY(array_release)
+    struct array_argument query = {.name = "query"}, documents = {.name = "documents"};
+    PyObject *query_rows, *document_rows, *report;
+    PyArrayObject *offsets, *mask, *scores;
+    double eps;
+    if (!PyArg_ParseTuple(args, "OOOOdOO:maxsim", &query_rows, &document_rows, &offsets, &mask,
+                          &eps, &report, &scores) ||
+        open_operands(function, query_rows, &query, document_rows, &documents) < 0 ||
+        check_rows(function, &query, &documents) < 0) {
+        return NULL;
+    }
+
+    PyArrayObject *x = documents.array, *y = query.array;
     if (PyArray_NDIM(x) != 2 || PyArray_NDIM(y) != 2 || !are_offsets(offsets, PyArray_DIM(x, 0))) {
-        return misfit_status();
+        return misfit();
     }
     const npy_intp shape[1] = {PyArray_DIM(offsets, 0) - 1};
     if (!can_write(scores, NPY_DOUBLE, 1, shape) ||
         (!is_none(mask) && !can_read(mask, NPY_BOOL, 1, shape))) {
-        return misfit_status();
+        return misfit();
     }
+
     struct without_gil released;
-    struct maxsim maxsim = {
-        .x = documents->operand,
-        .y = query->operand,
+    struct maxsim call = {
+        .x = documents.operand,
+        .y = query.operand,
         .rows = {(size_t)PyArray_DIM(x, 0), PyArray_STRIDE(x, 0), 0, 0},
         .query_rows = {(size_t)PyArray_DIM(y, 0), 0, PyArray_STRIDE(y, 0), 0},
         .depth = {(size_t)PyArray_DIM(x, 1), PyArray_STRIDE(x, 1), PyArray_STRIDE(y, 1), 0},
@@ -614,31 +618,13 @@ static int run_maxsim(const char *function, const struct array_argument *query,
         .mask = is_none(mask) ? NULL : PyArray_DATA(mask),
         .scores = PyArray_DATA(scores),
     };
-    maxsim.token = without_gil_begin(&released, report, maxsim.documents);
-    const int status = maxsim_run(&maxsim);
+    call.token = without_gil_begin(&released, report, call.documents);
+    const int status = maxsim_run(&call);
     if (without_gil_end(&released) < 0) {
-        return -1;
+        return NULL;
     }
-    return status < 0 ? fail(PyExc_MemoryError, function, query, documents, NO_MEMORY) : 0;
-}
-
-static PyObject *maxsim(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    struct array_argument query = {.name = "query"}, documents = {.name = "documents"};
-    PyObject *query_rows, *document_rows, *report;
-    PyArrayObject *offsets, *mask, *scores;
-    double eps;
-    int status = -1;
-    if (PyArg_ParseTuple(args, "OOOOdOO:maxsim", &query_rows, &document_rows, &offsets, &mask, &eps,
-                         &report, &scores) &&
-        array_argument("maxsim", query.name, query_rows, &query) == 0 &&
-        array_argument("maxsim", documents.name, document_rows, &documents) == 0 &&
-        check_rows("maxsim", &query, &documents) == 0) {
-        status = run_maxsim("maxsim", &query, &documents, offsets, mask, eps, report, scores);
-    }
-    array_release(&query);
-    array_release(&documents);
-    return none_or_error(status);
+    return none_or_error(
+        status < 0 ? fail(PyExc_MemoryError, function, &query, &documents, NO_MEMORY) : 0);
 }
 
 #define METHOD(name) \

@@ -31,7 +31,7 @@ static bool is_archive(PyObject *object)
     if (!PyUnicode_Check(object) && !type_has(object, PROTOCOL_PATH)) {
         return false;
     }
-    PyObject *path = PyOS_FSPath(object);
+    OWNED PyObject *path = PyOS_FSPath(object);
     Py_ssize_t length = 0;
     const char *text =
         path != NULL && PyUnicode_Check(path) ? PyUnicode_AsUTF8AndSize(path, &length) : NULL;
@@ -39,7 +39,6 @@ static bool is_archive(PyObject *object)
     for (Py_ssize_t i = 0; i < n && found; i++) {
         found = tolower((unsigned char)text[length - n + i]) == suffix[i];
     }
-    Py_XDECREF(path);
     return found;
 }
 
@@ -188,17 +187,21 @@ struct sparse_call {
     struct sparse_rows rows[SIDES];
 };
 
-/* Ends a function: releases both sides. Returns the result. */
-static PyObject *close_call(struct sparse_call *c, PyObject *result)
+static void close_call(struct sparse_call *c)
 {
     close_side(&c->sides[X]);
     close_side(&c->sides[Y]);
-    return result;
 }
 
 static enum dtype dtype_of_side(const struct sparse_call *c, size_t side)
 {
     return c->sides[side < c->count ? side : X].data.operand.dtype;
+}
+
+/* The second operand of messages, NULL for x with itself. */
+static const struct array_argument *other_data(const struct sparse_call *c)
+{
+    return c->count == 1 ? NULL : &c->sides[Y].data;
 }
 
 /* Reads a request: a cossim.search.sparse.Request. Returns 0, or -1 with an error set. Close the
@@ -288,8 +291,7 @@ static int run_call(struct sparse_call *c, enum compute_type compute, calculatio
         PyErr_Format(PyExc_ValueError, CSR_INDEX, c->function, (Py_ssize_t)c->row, side->name,
                      (Py_ssize_t)side->source.columns - 1);
     } else if (status < 0) {
-        fail(PyExc_MemoryError, c->function, &c->sides[X].data,
-             c->count == 1 ? NULL : &c->sides[Y].data, NO_MEMORY);
+        fail(PyExc_MemoryError, c->function, &c->sides[X].data, other_data(c), NO_MEMORY);
     }
     return status;
 }
@@ -317,13 +319,18 @@ static int compute_pairwise(struct sparse_call *c, void *context, struct cancel_
     return call->x->count == 0 || call->y->count == 0 ? 0 : sparse_pairwise(call);
 }
 
-static PyObject *run_pairwise(struct sparse_call *c, PyObject *out)
+static PyObject *pairwise(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    const struct sparse_source *x = &c->sides[X].source, *y = &c->sides[c->count - 1].source;
-    const npy_intp shape[2] = {(npy_intp)x->count, (npy_intp)y->count};
+    CLOSED_BY(close_call) struct sparse_call c = {.count = 0};
+    PyObject *request, *out;
     struct result result;
-    if (result_open(c->function, out, 2, shape, &c->sides[X].data,
-                    c->count == 1 ? NULL : &c->sides[Y].data, 0, &result) < 0) {
+    if (!PyArg_ParseTuple(args, "OO:sparse_pairwise", &request, &out) ||
+        open_call(&c, request) < 0) {
+        return NULL;
+    }
+    const struct sparse_source *x = &c.sides[X].source, *y = &c.sides[c.count - 1].source;
+    const npy_intp shape[2] = {(npy_intp)x->count, (npy_intp)y->count};
+    if (result_open(c.function, out, 2, shape, &c.sides[X].data, other_data(&c), 0, &result) < 0) {
         return NULL;
     }
     struct sparse_pairwise call = {.out_dtype = result.dtype,
@@ -331,18 +338,9 @@ static PyObject *run_pairwise(struct sparse_call *c, PyObject *out)
                                    .row_stride = PyArray_STRIDE(result.array, 0),
                                    .column_stride = PyArray_STRIDE(result.array, 1)};
     const enum compute_type compute =
-        result.dtype == DTYPE_F32 ? compute_type_of_call(c) : COMPUTE_F64;
-    const int status = run_call(c, compute, compute_pairwise, &call, pairs_of_call(c, true));
+        result.dtype == DTYPE_F32 ? compute_type_of_call(&c) : COMPUTE_F64;
+    const int status = run_call(&c, compute, compute_pairwise, &call, pairs_of_call(&c, true));
     return result_finish(&result, status == 0);
-}
-
-static PyObject *pairwise(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    struct sparse_call c = {.count = 0};
-    PyObject *request, *out;
-    const bool is_open =
-        PyArg_ParseTuple(args, "OO:sparse_pairwise", &request, &out) && open_call(&c, request) == 0;
-    return close_call(&c, is_open ? run_pairwise(&c, out) : NULL);
 }
 
 /* ---- search ---- */
@@ -356,30 +354,27 @@ static int compute_topk(struct sparse_call *c, void *context, struct cancel_toke
     return sparse_topk(call);
 }
 
-static int run_topk(struct sparse_call *c, PyArrayObject *values, PyArrayObject *indices)
+static PyObject *topk(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    const enum compute_type compute = compute_type_of_call(c);
+    CLOSED_BY(close_call) struct sparse_call c = {.count = 0};
+    PyObject *request;
+    PyArrayObject *values, *indices;
+    if (!PyArg_ParseTuple(args, "OOO:sparse_topk", &request, &values, &indices) ||
+        open_call(&c, request) < 0) {
+        return NULL;
+    }
+    const enum compute_type compute = compute_type_of_call(&c);
     if (!can_write(values, value_type(compute), 2, NULL) ||
         !can_write(indices, NPY_INT64, 2, PyArray_DIMS(values)) ||
-        (size_t)PyArray_DIM(values, 0) != c->sides[X].source.count || PyArray_DIM(values, 1) == 0) {
-        return misfit_status();
+        (size_t)PyArray_DIM(values, 0) != c.sides[X].source.count || PyArray_DIM(values, 1) == 0) {
+        return misfit();
     }
-    struct sparse_topk call = {.self = c->count == 1,
-                               .filter = c->has_filter ? &c->filter : NULL,
+    struct sparse_topk call = {.self = c.count == 1,
+                               .filter = c.has_filter ? &c.filter : NULL,
                                .k = (size_t)PyArray_DIM(values, 1),
                                .values = PyArray_DATA(values),
                                .indices = PyArray_DATA(indices)};
-    return run_call(c, compute, compute_topk, &call, pairs_of_call(c, false));
-}
-
-static PyObject *topk(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    struct sparse_call c = {.count = 0};
-    PyObject *request;
-    PyArrayObject *values, *indices;
-    const bool is_open = PyArg_ParseTuple(args, "OOO:sparse_topk", &request, &values, &indices) &&
-                         open_call(&c, request) == 0;
-    return close_call(&c, none_or_error(is_open ? run_topk(&c, values, indices) : -1));
+    return none_or_error(run_call(&c, compute, compute_topk, &call, pairs_of_call(&c, false)));
 }
 
 static int compute_search(struct sparse_call *c, void *context, struct cancel_token *token)
@@ -400,64 +395,57 @@ static int compute_pairs(struct sparse_call *c, void *context, struct cancel_tok
     return atomic_load(&found->no_memory) ? -1 : status;
 }
 
-static PyObject *run_pairs(struct sparse_call *c, double threshold, Py_ssize_t max_pairs)
+static PyObject *pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-    const size_t rows = c->sides[X].source.count, columns = c->sides[c->count - 1].source.count;
-    const enum compute_type compute = compute_type_of_call(c);
+    static char *names[] = {"", "threshold", "max_pairs", NULL};
+    CLOSED_BY(close_call) struct sparse_call c = {.count = 0};
+    double threshold;
+    Py_ssize_t max_pairs;
+    PyObject *request, *result = NULL;
     struct range_result found;
-    PyObject *result = NULL;
-    if (range_init(&found, compute, threshold, rows, columns) < 0) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O$dn:sparse_pairs", names, &request, &threshold,
+                                     &max_pairs) ||
+        open_call(&c, request) < 0) {
+        return NULL;
+    }
+    const enum compute_type compute = compute_type_of_call(&c);
+    if (range_init(&found, compute, threshold, c.sides[X].source.count,
+                   c.sides[c.count - 1].source.count) < 0) {
         return PyErr_NoMemory();
     }
     found.max_pairs = (size_t)max_pairs;
-    if (run_call(c, compute, compute_pairs, &found, pairs_of_call(c, true)) == 0) {
+    if (run_call(&c, compute, compute_pairs, &found, pairs_of_call(&c, true)) == 0) {
         result = pairs_found(&found);
     }
     range_free(&found);
     return result;
 }
 
-static PyObject *pairs(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"", "threshold", "max_pairs", NULL};
-    struct sparse_call c = {.count = 0};
-    double threshold;
-    Py_ssize_t max_pairs;
-    PyObject *request;
-    const bool is_open = PyArg_ParseTupleAndKeywords(args, kwargs, "O$dn:sparse_pairs", names,
-                                                     &request, &threshold, &max_pairs) &&
-                         open_call(&c, request) == 0;
-    return close_call(&c, is_open ? run_pairs(&c, threshold, max_pairs) : NULL);
-}
-
-static int run_components(struct sparse_call *c, PyArrayObject *parents, double threshold)
-{
-    struct components joined;
-    const enum compute_type compute = compute_type_of_call(c);
-    if (!are_parents(parents) || c->count != 1 ||
-        (size_t)PyArray_DIM(parents, 0) != c->sides[X].source.count) {
-        return misfit_status();
-    }
-    if (components_init(&joined, compute, threshold, PyArray_DATA(parents)) < 0) {
-        return no_memory_status();
-    }
-    const int status = run_call(c, compute, compute_search, &joined, pairs_of_call(c, true));
-    components_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
-    components_free(&joined);
-    return status;
-}
-
 static PyObject *components(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "threshold", NULL};
-    struct sparse_call c = {.count = 0};
+    CLOSED_BY(close_call) struct sparse_call c = {.count = 0};
     PyObject *request;
     PyArrayObject *parents;
     double threshold;
-    const bool is_open = PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:sparse_components", names,
-                                                     &request, &parents, &threshold) &&
-                         open_call(&c, request) == 0;
-    return close_call(&c, none_or_error(is_open ? run_components(&c, parents, threshold) : -1));
+    struct components joined;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO$d:sparse_components", names, &request,
+                                     &parents, &threshold) ||
+        open_call(&c, request) < 0) {
+        return NULL;
+    }
+    const enum compute_type compute = compute_type_of_call(&c);
+    if (!are_parents(parents) || c.count != 1 ||
+        (size_t)PyArray_DIM(parents, 0) != c.sides[X].source.count) {
+        return misfit();
+    }
+    if (components_init(&joined, compute, threshold, PyArray_DATA(parents)) < 0) {
+        return PyErr_NoMemory();
+    }
+    const int status = run_call(&c, compute, compute_search, &joined, pairs_of_call(&c, true));
+    components_label((size_t)PyArray_DIM(parents, 0), PyArray_DATA(parents));
+    components_free(&joined);
+    return none_or_error(status);
 }
 
 /* ---- rows ---- */
@@ -482,19 +470,27 @@ static int compute_cosines(struct sparse_call *c, void *context, struct cancel_t
     return 0;
 }
 
-static PyObject *run_cosines(struct sparse_call *c, bool distance, PyObject *out)
+static PyObject *cosines(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-    const size_t x = c->sides[X].source.count, y = c->sides[c->count - 1].source.count;
-    const npy_intp shape[1] = {(npy_intp)(x == 1 ? y : x)};
+    static char *names[] = {"", "", "distance", NULL};
+    CLOSED_BY(close_call) struct sparse_call c = {.count = 0};
+    PyObject *request, *out;
+    int distance;
     struct result result;
-    if (x != y && x != 1 && y != 1) {
-        fail(PyExc_ValueError, c->function, &c->sides[X].data, &c->sides[Y].data,
-             NO_BROADCAST_OF_ROWS, c->sides[X].name, c->sides[Y].name, (Py_ssize_t)x,
-             (Py_ssize_t)y);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:sparse_cosines", names, &request, &out,
+                                     &distance) ||
+        open_call(&c, request) < 0) {
         return NULL;
     }
-    if (result_open(c->function, out, 1, shape, &c->sides[X].data,
-                    c->count == 1 ? NULL : &c->sides[Y].data, 0, &result) < 0) {
+    const struct sparse_side *left = &c.sides[X], *right = &c.sides[c.count - 1];
+    const size_t x = left->source.count, y = right->source.count;
+    const npy_intp shape[1] = {(npy_intp)(x == 1 ? y : x)};
+    if (x != y && x != 1 && y != 1) {
+        fail(PyExc_ValueError, c.function, &left->data, &right->data, NO_BROADCAST_OF_ROWS,
+             left->name, right->name, (Py_ssize_t)x, (Py_ssize_t)y);
+        return NULL;
+    }
+    if (result_open(c.function, out, 1, shape, &left->data, other_data(&c), 0, &result) < 0) {
         return NULL;
     }
     struct row_cosines call = {
@@ -504,7 +500,7 @@ static PyObject *run_cosines(struct sparse_call *c, bool distance, PyObject *out
     if (call.results == NULL) {
         PyErr_NoMemory();
     } else {
-        status = run_call(c, compute_type_of_call(c), compute_cosines, &call, call.count);
+        status = run_call(&c, compute_type_of_call(&c), compute_cosines, &call, call.count);
     }
     if (status == 0) {
         const fp_mode caller = fp_mode_enter();
@@ -514,18 +510,6 @@ static PyObject *run_cosines(struct sparse_call *c, bool distance, PyObject *out
     }
     scratch_free(call.results);
     return result_finish(&result, status == 0);
-}
-
-static PyObject *cosines(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"", "", "distance", NULL};
-    struct sparse_call c = {.count = 0};
-    PyObject *request, *out;
-    int distance;
-    const bool is_open = PyArg_ParseTupleAndKeywords(args, kwargs, "OO$p:sparse_cosines", names,
-                                                     &request, &out, &distance) &&
-                         open_call(&c, request) == 0;
-    return close_call(&c, is_open ? run_cosines(&c, distance, out) : NULL);
 }
 
 struct row_norms {
@@ -547,20 +531,20 @@ static int compute_norms(struct sparse_call *c, void *context, struct cancel_tok
 
 static PyObject *norms(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    struct sparse_call c = {.count = 0};
-    PyObject *request, *found = NULL, *exponents = NULL;
-    int status = -1;
-    if (PyArg_ParseTuple(args, "O:sparse_norms", &request) && open_call(&c, request) == 0) {
-        npy_intp shape[1] = {(npy_intp)c.sides[X].source.count};
-        found = PyArray_SimpleNew(1, shape, NPY_DOUBLE);
-        exponents = found == NULL ? NULL : PyArray_SimpleNew(1, shape, NPY_INT);
-        if (exponents != NULL) {
-            struct row_norms call = {PyArray_DATA((PyArrayObject *)found),
-                                     PyArray_DATA((PyArrayObject *)exponents)};
-            status = run_call(&c, COMPUTE_F64, compute_norms, &call, (size_t)shape[0]);
-        }
+    CLOSED_BY(close_call) struct sparse_call c = {.count = 0};
+    PyObject *request;
+    if (!PyArg_ParseTuple(args, "O:sparse_norms", &request) || open_call(&c, request) < 0) {
+        return NULL;
     }
-    close_call(&c, NULL);
+    npy_intp shape[1] = {(npy_intp)c.sides[X].source.count};
+    PyObject *found = PyArray_SimpleNew(1, shape, NPY_DOUBLE),
+             *exponents = found == NULL ? NULL : PyArray_SimpleNew(1, shape, NPY_INT);
+    int status = -1;
+    if (exponents != NULL) {
+        struct row_norms call = {PyArray_DATA((PyArrayObject *)found),
+                                 PyArray_DATA((PyArrayObject *)exponents)};
+        status = run_call(&c, COMPUTE_F64, compute_norms, &call, (size_t)shape[0]);
+    }
     return finished_two(found, exponents, status);
 }
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "arguments/messages.h"
+#include "arguments/protocols.h"
 #include "base/scratch.h"
 
 static int call_report(struct without_gil *w)
@@ -13,8 +14,8 @@ static int call_report(struct without_gil *w)
     }
     const size_t most = PY_SSIZE_T_MAX, done = smaller(atomic_load(&w->token.done), most),
                  total = smaller(w->total, most);
-    PyObject *result = PyObject_CallFunction(w->report, "nn", (Py_ssize_t)done, (Py_ssize_t)total);
-    Py_XDECREF(result);
+    OWNED PyObject *result =
+        PyObject_CallFunction(w->report, "nn", (Py_ssize_t)done, (Py_ssize_t)total);
     return result == NULL ? -1 : 0;
 }
 
@@ -97,11 +98,10 @@ int progress_open(const char *function, PyObject *progress, PyObject **report, P
     if (progress == NULL || progress == Py_None) {
         return 0;
     }
-    PyObject *module = PyImport_ImportModule("cossim._progress");
+    OWNED PyObject *module = PyImport_ImportModule("cossim._progress");
     *context =
         module == NULL ? NULL : PyObject_CallMethod(module, "reporting", "Os", progress, function);
     *report = *context == NULL ? NULL : PyObject_CallMethod(*context, "__enter__", NULL);
-    Py_XDECREF(module);
     if (*report == NULL) {
         Py_CLEAR(*context);
         return -1;
