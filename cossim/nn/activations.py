@@ -20,15 +20,9 @@ if TYPE_CHECKING:
     from cossim._typing import Array, ArrayOrScalar, Number, Pullback, Seed
 
 
-def _activation(name, x, dy=None, slope=0.0):
-    out = np.empty(x.shape, x.dtype)
-    _core.activation(name, x.reshape(-1), None if dy is None else dy.reshape(-1), out.reshape(-1), slope=slope)
-    return out
-
-
 def _activation_vjp(function, name, x, slope=0.0):
-    y = _activation(name, x, slope=slope)
-    return y[()], lambda dy: _activation(name, x, layer_gradient(function, dy, y), slope)[()]
+    y = _core.activation(name, x, None, slope=slope)
+    return y, lambda dy: _core.activation(name, x, layer_gradient(function, dy, y), slope=slope)
 
 
 def leaky_relu(x: Array, negative_slope: Number = 0.01) -> ArrayOrScalar[Any]:
@@ -58,7 +52,7 @@ def leaky_relu(x: Array, negative_slope: Number = 0.01) -> ArrayOrScalar[Any]:
     array([-0.01,  0.  ,  2.  ])
     """
     slope = real_argument("leaky_relu", "negative_slope", negative_slope)
-    return _activation("leaky_relu", layer_arrays("leaky_relu", x=x)["x"], slope=slope)[()]
+    return _core.activation("leaky_relu", layer_arrays("leaky_relu", x=x)["x"], None, slope=slope)
 
 
 def leaky_relu_vjp(
@@ -136,7 +130,7 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> ArrayOrScal
     array([-0.1587,  0.    ,  1.9545])
     """
     name = _gelu_name("gelu", approximate)
-    return _activation(name, layer_arrays("gelu", x=x)["x"])[()]
+    return _core.activation(name, layer_arrays("gelu", x=x)["x"], None)
 
 
 def gelu_vjp(

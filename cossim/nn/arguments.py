@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def layer_arrays(function: str, **objects: object) -> dict[str, NDArray[Any]]:
-    """Returns the arguments as C-contiguous native arrays of one dtype, float32 or float64. Omits a bias of None."""
-    passed = {name: x for name, x in objects.items() if x is not None or name != "bias"}
-    return dict(zip(passed, _core.layer_arrays(function, tuple(passed), tuple(passed.values())), strict=True))
+def layer_arrays(function: str, channels: bool = False, **objects: object) -> dict[str, NDArray[Any]]:
+    """Returns the arguments as C-contiguous native arrays of one dtype, float32 or float64. Omits a bias of None.
+
+    With channels=True, x has shape (N, C, ...), and the others have shape (C,); those that are None are omitted.
+    """
+    needed = ("x",) if channels else ("x", "weight")
+    passed = {name: x for name, x in objects.items() if x is not None or name in needed}
+    arrays = _core.layer_arrays(function, tuple(passed), tuple(passed.values()), channels=channels)
+    return dict(zip(passed, arrays, strict=True))
 
 
 def dtype_argument(dtype):

@@ -44,7 +44,7 @@ def _conv2d_pullback(arguments, size, dy, input_gradient, indices=None):
     sparse = indices is not None and dilation[1] == 1 and _core.all_finite(x)
     feature_maps = dy
     if indices is not None and (input_gradient or not sparse):
-        feature_maps = _unpool(indices, dy, (*dy.shape[:-2], *size))
+        feature_maps = _core.max_pool2d_scatter(indices, dy, size)
     dx = _core.conv2d_grad_input(arguments, feature_maps) if input_gradient else None
     maps, pixels = (dy, indices) if sparse else (feature_maps, None)
     return dx, *_core.conv2d_grad_weight(arguments, maps, pixels)
@@ -151,24 +151,10 @@ def _conv2d_vjp(arguments, relu=False, pool=False):
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
         if pool and not relu:  # the dense path sums in the same order as separate layers
-            return _conv2d_pullback(arguments, size, _unpool(indices, dy, (*dy.shape[:-2], *size)), input_gradient)
+            return _conv2d_pullback(arguments, size, _core.max_pool2d_scatter(indices, dy, size), input_gradient)
         return _conv2d_pullback(arguments, size, _relu_gradient(y, dy) if relu else dy, input_gradient, indices)
 
     return y, pullback
-
-
-def _unpool(indices, dy, shape):
-    """Gradient of max pooling, of the given shape.
-
-    Adds each value of dy to the element at its index, the maximum of its window. All other elements are 0.
-    """
-    dx = np.empty(shape, dy.dtype)
-    planes = math.prod(shape[:-2])
-    sizes = dy.shape[-2:]
-    _core.max_pool2d_scatter(
-        indices.reshape(planes, *sizes), dy.reshape(planes, *sizes), dx.reshape(planes, *shape[-2:])
-    )
-    return dx
 
 
 @overload
@@ -227,19 +213,20 @@ def max_pool2d_vjp(
     pairs = _core.pool_windows("max_pool2d", (kernel_size, stride, padding, dilation))
     x = layer_arrays("max_pool2d", x=x)["x"]
     y, indices = _core.max_pool2d(x, pairs, ceil_mode, True)
-    shape = x.shape
+    size = x.shape[-2:]
     if indices.size:  # not for an empty array, whose height and width may be huge
-        empty = _without_pixels(shape, pairs, y.shape)
+        empty = _without_pixels(size, pairs, y.shape[-2:])
         indices[..., empty] = 0
 
     def pullback(dy):
         dy = _gradient("max_pool2d_vjp", dy, y)
-        return _unpool(indices, np.where(empty, y.dtype.type(0), dy) if indices.size and empty.any() else dy, shape)
+        dy = np.where(empty, y.dtype.type(0), dy) if indices.size and empty.any() else dy
+        return _core.max_pool2d_scatter(indices, dy, size)
 
     return y, pullback
 
 
-def _without_pixels(shape, pairs, out):
+def _without_pixels(size, pairs, out):
     """Boolean mask (OH, OW) of the windows that contain only padding. Such a window has no maximum.
 
     Only dilation makes such windows possible: all taps can then miss the image.
@@ -247,8 +234,8 @@ def _without_pixels(shape, pairs, out):
     sides = []
     for i in (0, 1):
         _, s, p, d = (pair[i] for pair in pairs)
-        begins = np.arange(out[-2 + i]) * s - p
-        sides.append(np.where(begins < 0, begins % d, begins) >= shape[-2 + i])
+        begins = np.arange(out[i]) * s - p
+        sides.append(np.where(begins < 0, begins % d, begins) >= size[i])
     return sides[0][:, None] | sides[1]
 
 
@@ -258,25 +245,15 @@ def _linear_pullback(x, weight, bias, dy, input_gradient):
     matrix = weight.reshape(outputs, weight.shape[-1])
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     dy = dy.reshape(len(rows), outputs)
-    dx = dbias = None
-    if input_gradient:
-        dx = np.empty_like(x)
-        _core.matmul(dy, matrix, dx.reshape(rows.shape))
-    dweight = np.empty_like(weight)
-    _core.matmul(dy.T, rows, dweight.reshape(matrix.shape))
+    dx = _core.matmul(dy, matrix).reshape(x.shape) if input_gradient else None
+    dweight, dbias = _core.matmul(dy.T, rows).reshape(weight.shape), None
     if bias is not None:
-        dbias = _column_sums(dy)
+        dbias = _core.matmul(np.ones((1, len(dy)), dy.dtype), dy)[0]
         if dbias.size != bias.size:  # one bias value for all features
             with fixed_arithmetic():
                 dbias = dbias.sum()
         dbias = dbias.reshape(bias.shape)
     return dx, dweight, dbias
-
-
-def _column_sums(dy):
-    sums = np.empty((1, dy.shape[1]), dy.dtype)
-    _core.matmul(np.ones((1, len(dy)), dy.dtype), dy, sums)
-    return sums[0]
 
 
 @overload

@@ -11,7 +11,7 @@ from cossim import _core, _errors
 from cossim._arguments import length_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._errors import described
-from cossim.nn.arguments import check_size, dtype_argument, layer_gradient, real_argument
+from cossim.nn.arguments import check_size, dtype_argument, layer_arrays, layer_gradient, real_argument
 from cossim.nn.module import ArrayLayer, with_names
 
 if TYPE_CHECKING:
@@ -36,20 +36,12 @@ class _Normalized(NamedTuple):
     of_batch: bool
 
     def run(self):
-        out = np.empty(self.x.shape, self.x.dtype)
         with fixed_arithmetic():
             factors = np.zeros((len(self.mean), 3), np.float64)
             factors[:, 0] = self.inverse if self.weight is None else self.inverse * self.weight
             if self.bias is not None:
                 factors[:, 2] = self.bias
-        _core.channel_affine(self.x, None, self.mean, factors, out)
-        return out.reshape(self.shape)
-
-
-def _sums(x, y, centre):
-    sums = np.empty((x.shape[1], 2), np.float64)
-    _core.channel_sums(x, y, centre, sums)
-    return sums.T
+        return _core.channel_affine(self.x, None, self.mean, factors).reshape(self.shape)
 
 
 def _normalized(x, running_mean, running_var, weight, bias, training, momentum, eps):
@@ -61,11 +53,11 @@ def _normalized(x, running_mean, running_var, weight, bias, training, momentum, 
     running = {"running_mean": running_mean, "running_var": running_var}
     if training:
         _check_updatable({name: array for name, array in running.items() if array is not None})
-    x, *statistics, weight, bias = _core.batch_norm_arrays(x, running_mean, running_var, weight, bias)
-    channels = x.shape[1]
+    arrays = layer_arrays("batch_norm", channels=True, x=x, **running, weight=weight, bias=bias)
+    x = arrays["x"]
     if not training and (running_mean is None or running_var is None):
         raise ValueError(_errors.BATCH_NORM_STATISTICS)
-    images = x.reshape(len(x), channels, math.prod(x.shape[2:]))
+    images = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
     count = len(x) * images.shape[2]
     if training and count == 1:
         raise ValueError(_errors.BATCH_NORM_ONE.format(arrays=described(x=x)))
@@ -73,10 +65,10 @@ def _normalized(x, running_mean, running_var, weight, bias, training, momentum, 
         mean, variance = _statistics(images, count)
         _update(running, {"running_mean": mean, "running_var": variance}, momentum, count)
     else:
-        mean, variance = (array.astype(np.float64) for array in statistics)
+        mean, variance = (arrays[name].astype(np.float64) for name in running)
     with fixed_arithmetic():
         inverse = 1 / np.sqrt(variance + eps)
-    return _Normalized(images, x.shape, weight, bias, mean, inverse, training)
+    return _Normalized(images, x.shape, arrays.get("weight"), arrays.get("bias"), mean, inverse, training)
 
 
 def _check_updatable(running):
@@ -225,7 +217,7 @@ def _pulled(call, dy, input_gradient):
     dx = inverse * weight * (dy - mean of dy - v * inverse**2 * mean of v * dy).
     In evaluation, the terms with a mean are left out.
     """
-    sums, products = _sums(call.x, dy, call.mean)
+    sums, products = _core.channel_sums(call.x, dy, call.mean).T
     count = call.x.shape[0] * call.x.shape[2]
     with fixed_arithmetic():
         dweight = None if call.weight is None else (products * call.inverse).astype(dy.dtype)
@@ -237,11 +229,9 @@ def _pulled(call, dy, input_gradient):
         factors = np.stack((of_x, scale, of_one), axis=1)
     if not input_gradient:
         return None, dweight, dbias
-    dx = np.empty(call.x.shape, dy.dtype)
     # In evaluation, dx does not depend on x. dy takes the place of x, because 0 * x could be NaN.
     x, centre = (call.x, call.mean) if call.of_batch else (dy, np.zeros_like(call.mean))
-    _core.channel_affine(x, dy, centre, factors, dx)
-    return dx.reshape(call.shape), dweight, dbias
+    return _core.channel_affine(x, dy, centre, factors).reshape(call.shape), dweight, dbias
 
 
 class BatchNorm2d(ArrayLayer):

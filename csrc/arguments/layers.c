@@ -12,10 +12,9 @@
 static PyObject *by_name(const struct layer_arrays *a)
 {
     PyObject *dict = PyDict_New();
-    for (size_t i = 0; i < a->count; i++) {
-        if (dict == NULL || PyDict_SetItemString(dict, a->names[i], (PyObject *)a->arrays[i]) < 0) {
-            Py_XDECREF(dict);
-            return NULL;
+    for (size_t i = 0; dict != NULL && i < a->count; i++) {
+        if (PyDict_SetItemString(dict, a->names[i], (PyObject *)a->arrays[i]) < 0) {
+            Py_CLEAR(dict);
         }
     }
     return dict;
@@ -24,13 +23,9 @@ static PyObject *by_name(const struct layer_arrays *a)
 /* Returns described(x=..., weight=...) of cossim/_errors.py, or NULL with an error set. */
 static PyObject *described(const struct layer_arrays *a)
 {
-    PyObject *arrays = by_name(a), *none = arrays == NULL ? NULL : PyTuple_New(0);
-    PyObject *function = none == NULL ? NULL : error_text("described");
-    PyObject *text = function == NULL ? NULL : PyObject_Call(function, none, arrays);
-    Py_XDECREF(arrays);
-    Py_XDECREF(none);
-    Py_XDECREF(function);
-    return text;
+    OWNED PyObject *arrays = by_name(a), *none = arrays == NULL ? NULL : PyTuple_New(0);
+    OWNED PyObject *function = none == NULL ? NULL : error_text("described");
+    return function == NULL ? NULL : PyObject_Call(function, none, arrays);
 }
 
 int layer_error(PyObject *exception, const struct layer_arrays *a, const char *template,
@@ -38,16 +33,14 @@ int layer_error(PyObject *exception, const struct layer_arrays *a, const char *t
 {
     va_list values;
     va_start(values, format);
-    PyObject *fields = Py_VaBuildValue(format, values);
+    OWNED PyObject *fields = Py_VaBuildValue(format, values);
     va_end(values);
-    PyObject *own = fields == NULL
-                        ? NULL
-                        : Py_BuildValue("{ss sN}", "function", a->function, "arrays", described(a));
+    OWNED PyObject *own =
+        fields == NULL ? NULL
+                       : Py_BuildValue("{ss sN}", "function", a->function, "arrays", described(a));
     if (own != NULL && PyDict_Update(fields, own) == 0) {
         raise_filled(exception, template, fields);
     }
-    Py_XDECREF(fields);
-    Py_XDECREF(own);
     return -1;
 }
 
@@ -154,16 +147,11 @@ int pair_argument(const char *function, const char *name, PyObject *object, Py_s
     Py_ssize_t sizes[2] = {0, 0};
     const bool several = PyTuple_Check(object) || PyList_Check(object);
     /* A copy: the __index__ of an element may change a list. */
-    PyObject *elements = several ? PySequence_Tuple(object) : PyTuple_Pack(1, object);
-    if (elements == NULL) {
+    OWNED PyObject *elements = several ? PySequence_Tuple(object) : PyTuple_Pack(1, object);
+    if (elements == NULL || read_two(function, name, elements, sizes) < 0) {
         return -1;
     }
     const Py_ssize_t count = PyTuple_GET_SIZE(elements);
-    const int status = read_two(function, name, elements, sizes);
-    Py_DECREF(elements);
-    if (status < 0) {
-        return -1;
-    }
     if (count < 1 || count > 2) {
         return raise_template(PyExc_ValueError, "NOT_A_PAIR", "{ss ss sN}", "function", function,
                               "name", name, "value", integer_text(object));
@@ -390,7 +378,7 @@ int pool_images_open(struct layer_arrays *a, struct max_pool2d *pool, const char
 
 /* ---- batch normalization ---- */
 
-static int check_batch_norm(const struct layer_arrays *a)
+int layer_check_channels(const struct layer_arrays *a)
 {
     const PyArrayObject *x = a->arrays[0];
     if (PyArray_NDIM(x) < 2) {
@@ -401,28 +389,6 @@ static int check_batch_norm(const struct layer_arrays *a)
             return layer_error(PyExc_ValueError, a, "BATCH_NORM_SHAPE", "{ss sn}", "name",
                                a->names[i], "channels", (Py_ssize_t)dim(x, 1));
         }
-    }
-    return 0;
-}
-
-int batch_norm_open(struct layer_arrays *a, PyObject *const *objects, size_t places[LAYER_ARRAYS])
-{
-    static const char *const names[LAYER_ARRAYS] = {"x", "running_mean", "running_var", "weight",
-                                                    "bias"};
-    const char *given[LAYER_ARRAYS];
-    PyObject *arrays[LAYER_ARRAYS];
-    size_t count = 0;
-    for (size_t i = 0; i < LAYER_ARRAYS; i++) {
-        places[i] = LAYER_ARRAYS;
-        if (i == 0 || objects[i] != Py_None) {
-            places[i] = count;
-            given[count] = names[i];
-            arrays[count++] = objects[i];
-        }
-    }
-    if (layer_arrays_open(a, "batch_norm", count, given, arrays) < 0 || check_batch_norm(a) < 0) {
-        layer_arrays_close(a);
-        return -1;
     }
     return 0;
 }

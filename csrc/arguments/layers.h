@@ -84,10 +84,8 @@ int pool_windows_read(struct max_pool2d *pool, const char *function, PyObject *t
 int pool_images_open(struct layer_arrays *a, struct max_pool2d *pool, const char *function,
                      PyObject *x, bool ceil_mode);
 
-/* Opens the arrays x (N, C, ...), running_mean, running_var, weight and bias (C,) of a batch
- * normalization; all but x may be None. places[i] is the number of array i in *a, or LAYER_ARRAYS
- * if it is None. Close them with layer_arrays_close. */
-int batch_norm_open(struct layer_arrays *a, PyObject *const *objects, size_t places[LAYER_ARRAYS]);
+/* Checks the arrays of a batch normalization: x is (N, C, ...), and the others are (C,). */
+int layer_check_channels(const struct layer_arrays *a);
 
 /* The arguments of a linear layer. */
 struct linear_arguments {

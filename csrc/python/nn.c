@@ -1,7 +1,7 @@
 /*
  * Python bindings of the layers. arguments/layers.c checks the arguments of users. The functions
- * for gradients, and those that write to `out`, take arrays that cossim's Python code has made:
- * contiguous ones of one type whose sizes fit.
+ * for gradients, averages and channels take arrays that cossim's Python code has made: contiguous
+ * ones of one type whose sizes fit.
  */
 #include "python/methods.h"
 
@@ -17,13 +17,16 @@
 #include "python/layer_results.h"
 #include "python/without_gil.h"
 
-static PyObject *nn_layer_arrays(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *nn_layer_arrays(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
+    static char *keywords[] = {"", "", "", "channels", NULL};
     const char *function, *names[LAYER_ARRAYS];
     PyObject *name_tuple, *objects;
-    struct layer_arrays a;
-    if (!PyArg_ParseTuple(args, "sO!O!:layer_arrays", &function, &PyTuple_Type, &name_tuple,
-                          &PyTuple_Type, &objects)) {
+    CLOSED_BY(layer_arrays_close) struct layer_arrays a = {.count = 0};
+    int channels = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO!O!|$p:layer_arrays", keywords, &function,
+                                     &PyTuple_Type, &name_tuple, &PyTuple_Type, &objects,
+                                     &channels)) {
         return NULL;
     }
     const Py_ssize_t count = PyTuple_GET_SIZE(name_tuple);
@@ -37,14 +40,14 @@ static PyObject *nn_layer_arrays(PyObject *Py_UNUSED(self), PyObject *args)
         }
     }
     PyObject *const *items = PySequence_Fast_ITEMS(objects);
-    const int status = layer_arrays_open(&a, function, (size_t)count, names, items);
-    PyObject *result = status < 0 ? NULL : PyTuple_New(count);
-    if (result != NULL) {
-        for (Py_ssize_t i = 0; i < count; i++) {
-            PyTuple_SET_ITEM(result, i, Py_NewRef((PyObject *)a.arrays[i]));
-        }
+    if (layer_arrays_open(&a, function, (size_t)count, names, items) < 0 ||
+        (channels && layer_check_channels(&a) < 0)) {
+        return NULL;
     }
-    layer_arrays_close(&a);
+    PyObject *result = PyTuple_New(count);
+    for (Py_ssize_t i = 0; result != NULL && i < count; i++) {
+        PyTuple_SET_ITEM(result, i, Py_NewRef((PyObject *)a.arrays[i]));
+    }
     return result;
 }
 
@@ -78,10 +81,10 @@ static PyObject *nn_all_finite(PyObject *Py_UNUSED(self), PyObject *x)
 static PyObject *nn_linear(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "relu", NULL};
-    struct linear_arguments a;
+    CLOSED_BY(linear_arguments_close) struct linear_arguments a = {.bias = NULL};
     struct without_gil released;
     PyObject *o[3];
-    int relu = 0, status = -1;
+    int relu = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$p:linear", names, &o[0], &o[1], &o[2],
                                      &relu) ||
         linear_arguments_open(&a, o) < 0) {
@@ -95,21 +98,20 @@ static PyObject *nn_linear(PyObject *Py_UNUSED(self), PyObject *args, PyObject *
         shape[ndim - 1] = PyArray_DIM(weight, 0);
     }
     PyArrayObject *out = new_array(ndim, shape, a.arrays.type);
-    if (out != NULL) {
-        a.layer.relu = relu;
-        a.layer.output = PyArray_DATA(out);
-        a.layer.token = without_gil_begin(&released, NULL, 0);
-        status = without_gil_finish(&released, linear(&a.layer));
+    if (out == NULL) {
+        return NULL;
     }
-    linear_arguments_close(&a);
-    return finished(out, status);
+    a.layer.relu = relu;
+    a.layer.output = PyArray_DATA(out);
+    a.layer.token = without_gil_begin(&released, NULL, 0);
+    return finished(out, without_gil_finish(&released, linear(&a.layer)));
 }
 
 static PyObject *nn_matmul(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    PyArrayObject *left, *right, *out;
+    PyArrayObject *left, *right;
     struct without_gil released;
-    if (!PyArg_ParseTuple(args, "OOO:matmul", &left, &right, &out)) {
+    if (!PyArg_ParseTuple(args, "OO:matmul", &left, &right)) {
         return NULL;
     }
     const int type = float_type(right);
@@ -119,8 +121,9 @@ static PyObject *nn_matmul(PyObject *Py_UNUSED(self), PyObject *args)
         return misfit();
     }
     const npy_intp shape[2] = {PyArray_DIM(left, 0), PyArray_DIM(right, 1)};
-    if (!can_write(out, type, 2, shape)) {
-        return misfit();
+    PyArrayObject *out = new_array(2, shape, type);
+    if (out == NULL) {
+        return NULL;
     }
     const bool by_row = PyArray_ISCARRAY_RO(left);
     struct matmul call = {
@@ -137,7 +140,7 @@ static PyObject *nn_matmul(PyObject *Py_UNUSED(self), PyObject *args)
         .output_step = dim(out, 1),
     };
     call.token = without_gil_begin(&released, NULL, 0);
-    return none_or_error(without_gil_finish(&released, matmul(&call)));
+    return finished(out, without_gil_finish(&released, matmul(&call)));
 }
 
 static PyObject *nn_pool_windows(PyObject *Py_UNUSED(self), PyObject *args)
@@ -158,42 +161,21 @@ static PyObject *nn_pool_images(PyObject *Py_UNUSED(self), PyObject *args)
     const char *function;
     PyObject *x, *windows;
     struct max_pool2d pool;
-    struct layer_arrays a;
+    CLOSED_BY(layer_arrays_close) struct layer_arrays a = {.count = 0};
     int ceil_mode;
     if (!PyArg_ParseTuple(args, "sOOp:pool_images", &function, &x, &windows, &ceil_mode) ||
         pool_windows_read(&pool, function, windows) < 0 ||
         pool_images_open(&a, &pool, function, x, ceil_mode) < 0) {
         return NULL;
     }
-    PyObject *result = Py_BuildValue("ON", a.arrays[0], size_tuple(pool.out));
-    layer_arrays_close(&a);
-    return result;
-}
-
-static PyObject *nn_batch_norm_arrays(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    PyObject *objects[LAYER_ARRAYS];
-    size_t places[LAYER_ARRAYS];
-    struct layer_arrays a;
-    if (!PyArg_ParseTuple(args, "OOOOO:batch_norm_arrays", &objects[0], &objects[1], &objects[2],
-                          &objects[3], &objects[4]) ||
-        batch_norm_open(&a, objects, places) < 0) {
-        return NULL;
-    }
-    PyObject *result = PyTuple_New(LAYER_ARRAYS);
-    for (size_t i = 0; result != NULL && i < LAYER_ARRAYS; i++) {
-        PyObject *array = places[i] == LAYER_ARRAYS ? Py_None : (PyObject *)a.arrays[places[i]];
-        PyTuple_SET_ITEM(result, (Py_ssize_t)i, Py_NewRef(array));
-    }
-    layer_arrays_close(&a);
-    return result;
+    return Py_BuildValue("ON", a.arrays[0], size_tuple(pool.out));
 }
 
 static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *x, *windows;
     struct max_pool2d pool;
-    struct layer_arrays a;
+    CLOSED_BY(layer_arrays_close) struct layer_arrays a = {.count = 0};
     struct without_gil released;
     int ceil_mode, return_indices, status = -1;
     if (!PyArg_ParseTuple(args, "OOpp:max_pool2d", &x, &windows, &ceil_mode, &return_indices) ||
@@ -216,32 +198,43 @@ static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
         max_pool2d(&pool);
         status = without_gil_end(&released);
     }
-    layer_arrays_close(&a);
     return finished_two((PyObject *)out, (PyObject *)indices, status);
 }
 
 static PyObject *nn_max_pool2d_scatter(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyArrayObject *indices, *gradient, *out;
+    npy_intp shape[4];
+    Py_ssize_t height, width;
     struct without_gil released;
-    if (!PyArg_ParseTuple(args, "OOO:max_pool2d_scatter", &indices, &gradient, &out)) {
+    if (!PyArg_ParseTuple(args, "OO(nn):max_pool2d_scatter", &indices, &gradient, &height,
+                          &width)) {
         return NULL;
     }
-    const int type = float_type(gradient);
-    if (!can_read(gradient, type, 3, NULL)) {
+    const int type = float_type(gradient), ndim = type < 0 ? 0 : PyArray_NDIM(gradient);
+    if ((ndim != 3 && ndim != 4) || !can_read(gradient, type, ndim, NULL) || height < 0 ||
+        width < 0) {
         return misfit();
     }
-    const npy_intp shape[3] = {PyArray_DIM(gradient, 0), -1, -1};
-    if (!can_write(out, type, 3, shape) ||
-        !are_indices(indices, gradient, dim(out, 1) * dim(out, 2))) {
-        return misfit();
+    memcpy(shape, PyArray_DIMS(gradient), (size_t)ndim * sizeof *shape);
+    shape[ndim - 2] = height;
+    shape[ndim - 1] = width;
+    out = new_array(ndim, shape, type);
+    if (out == NULL) {
+        return NULL;
     }
-    const size_t planes = dim(out, 0), all = (size_t)PyArray_SIZE(gradient);
+    const size_t all = (size_t)PyArray_SIZE(out), pixels = (size_t)height * (size_t)width;
+    if (all == 0) { /* its other sizes may be huge */
+        return finished(out, 0);
+    }
+    if (!are_indices(indices, gradient, pixels)) {
+        return finished(out, misfit_status());
+    }
+    const size_t planes = all / pixels, pooled = (size_t)PyArray_SIZE(gradient) / planes;
     without_gil_begin(&released, NULL, 0);
-    max_pool2d_scatter(compute_type_of(type), planes, dim(out, 1) * dim(out, 2),
-                       planes == 0 ? 0 : all / planes, PyArray_DATA(indices),
+    max_pool2d_scatter(compute_type_of(type), planes, pixels, pooled, PyArray_DATA(indices),
                        PyArray_DATA(gradient), PyArray_DATA(out));
-    return none_or_error(without_gil_end(&released));
+    return finished(out, without_gil_end(&released));
 }
 
 static PyObject *nn_relu_gradient(PyObject *Py_UNUSED(self), PyObject *args)
@@ -269,19 +262,17 @@ static PyObject *nn_relu_gradient(PyObject *Py_UNUSED(self), PyObject *args)
 static PyObject *nn_relu(PyObject *Py_UNUSED(self), PyObject *x)
 {
     static const char *const names[] = {"x"};
-    struct layer_arrays a;
+    CLOSED_BY(layer_arrays_close) struct layer_arrays a = {.count = 0};
     struct without_gil released;
-    int status = -1;
     PyArrayObject *out =
         layer_arrays_open(&a, "relu", 1, names, &x) < 0 ? NULL : new_like(a.arrays[0]);
-    if (out != NULL) {
-        without_gil_begin(&released, NULL, 0);
-        relu(compute_type_of(a.type), (size_t)PyArray_SIZE(out), PyArray_DATA(a.arrays[0]),
-             PyArray_DATA(out));
-        status = without_gil_end(&released);
+    if (out == NULL) {
+        return NULL;
     }
-    layer_arrays_close(&a);
-    return finished(out, status);
+    without_gil_begin(&released, NULL, 0);
+    relu(compute_type_of(a.type), (size_t)PyArray_SIZE(out), PyArray_DATA(a.arrays[0]),
+         PyArray_DATA(out));
+    return finished(out, without_gil_end(&released));
 }
 
 /* Sets the arrays of a call: x and y are (images, channels, pixels), centre is (channels,). y may
@@ -306,20 +297,21 @@ static bool set_channels(struct channels *call, PyArrayObject *x, PyArrayObject 
 
 static PyObject *nn_channel_sums(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    PyArrayObject *x, *y, *centre, *sums;
+    PyArrayObject *x, *y, *centre;
     struct channels call;
     struct without_gil released;
-    if (!PyArg_ParseTuple(args, "OOOO:channel_sums", &x, &y, &centre, &sums) ||
+    if (!PyArg_ParseTuple(args, "OOO:channel_sums", &x, &y, &centre) ||
         !set_channels(&call, x, y, centre)) {
         return misfit();
     }
     const npy_intp shape[2] = {PyArray_DIM(x, 1), 2};
-    if (!can_write(sums, NPY_DOUBLE, 2, shape)) {
-        return misfit();
+    PyArrayObject *sums = new_array(2, shape, NPY_DOUBLE);
+    if (sums == NULL) {
+        return NULL;
     }
     call.token = without_gil_begin(&released, NULL, 0);
     channel_sums(&call, PyArray_DATA(sums));
-    return none_or_error(without_gil_end(&released));
+    return finished(sums, without_gil_end(&released));
 }
 
 static PyObject *nn_channel_statistics(PyObject *Py_UNUSED(self), PyObject *args)
@@ -342,21 +334,24 @@ static PyObject *nn_channel_statistics(PyObject *Py_UNUSED(self), PyObject *args
 
 static PyObject *nn_channel_affine(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    PyArrayObject *x, *y, *centre, *factors, *out;
+    PyArrayObject *x, *y, *centre, *factors;
     struct channels call;
     struct without_gil released;
-    if (!PyArg_ParseTuple(args, "OOOOO:channel_affine", &x, &y, &centre, &factors, &out) ||
+    if (!PyArg_ParseTuple(args, "OOOO:channel_affine", &x, &y, &centre, &factors) ||
         !set_channels(&call, x, y, centre)) {
         return misfit();
     }
     const npy_intp shape[2] = {PyArray_DIM(x, 1), 3};
-    if (!can_read(factors, NPY_DOUBLE, 2, shape) ||
-        !can_write(out, float_type(x), 3, PyArray_DIMS(x))) {
+    if (!can_read(factors, NPY_DOUBLE, 2, shape)) {
         return misfit();
+    }
+    PyArrayObject *out = new_like(x);
+    if (out == NULL) {
+        return NULL;
     }
     call.token = without_gil_begin(&released, NULL, 0);
     channel_affine(&call, PyArray_DATA(factors), PyArray_DATA(out));
-    return none_or_error(without_gil_end(&released));
+    return finished(out, without_gil_end(&released));
 }
 
 /* True if spans is an int64 array (windows, 2) of pixels within `size`, and sizes is a float64
@@ -418,13 +413,13 @@ static PyObject *nn_avg_pool2d(PyObject *Py_UNUSED(self), PyObject *args, PyObje
 
 static PyObject *nn_activation(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"", "", "", "", "slope", NULL};
-    PyArrayObject *x, *gradient, *out;
+    static char *names[] = {"", "", "", "slope", NULL};
+    PyArrayObject *x, *gradient;
     const char *name;
-    double slope;
+    double slope = 0.0;
     struct without_gil released;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOOO$d:activation", names, &name, &x, &gradient,
-                                     &out, &slope)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sOO|$d:activation", names, &name, &x, &gradient,
+                                     &slope)) {
         return NULL;
     }
     static const char *const activations[ACTIVATIONS] = {
@@ -433,42 +428,43 @@ static PyObject *nn_activation(PyObject *Py_UNUSED(self), PyObject *args, PyObje
     while (kind < ACTIVATIONS && strcmp(name, activations[kind]) != 0) {
         kind++;
     }
-    const int type = float_type(x);
-    if (kind == ACTIVATIONS || !can_read(x, type, 1, NULL) ||
-        !(is_none(gradient) || can_read(gradient, type, 1, PyArray_DIMS(x))) ||
-        !can_write(out, type, 1, PyArray_DIMS(x))) {
+    const int type = float_type(x), ndim = type < 0 ? 0 : PyArray_NDIM(x);
+    if (kind == ACTIVATIONS || !can_read(x, type, ndim, NULL) ||
+        !(is_none(gradient) || can_read(gradient, type, ndim, PyArray_DIMS(x)))) {
         return misfit();
+    }
+    PyArrayObject *out = new_like(x);
+    if (out == NULL) {
+        return NULL;
     }
     struct activation_call call = {
         .compute = compute_type_of(type),
         .activation = (enum activation)kind,
         .slope = slope,
-        .n = dim(x, 0),
+        .n = (size_t)PyArray_SIZE(x),
         .input = PyArray_DATA(x),
         .gradient = data_or_null(gradient),
         .output = PyArray_DATA(out),
     };
     call.token = without_gil_begin(&released, NULL, 0);
     activation(&call);
-    return none_or_error(without_gil_end(&released));
+    return finished(out, without_gil_end(&released));
 }
 
 PyMethodDef nn_methods[] = {
-    BY_NAME("activation", nn_activation, "name, x, gradient, out, /, *, slope",
-            "leaky_relu, gelu or gelu_tanh of x (n,), or gradient times its derivative."),
+    BY_NAME("activation", nn_activation, "name, x, gradient, /, *, slope=0.0",
+            "leaky_relu, gelu or gelu_tanh of x, or gradient, unless it is None, times its\n"
+            "derivative."),
     BY_NAME("avg_pool2d", nn_avg_pool2d,
             "x, out, rows, row_sizes, columns, column_sizes, /, *, gradient",
             "Average pooling of x (planes, h, w) over rows (oh, 2) and columns (ow, 2), or its\n"
             "gradient: then x is (planes, oh, ow)."),
-    BY_POSITION(
-        "batch_norm_arrays", nn_batch_norm_arrays, "x, running_mean, running_var, weight, bias",
-        "Checks the arrays of cossim.nn.batch_norm and returns them. All but x may be None."),
-    BY_POSITION("channel_affine", nn_channel_affine, "x, y, centre, factors, out",
+    BY_POSITION("channel_affine", nn_channel_affine, "x, y, centre, factors",
                 "(x - centre) * factors[:, 0] + y * factors[:, 1] + factors[:, 2] of x and y\n"
                 "(images, channels, pixels). y may be None."),
     BY_POSITION(
-        "channel_sums", nn_channel_sums, "x, y, centre, sums",
-        "Writes sums (channels, 2): of y and of (x - centre) * y. If y is None, x - centre\n"
+        "channel_sums", nn_channel_sums, "x, y, centre",
+        "Returns sums (channels, 2): of y and of (x - centre) * y. If y is None, x - centre\n"
         "stands in its place."),
     BY_POSITION(
         "channel_statistics", nn_channel_statistics, "x, means, sums",
@@ -476,17 +472,19 @@ PyMethodDef nn_methods[] = {
         "of (x - means) and of its squares."),
     {"all_finite", nn_all_finite, METH_O,
      "all_finite($module, x, /)\n--\n\nTrue if every element is finite."},
-    BY_POSITION("layer_arrays", nn_layer_arrays, "function, names, objects",
-                "Converts arguments of a layer to contiguous arrays of one type, float32 or\n"
-                "float64. Errors name the function and the argument."),
+    BY_NAME("layer_arrays", nn_layer_arrays, "function, names, objects, /, *, channels=False",
+            "Converts arguments of a layer to contiguous arrays of one type, float32 or\n"
+            "float64. With channels=True, the first is (N, C, ...), and the others are (C,).\n"
+            "Errors name the function and the argument."),
     BY_NAME("linear", nn_linear, "x, weight, bias, /, *, relu=False",
             "x @ weight.T + bias. The arguments are those of cossim.nn.linear."),
     BY_POSITION("max_pool2d", nn_max_pool2d, "x, windows, ceil_mode, return_indices",
                 "Returns the maxima, and their indices or None. windows is (kernel_size, stride,\n"
                 "padding, dilation)."),
-    BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, out",
-                "Writes out (planes, h, w): at each index, the sum of the gradients that have it."),
-    BY_POSITION("matmul", nn_matmul, "left, right, out",
+    BY_POSITION("max_pool2d_scatter", nn_max_pool2d_scatter, "indices, gradient, size",
+                "Returns images of this size, (height, width): at each index of an image, the sum\n"
+                "of the gradients that have it."),
+    BY_POSITION("matmul", nn_matmul, "left, right",
                 "left @ right, for matrices. left may be the transpose of a C-contiguous array."),
     BY_POSITION("pair_argument", nn_pair_argument, "function, name, value, least",
                 "Returns (height, width) from a pair of integers, or from one that is both."),

@@ -291,14 +291,12 @@ def unchecked(source):
         _core.max_pool2d(images, windows, bool(source.below(2)), bool(source.below(2)))
         _core.pool_images("f", images, windows, bool(source.below(2)))
     elif kind == 6:
-        gradient = _plain(source, 3)
-        out = _plain(source, 3)
-        _core.max_pool2d_scatter(_indices(source, 3), gradient, out)
+        _core.max_pool2d_scatter(_indices(source, 3), _plain(source, 3), sizes[0])
     elif kind == 7:
         left = _plain(source, 2)
         right = _any_array(source, left)
         left = left.T if type(left) is np.ndarray and source.below(2) else left
-        _core.matmul(left, right, _plain(source, 2))
+        _core.matmul(left, right)
     elif kind == 8:
         _core.linear(_plain(source, 2), _plain(source, 2), bias, relu=True)
     elif kind == 9:
@@ -347,15 +345,15 @@ def unchecked(source):
             for shape in ((channels,), (channels, 2), (channels, 3))
         )
         other_x = source.pick((None, _any_array(source, x)))
-        _core.channel_sums(x, other_x, centre, sums)
+        _core.channel_sums(x, other_x, centre)
         _core.channel_statistics(x, centre, sums)
-        _core.channel_affine(x, other_x, centre, factors, _any_array(source, x))
-        _core.batch_norm_arrays(x, None, centre, sums, other_x)
+        _core.channel_affine(x, other_x, centre, factors)
+        _core.layer_arrays("f", ("x", "y", "z"), (x, centre, other_x), channels=True)
     elif kind == 16:
         x, name = _plain(source, 1), source.pick(("gelu", "leaky_relu", "gelu_tanh", "relu", ""))
         slope = source.pick((0.1, -1.0, float("nan")))
         with contextlib.suppress(ValueError):
-            _core.activation(name, x, source.pick((None, _any_array(source, x))), _any_array(source, x), slope=slope)
+            _core.activation(name, x, source.pick((None, _any_array(source, x))), slope=slope)
         x, out = _plain(source, 3), _plain(source, 3)
         if type(x) is type(out) is np.ndarray and out.size and source.below(8):
             out = np.zeros((len(x), *out.shape[1:]) if len(x) < 1000 else out.shape, x.dtype)
