@@ -358,7 +358,7 @@ enum { CODE_ZERO = 128, SQ8_QUERIES = 4, SQ8_MAX_DEPTH = 4096, SQ8_PADDING = 64 
  * the arrays belong to row r.
  */
 struct row_bounds {
-    const float *scale, *norm, *residual, *tail;
+    float *scale, *norm, *residual, *tail;
 };
 struct query_bound {
     int32_t offset;

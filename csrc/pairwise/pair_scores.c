@@ -22,12 +22,6 @@ static const double recompute_above[] = {
     [COMPUTE_U8] = 1.0 - 1e-13,
 };
 
-/* Returns the side whose operand and axes describe the rows: x if both sides are the same rows. */
-static enum side stored_side(const struct pair_scores *s, enum side side)
-{
-    return s->symmetric ? SIDE_X : side;
-}
-
 static const struct operand *operand_of(const struct pair_scores *s, enum side side)
 {
     return side == SIDE_X ? &s->call->x : &s->call->y;
@@ -36,30 +30,27 @@ static const struct operand *operand_of(const struct pair_scores *s, enum side s
 /* Returns the axes of the rows of a side. */
 static const struct axes *row_axes(const struct pair_scores *s, enum side side)
 {
-    return stored_side(s, side) == SIDE_X ? &s->plan->left : &s->plan->right;
+    return side == SIDE_X ? &s->plan->left : &s->plan->right;
 }
 
 /* Returns the array of row numbers of a side, or NULL if the plan's axes place the rows. */
 static const size_t *numbers_of(const struct pair_scores *s, enum side side)
 {
-    return stored_side(s, side) == SIDE_X ? s->call->x_numbers : s->call->y_numbers;
+    return side == SIDE_X ? s->call->x_numbers : s->call->y_numbers;
 }
 
 static const char *row_address(const struct pair_scores *s, enum side side, size_t batch,
                                size_t row)
 {
-    const struct reduction *call = s->call;
-    if (numbers_of(s, side) != NULL) {
-        return stored_side(s, side) == SIDE_X
-                   ? call->x.data + (ptrdiff_t)call->x_numbers[row] * call->x_step
-                   : call->y.data + (ptrdiff_t)call->y_numbers[row] * call->y_step;
+    const size_t *numbers = numbers_of(s, side);
+    const char *data = operand_of(s, side)->data;
+    if (numbers != NULL) {
+        return data +
+               (ptrdiff_t)numbers[row] * (side == SIDE_X ? s->call->x_step : s->call->y_step);
     }
     const struct offsets outer = axes_offsets(&s->plan->outer, s->first_batch + batch),
                          inner = axes_offsets(row_axes(s, side), row);
-    if (stored_side(s, side) == SIDE_X) {
-        return call->x.data + outer.x + inner.x;
-    }
-    return call->y.data + outer.y + inner.y;
+    return data + (side == SIDE_X ? outer.x + inner.x : outer.y + inner.y);
 }
 
 /* Converts elements [k, k + n) of a row to the product's type and scales them. */
@@ -108,7 +99,7 @@ static struct row_pair pair_at(const struct pair_scores *s, size_t i, size_t j, 
                                enum sums kind)
 {
     struct row_pair pair = {operand_of(s, SIDE_X),
-                            operand_of(s, stored_side(s, SIDE_Y)),
+                            operand_of(s, SIDE_Y),
                             row_address(s, SIDE_X, batch, i),
                             row_address(s, SIDE_Y, batch, j),
                             &s->plan->reduced,
@@ -220,7 +211,7 @@ static bool squares_in_place(const struct pair_scores *s, enum side side, size_t
     }
     rows_kernel *kernel = kernels_current()->sums->rows[operand->dtype][SUMS_SQUARE];
     const size_t at_once = rows->count == 1 && numbers_of(s, side) == NULL ? n : 1;
-    const ptrdiff_t step = rows->count == 1 ? axis_stride(&rows->at[0], stored_side(s, side)) : 0;
+    const ptrdiff_t step = rows->count == 1 ? axis_stride(&rows->at[0], side) : 0;
     for (size_t i = 0; i < n; i += at_once) {
         kernel(&(struct sums_call){.x = row_address(s, side, batch, first + i),
                                    .x_step = step,
@@ -270,8 +261,8 @@ double pair_scores_recompute_dot(const struct pair_scores *s, size_t batch, size
 static bool rows_are_contiguous(const struct pair_scores *s, enum side side)
 {
     const struct axes *reduced = &s->plan->reduced;
-    return reduced->count == 1 && axis_stride(&reduced->at[0], stored_side(s, side)) ==
-                                      (ptrdiff_t)dtype_size(operand_of(s, side)->dtype);
+    return reduced->count == 1 &&
+           axis_stride(&reduced->at[0], side) == (ptrdiff_t)dtype_size(operand_of(s, side)->dtype);
 }
 
 /* True if rows i of one side and j of the same or the other side are contiguous and have the same
@@ -279,7 +270,7 @@ static bool rows_are_contiguous(const struct pair_scores *s, enum side side)
 static bool bytes_are_equal(const struct pair_scores *s, size_t batch, size_t i, enum side side,
                             size_t j)
 {
-    const struct operand *x = operand_of(s, SIDE_X), *y = operand_of(s, stored_side(s, side));
+    const struct operand *x = operand_of(s, SIDE_X), *y = operand_of(s, side);
     return x->dtype == y->dtype && x->swapped == y->swapped && rows_are_contiguous(s, SIDE_X) &&
            rows_are_contiguous(s, side) &&
            memcmp(row_address(s, SIDE_X, batch, i), row_address(s, side, batch, j),
@@ -379,11 +370,11 @@ static const void *find_row(const struct pair_scores *s, enum side side,
     return found;
 }
 
-void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
-                     const struct scored_row *right, void *out)
+double pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
+                       const struct scored_row *right)
 {
-    const void *x = find_row(s, SIDE_X, left), *y = find_row(s, stored_side(s, SIDE_Y), right);
-    double sum[COSINE_PADDING] = {0.0};
+    const void *x = find_row(s, SIDE_X, left), *y = find_row(s, SIDE_Y, right);
+    double sum[COSINE_PADDING] = {0.0}, score;
     if (s->product < COMPUTE_TYPES) {
         sum[0] = kernels_current()->tiles[s->product].tile_sum(x, y, s->plan->depth);
     } else { /* sums of 8-bit integers are exact in any order */
@@ -391,7 +382,8 @@ void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
             &(struct sums_call){x, y, 0, 0, 1, s->plan->depth, sum, 0});
     }
     const struct gemm_block block = {0, left->row, 1, right->row, 1, 0, sum, COSINE_PADDING};
-    pair_scores_cosines(s, &block, left->norms, right->norms, out, 1);
+    pair_scores_cosines(s, &block, left->norms, right->norms, &score, 1);
+    return compute_load(s->compute, &score, 0);
 }
 
 /* True if both sides are the same rows in memory. */

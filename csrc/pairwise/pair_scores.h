@@ -95,6 +95,6 @@ struct scored_row {
     void *buffer; /* room for one row of the product's type */
 };
 
-/* Computes one cosine, with the same bits as in a block. out is an element of the compute type. */
-void pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
-                     const struct scored_row *right, void *out);
+/* Computes one cosine, with the same bits as in a block. */
+double pair_scores_one(const struct pair_scores *s, const struct scored_row *left,
+                       const struct scored_row *right);

@@ -63,7 +63,7 @@ static void right_rows(const void *context, const struct gemm_rows *request)
     const struct pairwise_state *p = context;
     const int *exponents =
         p->scores.cosine ? p->y.exponent + request->batch * p->scores.right + request->first : NULL;
-    pair_scores_find_rows(&p->scores, p->scores.symmetric ? SIDE_X : SIDE_Y, exponents, request);
+    pair_scores_find_rows(&p->scores, SIDE_Y, exponents, request);
 }
 
 struct norm_task {

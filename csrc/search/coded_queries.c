@@ -4,8 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/scratch.h"
-
 enum { LANES = 8 };
 
 /* Vectors whose elements are all smaller get no codes: the inverse of their scale could overflow.
@@ -29,37 +27,19 @@ static size_t panel_bytes(size_t depth)
                   2 * lanes * size_parts(HALF_BYTES(depth), step) * step);
 }
 
-static size_t panels_of(size_t queries)
+struct coded_queries coded_queries_take(struct arena *arena, size_t queries, size_t depth, int zero)
 {
-    return size_parts(queries, kernels_current()->sq8->panel_queries);
-}
-
-static size_t code_step(size_t depth)
-{
-    return (size_parts(depth, SQ8_PADDING) + 1) * SQ8_PADDING;
-}
-
-size_t coded_queries_size(size_t queries, size_t depth)
-{
-    return scratch_round(queries * code_step(depth)) +
-           scratch_round(queries * sizeof(struct query_bound)) +
-           scratch_round(queries * sizeof(int32_t)) +
-           scratch_round(panels_of(queries) * sizeof(struct sq8_panel)) +
-           panels_of(queries) * scratch_round(panel_bytes(depth));
-}
-
-struct coded_queries coded_queries_at(char *memory, size_t queries, size_t depth, int zero)
-{
+    const size_t panels = size_parts(queries, kernels_current()->sq8->panel_queries),
+                 bytes = scratch_round(panel_bytes(depth));
     struct coded_queries c = {.queries = queries, .depth = depth, .zero = zero};
-    const size_t panels = panels_of(queries);
-    c.step = code_step(depth);
-    c.codes = (int8_t *)memory;
-    c.bounds = (struct query_bound *)(memory += scratch_round(queries * c.step));
-    c.sums = (int32_t *)(memory += scratch_round(queries * sizeof *c.bounds));
-    c.panels = (struct sq8_panel *)(memory += scratch_round(queries * sizeof *c.sums));
-    memory += scratch_round(panels * sizeof *c.panels);
-    for (size_t i = 0; i < panels; i++, memory += scratch_round(panel_bytes(depth))) {
-        c.panels[i].codes = (int8_t *)memory;
+    c.step = (size_parts(depth, SQ8_PADDING) + 1) * SQ8_PADDING;
+    c.codes = arena_take(arena, queries, c.step);
+    c.bounds = arena_take(arena, queries, sizeof *c.bounds);
+    c.sums = arena_take(arena, queries, sizeof *c.sums);
+    c.panels = arena_take(arena, panels, sizeof *c.panels);
+    int8_t *codes = arena_take(arena, panels, bytes);
+    for (size_t i = 0; codes != NULL && i < panels; i++) {
+        c.panels[i].codes = codes + i * bytes;
     }
     return c;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/scratch.h"
 #include "kernels/kernels.h"
 
 /*
@@ -17,12 +18,9 @@ struct coded_queries {
     struct sq8_panel *panels; /* panel i has the queries from i * panel_queries on */
 };
 
-/* Returns the bytes of memory for the codes of a block of queries. search.c bounds queries and
- * depth, so the size does not overflow. */
-size_t coded_queries_size(size_t queries, size_t depth);
-
-/* Places the arrays in memory of that size. */
-struct coded_queries coded_queries_at(char *memory, size_t queries, size_t depth, int zero);
+/* Takes the arrays for a block of queries. Call it in both passes of an arena. */
+struct coded_queries coded_queries_take(struct arena *arena, size_t queries, size_t depth,
+                                        int zero);
 
 /*
  * Quantizes the vector of a query. With finite = false no row is ruled out for the query. The

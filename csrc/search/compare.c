@@ -12,25 +12,12 @@ static bool has_codes(const struct prefilter *p)
     return p->search->codes != NULL;
 }
 
-/* True if the codes of rows are in halves. */
-static bool has_halves(const struct prefilter *p)
+/* Writes the codes of row r of the chunk, in a search that has its codes in halves. */
+static void join_code_row(const struct prefilter_worker *w, size_t r, uint8_t *codes)
 {
-    return has_codes(p) && !p->rows_are_codes;
-}
-
-/* An upper bound of the norm of a row's codes before they are scaled. */
-static float longest_codes(const struct prefilter *p)
-{
-    const float code_max = p->rows_are_codes ? UINT8_MAX : CODE_ZERO - 1;
-    return code_max * sqrtf((float)p->plan.depth) * (1.0f + 0x1p-20f);
-}
-
-/* Writes the codes of row `row` of an index. */
-static void join_code_row(const struct prefilter *p, size_t row, uint8_t *codes)
-{
-    const size_t depth = p->plan.depth, at = corpus_row(p->search, row) * HALF_BYTES(depth);
-    kernels_current()->sq8->join_halves(codes, p->search->codes->upper + at,
-                                        p->search->codes->lower + at, depth);
+    const struct search *s = w->prefilter->search;
+    const size_t depth = s->depth.size, at = corpus_row(s, w->first + r) * HALF_BYTES(depth);
+    kernels_current()->sq8->join_halves(codes, s->codes->upper + at, s->codes->lower + at, depth);
 }
 
 /* The bound of a score, as sq8_select_kernel computes it. The row has no tail. */
@@ -42,56 +29,59 @@ static float code_bound(int32_t dot, float scale, float norm, float residual,
 }
 
 /*
- * Compares the codes of row r of the chunk with those of `count` queries, at most SQ8_QUERIES, and
- * queues the pairs that are not ruled out.
+ * Takes the pairs of row r of the chunk with `count` queries, at most SQ8_QUERIES, that a
+ * comparison has not ruled out. After heads, compares the codes of these pairs if there are codes.
+ * Queues the pairs that are not ruled out.
  */
-static void compare_pairs(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                          size_t first, size_t r, const size_t *queries, size_t count)
+static void pass_pairs(struct prefilter_worker *w, size_t r, const size_t *queries, size_t count)
 {
+    const struct prefilter *p = w->prefilter;
     const int8_t *codes[SQ8_QUERIES];
     uint8_t row_codes[SQ8_MAX_DEPTH];
     float scale, norm, residual;
     int32_t dots[SQ8_QUERIES];
     w->first_survivors += count;
-    for (size_t i = 0; i < count && !has_codes(p); i++) {
-        queue_survivor(p, w, worker, first, r, queries[i]);
-    }
-    if (!has_codes(p)) {
+    if (w->kind != HEADS || !has_codes(p)) {
+        for (size_t i = 0; i < count; i++) {
+            queue_survivor(w, r, queries[i]);
+        }
         return;
     }
     for (size_t i = 0; i < count; i++) {
         codes[i] = p->coded.codes + queries[i] * p->coded.step;
     }
-    bounds_of_rows(p->search->codes->scales + corpus_row(p->search, first + r), NULL, 1,
-                   longest_codes(p), &(struct row_bounds){&scale, &norm, &residual, NULL});
-    join_code_row(p, first + r, row_codes);
+    bounds_of_rows(p->search->codes->scales + corpus_row(p->search, w->first + r), NULL, 1,
+                   p->longest_codes, &(struct row_bounds){&scale, &norm, &residual, NULL});
+    join_code_row(w, r, row_codes);
     kernels_current()->sq8->row_dots_u8(dots, row_codes, codes, count, p->plan.depth);
     for (size_t i = 0; i < count; i++) {
         if (!(code_bound(dots[i], scale, norm, residual, p->coded.bounds + queries[i]) <
-              pair_threshold(p, w, worker, r, queries[i]))) {
-            queue_survivor(p, w, worker, first, r, queries[i]);
+              pair_threshold(w, r, queries[i]))) {
+            queue_survivor(w, r, queries[i]);
         }
     }
 }
 
-/* Prefetches the codes of a row that passed the heads or the upper halves. */
-static void prefetch_code_row(const struct prefilter *p, size_t row)
+/* Prefetches the codes of rows of the chunk that passed the heads or the upper halves. */
+static void prefetch_codes(const struct prefilter_worker *w, const uint16_t *rows, size_t count)
 {
-    const size_t bytes = HALF_BYTES(p->plan.depth), first = corpus_row(p->search, row) * bytes;
-    for (size_t at = first; at < first + bytes; at += SCRATCH_ALIGN) {
-        __builtin_prefetch(p->search->codes->upper + at);
-        __builtin_prefetch(p->search->codes->lower + at);
+    const struct search *s = w->prefilter->search;
+    const size_t bytes = HALF_BYTES(s->depth.size);
+    for (size_t i = 0; i < count; i++) {
+        const size_t at = corpus_row(s, w->first + rows[i]) * bytes;
+        prefetch_lines((const char *)s->codes->upper + at, bytes);
+        prefetch_lines((const char *)s->codes->lower + at, bytes);
     }
 }
 
 /* Lists the rows of the chunk that w->keep marks. Returns their number. */
-static size_t list_kept(const struct prefilter_worker *w, size_t rows, uint16_t *kept)
+static size_t list_kept(const struct prefilter_worker *w, uint16_t *kept)
 {
     size_t count = 0;
-    for (size_t r = 0; r < rows; r += sizeof(uint64_t)) {
+    for (size_t r = 0; r < w->rows; r += sizeof(uint64_t)) {
         uint64_t flags;
         memcpy(&flags, w->keep + r, sizeof flags);
-        const size_t end = flags == 0 ? r : smaller(r + sizeof flags, rows);
+        const size_t end = flags == 0 ? r : smaller(r + sizeof flags, w->rows);
         for (size_t i = r; i < end; i++) {
             kept[count] = (uint16_t)i;
             count += w->keep[i];
@@ -100,23 +90,16 @@ static size_t list_kept(const struct prefilter_worker *w, size_t rows, uint16_t 
     return count;
 }
 
-/* Passes on the pairs of one query with the rows of the chunk that w->keep marks. If the heads have
- * marked them and there are codes, compares the codes of these pairs. Otherwise queues the
- * pairs. */
-static void pass_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                      size_t first, size_t rows, size_t query, bool after_heads)
+/* Passes on the pairs of one query with the rows of the chunk that w->keep marks. */
+static void pass_rows(struct prefilter_worker *w, size_t query)
 {
     uint16_t kept[CHUNK];
-    const size_t count = list_kept(w, rows, kept);
-    for (size_t i = 0; i < count && after_heads && has_codes(p); i++) {
-        prefetch_code_row(p, first + kept[i]);
+    const size_t count = list_kept(w, kept);
+    if (w->kind == HEADS && has_codes(w->prefilter)) {
+        prefetch_codes(w, kept, count);
     }
     for (size_t i = 0; i < count; i++) {
-        if (after_heads) {
-            compare_pairs(p, w, worker, first, kept[i], &query, 1);
-        } else {
-            queue_survivor(p, w, worker, first, kept[i], query);
-        }
+        pass_pairs(w, kept[i], &query, 1);
     }
 }
 
@@ -137,22 +120,21 @@ static bool codes_are_equal(const struct sq8_rows *rows, size_t r)
 /* Finds the rows of a chunk that have the same bytes as the row before. Compares scales first, then
  * codes, then bytes: equal rows have equal scales and codes, and most other rows differ in their
  * scales. */
-static void find_repeats(const struct prefilter *p, struct prefilter_worker *w, size_t first,
-                         const struct sq8_rows *rows)
+static void find_repeats(struct prefilter_worker *w, const struct sq8_rows *rows)
 {
-    const struct float_rows *f = &p->float_rows;
+    const struct float_rows *f = &w->prefilter->float_rows;
     const struct row_bounds *b = &rows->bounds;
     unsigned any = 0;
     for (size_t r = 1; r < rows->count; r++) { /* compilers vectorize this loop */
         any |= (b->scale[r] == b->scale[r - 1]) & (b->residual[r] == b->residual[r - 1]);
     }
     w->any_repeat = false;
-    for (size_t r = 1; any != 0 && p->float_rows.in_place && r < rows->count; r++) {
+    for (size_t r = 1; any != 0 && f->in_place && r < rows->count; r++) {
         if (b->scale[r] == b->scale[r - 1] && b->residual[r] == b->residual[r - 1] &&
             codes_are_equal(rows, r)) {
-            const bool equal =
-                memcmp(float_rows_data(f, first + r), float_rows_data(f, first + r - 1),
-                       f->depth * dtype_size(f->operand->dtype)) == 0;
+            const size_t row = w->first + r;
+            const bool equal = memcmp(float_rows_data(f, row), float_rows_data(f, row - 1),
+                                      f->depth * dtype_size(f->operand->dtype)) == 0;
             w->repeats[r] = equal ? REPEATS : DIFFERS;
             w->any_repeat |= equal;
         }
@@ -170,26 +152,25 @@ struct run {
  * whose score with row r of the chunk is known to be below their threshold. It is known if a row
  * with the same bytes has been scored.
  */
-static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                          size_t first, size_t r, size_t query, uint32_t bits, struct run *run)
+static uint32_t not_below(struct prefilter_worker *w, size_t r, size_t query, uint32_t bits,
+                          struct run *run)
 {
-    const char *row = float_rows_data(&p->float_rows, first + r);
+    const struct float_rows *f = &w->prefilter->float_rows;
+    const char *row = float_rows_data(f, w->first + r);
     if (w->repeats[r] != REPEATS) {
         *run = (struct run){.start = row};
         return bits;
     }
     bits &= ~run->below;
     if (bits != 0) {
-        rescore_queue_flush(p, w, worker, first);
+        rescore_queue_flush(w);
     }
     for (uint32_t left = bits; left != 0; left &= left - 1) {
         const int i = __builtin_ctz(left);
         const struct scored *last = w->last + query + i;
-        const bool is_of_run = p->float_rows.row_step > 0
-                                   ? last->row >= run->start && last->row < row
-                                   : last->row <= run->start && last->row > row;
-        if (last->row != NULL && is_of_run &&
-            last->score < exact_threshold(p, worker, query + (size_t)i)) {
+        const bool is_of_run = f->row_step > 0 ? last->row >= run->start && last->row < row
+                                               : last->row <= run->start && last->row > row;
+        if (last->row != NULL && is_of_run && last->score < exact_threshold(w, query + (size_t)i)) {
             run->below |= 1u << i;
         }
     }
@@ -198,71 +179,62 @@ static uint32_t not_below(const struct prefilter *p, struct prefilter_worker *w,
 
 /* Passes on the pairs that w->keep_panel marks, as pass_rows does for one query. `query` is the
  * first query of the panel. */
-static void pass_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                       size_t first, size_t rows, size_t query, bool after_heads)
+static void pass_panel(struct prefilter_worker *w, size_t query)
 {
     uint16_t kept[CHUNK];
     size_t count = 0;
-    for (size_t r = 0; r < rows; r++) { /* not_below() needs all rows of a run */
+    for (size_t r = 0; r < w->rows; r++) { /* not_below() needs all rows of a run */
         kept[count] = (uint16_t)r;
         count += w->any_repeat || w->keep_panel[r] != 0;
     }
-    for (size_t i = 0; i < count && after_heads && has_codes(p); i++) {
-        prefetch_code_row(p, first + kept[i]);
+    if (w->kind == HEADS && has_codes(w->prefilter)) {
+        prefetch_codes(w, kept, count);
     }
     struct run run = {.start = NULL};
     for (size_t i = 0; i < count; i++) {
         const size_t r = kept[i];
         uint32_t bits = w->keep_panel[r];
         if (w->any_repeat) {
-            bits = not_below(p, w, worker, first, r, query, bits, &run);
+            bits = not_below(w, r, query, bits, &run);
         }
         while (bits != 0) {
             size_t queries[SQ8_QUERIES], n = 0;
             for (; bits != 0 && n < SQ8_QUERIES; bits &= bits - 1) {
                 queries[n++] = query + (size_t)__builtin_ctz(bits);
             }
-            if (after_heads) {
-                compare_pairs(p, w, worker, first, r, queries, n);
-            }
-            for (size_t q = 0; q < n && !after_heads; q++) {
-                queue_survivor(p, w, worker, first, r, queries[q]);
-            }
+            pass_pairs(w, r, queries, n);
         }
     }
 }
 
-/*
- * Runs the prefilter on rows [first, first + rows), a chunk that is read as float32. rows_done
- * counts the rows of the task that come before the chunk.
- *
- * Returns how many queries it compared: none if a GEMM is cheaper, else all.
- */
-size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                      size_t first, size_t rows, size_t rows_done)
+/* Runs the prefilter on a chunk that is read as float32. Returns how many queries it compared: none
+ * if a GEMM is cheaper, else all. */
+size_t prefilter_rows(struct prefilter_worker *w)
 {
+    const struct prefilter *p = w->prefilter;
     const size_t depth = p->plan.depth, queries = p->block.queries;
     const float *vectors[COARSE_QUERIES] = {NULL};
-    if (gemm_is_cheaper(p, w, rows_done * queries)) {
+    if (gemm_is_cheaper(w, 0)) {
         return 0;
     }
+    w->kind = FLOATS;
     for (size_t q = 0; q < queries; q++) {
         vectors[q] = p->unit_queries + q * depth;
     }
-    coarse_rows(p, w, first, rows, vectors, queries);
+    coarse_rows(w, w->first, w->rows, vectors, queries);
     for (size_t q = 0; q < queries; q++) {
-        const float threshold = unit_threshold(p, worker, q);
-        const bool positive = exact_threshold(p, worker, q) > 0.0;
+        const float threshold = unit_threshold(w, q);
+        const bool positive = exact_threshold(w, q) > 0.0;
         const float *dots = w->dots + q * COARSE_STEP;
         unsigned any = 0;
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = 0; r < w->rows; r++) {
             const bool zero = w->norms[r] == 0.0f && w->divisors[r] > 0.0f;
             w->keep[r] =
                 !is_below(p, dots[r], w->norms[r], w->divisors[r], threshold) & !(zero & positive);
             any |= w->keep[r];
         }
         if (any != 0) {
-            pass_rows(p, w, worker, first, rows, q, false);
+            pass_rows(w, q);
         }
     }
     return queries;
@@ -279,18 +251,24 @@ int code_zero(const struct prefilter *p)
     return p->float_rows.operand->dtype == DTYPE_I8 ? kernels->i8_offset : kernels->u8_offset;
 }
 
-/* Returns the numbers of a chunk's rows, or NULL if the rows follow one another in the corpus. */
-static const size_t *numbers_of_chunk(const struct search *s, size_t first, size_t rows)
-{
-    return run_of_numbers(s->row_numbers, first, rows) == rows ? NULL : s->row_numbers + first;
-}
-
 /* A panel computes panel_lanes queries, even if there are fewer. Halves are read once for a panel,
  * and once for SQ8_QUERIES queries row by row. */
 bool compares_rows(const struct prefilter *p)
 {
     const size_t lanes = kernels_current()->sq8->panel_lanes;
-    return p->block.queries <= (has_halves(p) ? SQ8_QUERIES : larger(SQ8_QUERIES, lanes / 2));
+    return p->block.queries <= (p->has_halves ? SQ8_QUERIES : larger(SQ8_QUERIES, lanes / 2));
+}
+
+/* Finds the codes of the next queries, at most SQ8_QUERIES from `query` on, and returns the number
+ * of these. `codes` has room for `size` queries; missing ones repeat the first one. */
+static size_t find_queries(const struct coded_queries *queries, size_t query, const int8_t **codes,
+                           size_t size)
+{
+    const size_t count = smaller(SQ8_QUERIES, queries->queries - query);
+    for (size_t q = 0; q < size; q++) {
+        codes[q] = queries->codes + (query + (q < count ? q : 0)) * queries->step;
+    }
+    return count;
 }
 
 /*
@@ -302,11 +280,8 @@ static size_t multiply_rows(struct prefilter_worker *w, const struct sq8_rows *r
                             int32_t *squares)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;
-    const size_t count = smaller(SQ8_QUERIES, queries->queries - query);
     const int8_t *codes[SQ8_QUERIES];
-    for (size_t q = 0; q < SQ8_QUERIES; q++) { /* missing queries repeat the first one */
-        codes[q] = queries->codes + (query + (q < count ? q : 0)) * queries->step;
-    }
+    const size_t count = find_queries(queries, query, codes, SQ8_QUERIES);
     (is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, squares, rows, codes,
                                                       count);
     return count;
@@ -317,92 +292,84 @@ static bool codes_are_signed(const struct prefilter *p)
     return p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
 }
 
-/*
- * Returns the codes of a chunk of rows. Makes them if the search has none. If the rows are their
- * own codes and compares_rows() is true, the pass that measures their norms also multiplies them
- * with the first queries. It then writes the products to w->code_dots and sets *has_dots.
- */
-static struct sq8_rows codes_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
-                                      size_t first, size_t rows, bool *has_dots)
+/* Returns the chunk as rows of n bytes of an array of the corpus. */
+static struct sq8_rows corpus_rows(const struct prefilter_worker *w, const void *data,
+                                   ptrdiff_t step, size_t n, const struct row_bounds *bounds)
 {
+    return (struct sq8_rows){.codes = (const uint8_t *)data + (ptrdiff_t)w->at * step,
+                             .step = step,
+                             .count = w->rows,
+                             .n = n,
+                             .bounds = *bounds,
+                             .numbers = w->numbers,
+                             .more_numbers =
+                                 w->prefilter->search->corpus_rows.size - w->first - w->rows,
+                             .thresholds = w->row_thresholds};
+}
+
+/*
+ * Returns the codes of the chunk. Makes them if the search has none. If the rows are their own
+ * codes and compares_rows() is true, the pass that measures their norms also multiplies them with
+ * the first queries. It then writes the products to w->code_dots and sets *has_dots.
+ */
+static struct sq8_rows codes_of_chunk(struct prefilter_worker *w, bool *has_dots)
+{
+    const struct prefilter *p = w->prefilter;
     const struct sq8_codes *codes = p->search->codes;
     const struct float_rows *f = &p->float_rows;
     const double eps = p->search->eps;
-    const float longest = longest_codes(p);
+    const size_t depth = f->depth, half = HALF_BYTES(depth);
     struct sq8_rows chunk = {.codes = w->codes,
-                             .step = (ptrdiff_t)f->depth,
-                             .count = rows,
-                             .n = f->depth,
+                             .step = (ptrdiff_t)depth,
+                             .count = w->rows,
+                             .n = depth,
                              .bounds = w->bounds,
                              .thresholds = w->row_thresholds};
-    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
-    const size_t at = numbers == NULL ? corpus_row(p->search, first) : 0;
     if (p->rows_are_codes) {
-        chunk.codes = (const uint8_t *)f->data + (ptrdiff_t)at * f->row_step;
-        chunk.step = f->row_step;
-        chunk.numbers = numbers;
+        chunk = corpus_rows(w, f->data, f->row_step, depth, &w->bounds);
+    } else if (p->coded.in_halves) {
+        chunk = corpus_rows(w, codes->upper, (ptrdiff_t)half, depth, &w->bounds);
     }
-    if (has_halves(p)) {
-        const size_t half = HALF_BYTES(f->depth);
-        const bool in_halves = p->coded.in_halves;
-        if (in_halves || (numbers == NULL && !compares_rows(p))) {
-            chunk.halves[0] = codes->upper + at * half;
-            chunk.halves[1] = codes->lower + at * half;
+    if (p->has_halves) {
+        if (p->coded.in_halves || (w->numbers == NULL && !compares_rows(p))) {
+            chunk.halves[0] = codes->upper + w->at * half;
+            chunk.halves[1] = codes->lower + w->at * half;
         }
-        for (size_t r = 0; chunk.halves[0] == NULL && r < rows; r++) {
-            join_code_row(p, first + r, w->codes + r * f->depth);
-        }
-        if (in_halves) {
-            chunk.codes = chunk.halves[0];
-            chunk.step = (ptrdiff_t)half;
-            chunk.numbers = numbers;
-            chunk.more_numbers = p->search->corpus_rows.size - first - rows;
+        for (size_t r = 0; chunk.halves[0] == NULL && r < w->rows; r++) {
+            join_code_row(w, r, w->codes + r * depth);
         }
     }
     if (codes != NULL) {
-        bounds_of_rows(codes->scales + at, numbers, rows, longest, &w->bounds);
+        bounds_of_rows(codes->scales + w->at, w->numbers, w->rows, p->longest_codes, &w->bounds);
         return chunk;
     }
     if (p->rows_are_codes && compares_rows(p)) {
         int32_t squares[CHUNK];
         multiply_rows(w, &chunk, &p->coded, 0, codes_are_signed(p), squares);
-        bounds_of_squares(squares, rows, eps, longest, &w->bounds);
+        bounds_of_squares(squares, w->rows, eps, p->longest_codes, &w->bounds);
         *has_dots = true;
         return chunk;
     }
     if (p->rows_are_codes) {
-        scale_rows(f, first, rows, eps, w->scales);
+        scale_rows(f, w->first, w->rows, eps, w->scales);
     } else {
-        quantize_rows(f, first, rows, eps, w->codes, w->scales, w->row);
+        quantize_rows(f, w->first, w->rows, eps, w->codes, w->scales, w->row);
     }
-    bounds_of_rows(w->scales, NULL, rows, longest, &w->bounds);
+    bounds_of_rows(w->scales, NULL, w->rows, p->longest_codes, &w->bounds);
     return chunk;
 }
 
-/* Returns the heads of a chunk of rows. */
-static struct sq8_rows heads_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
-                                      size_t first, size_t rows)
+/* Returns the heads of the chunk. */
+static struct sq8_rows heads_of_chunk(struct prefilter_worker *w)
 {
-    const struct row_heads *heads = p->search->heads;
-    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
-    const size_t size = heads->rotation.size,
-                 at = numbers == NULL ? corpus_row(p->search, first) : 0;
-    bounds_of_heads(heads->scales + at, numbers, rows, size, &w->head_bounds);
-    return (struct sq8_rows){.codes = heads->codes + at * size,
-                             .step = (ptrdiff_t)size,
-                             .count = rows,
-                             .n = size,
-                             .bounds = w->head_bounds,
-                             .numbers = numbers,
-                             .thresholds = w->row_thresholds};
+    const struct row_heads *heads = w->prefilter->search->heads;
+    const size_t size = heads->rotation.size;
+    bounds_of_heads(heads->scales + w->at, w->numbers, w->rows, size, &w->head_bounds);
+    return corpus_rows(w, heads->codes, (ptrdiff_t)size, size, &w->head_bounds);
 }
-
-/* The kind of codes that are compared. Pairs that pass HEADS or HALVES are compared by CODES. */
-enum comparison_kind { CODES, HEADS, HALVES };
 
 /* The operands of a comparison: the codes of rows and queries, or their heads. */
 struct comparison {
-    enum comparison_kind kind;
     struct sq8_rows rows;
     const struct coded_queries *queries;
     bool is_signed;
@@ -432,10 +399,9 @@ static void find_zero_rows(struct prefilter_worker *w, const struct sq8_rows *ro
 
 /* True if zero rows are ruled out for a query, because its threshold is above 0. Scores of zero
  * rows are exactly 0, so the threshold need not be lowered for scores that underflow. */
-static bool rules_out_zero(const struct prefilter *p, const struct prefilter_worker *w,
-                           size_t worker, size_t query)
+static bool rules_out_zero(const struct prefilter_worker *w, size_t query)
 {
-    return w->any_zero && !p->search->mirrored && exact_threshold(p, worker, query) > 0.0;
+    return w->any_zero && !w->prefilter->search->mirrored && exact_threshold(w, query) > 0.0;
 }
 
 /* Rows of a chunk that the upper halves of their codes do not rule out for a query. */
@@ -448,22 +414,22 @@ struct kept_rows {
 };
 
 /* Compares the codes of these rows with the query, and queues the pairs that are not ruled out. */
-static void compare_kept(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                         size_t first, size_t query, const struct kept_rows *kept)
+static void compare_kept(struct prefilter_worker *w, size_t query, const struct kept_rows *kept)
 {
+    const struct prefilter *p = w->prefilter;
     const struct query_bound *bound = p->coded.bounds + query;
     const int32_t offset = kernels_current()->sq8->u8_offset * p->coded.sums[query];
-    const bool without_zero = exact_threshold(p, worker, query) > 0.0;
-    const float threshold = unit_threshold(p, worker, query);
+    const bool without_zero = exact_threshold(w, query) > 0.0;
+    const float threshold = unit_threshold(w, query);
     for (size_t i = 0; i < kept->count; i++) {
         const size_t r = kept->places[i];
         float scale, norm, residual;
         const struct row_bounds row = {&scale, &norm, &residual, NULL};
-        bounds_of_rows(kept->scales + r, NULL, 1, longest_codes(p), &row);
+        bounds_of_rows(kept->scales + r, NULL, 1, p->longest_codes, &row);
         const bool zero = scale == 0.0f && residual == 0.0f;
         if (!(without_zero && zero) && !(code_bound(16 * kept->upper[r] + kept->lower[i] + offset,
                                                     scale, norm, residual, bound) < threshold)) {
-            queue_survivor(p, w, worker, first, r, query);
+            queue_survivor(w, r, query);
         }
     }
 }
@@ -473,23 +439,20 @@ static void compare_kept(const struct prefilter *p, struct prefilter_worker *w, 
  * `query` on, then the lower halves of the rows that are not ruled out, or of all while upper
  * halves are paused.
  */
-static void compare_halves(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                           size_t first, const struct comparison *c, size_t query)
+static void compare_halves(struct prefilter_worker *w, const struct comparison *c, size_t query)
 {
+    const struct prefilter *p = w->prefilter;
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     const struct coded_queries *queries = &p->coded;
-    const size_t count = smaller(SQ8_QUERIES, queries->queries - query), rows = c->rows.count;
     const int8_t *codes[2 * SQ8_QUERIES];
+    const size_t count = find_queries(queries, query, codes, 2 * SQ8_QUERIES), rows = w->rows;
     int32_t lower[SQ8_QUERIES * CHUNK];
     struct kept_rows kept = {.count = rows, .scales = c->scales, .lower = lower};
     size_t numbers[CHUNK];
     struct sq8_rows lower_rows = c->rows;
-    for (size_t q = 0; q < 2 * SQ8_QUERIES; q++) { /* missing queries repeat the first one */
-        codes[q] = queries->codes + (query + (q < count ? q : 0)) * queries->step;
-    }
     kernels->half_dots(w->code_dots, CHUNK, &c->rows, codes, count);
     lower_rows.codes = p->search->codes->lower + (c->rows.codes - p->search->codes->upper);
-    if (c->kind == CODES) {
+    if (w->kind == CODES) {
         kernels->half_dots(lower, CHUNK, &lower_rows, codes, count);
         for (size_t r = 0; r < rows; r++) {
             kept.places[r] = (uint16_t)r;
@@ -497,7 +460,7 @@ static void compare_halves(const struct prefilter *p, struct prefilter_worker *w
         for (size_t q = 0; q < count; q++) {
             kept.upper = w->code_dots + q * CHUNK;
             kept.lower = lower + q * CHUNK;
-            compare_kept(p, w, worker, first, query + q, &kept);
+            compare_kept(w, query + q, &kept);
         }
         return;
     }
@@ -505,28 +468,27 @@ static void compare_halves(const struct prefilter *p, struct prefilter_worker *w
         kept.upper = w->code_dots + q * CHUNK;
         if (!kernels->select_halves(w->keep, kept.upper, c->scales, rows,
                                     queries->bounds + query + q, queries->sums[query + q],
-                                    longest_codes(p), unit_threshold(p, worker, query + q))) {
+                                    p->longest_codes, unit_threshold(w, query + q))) {
             continue;
         }
-        lower_rows.count = kept.count = list_kept(w, rows, kept.places);
+        lower_rows.count = kept.count = list_kept(w, kept.places);
         w->first_survivors += lower_rows.count;
         for (size_t i = 0; i < lower_rows.count; i++) {
-            numbers[i] = c->rows.numbers == NULL ? kept.places[i] : c->rows.numbers[kept.places[i]];
-            prefetch_code_row(p, first + kept.places[i]);
+            numbers[i] = w->numbers == NULL ? kept.places[i] : w->numbers[kept.places[i]];
         }
+        prefetch_codes(w, kept.places, kept.count);
         lower_rows.numbers = numbers;
         lower_rows.more_numbers = 0;
         kernels->half_dots(lower, CHUNK, &lower_rows, codes + q, 1);
-        compare_kept(p, w, worker, first, query + q, &kept);
+        compare_kept(w, query + q, &kept);
     }
 }
 
 /* Compares a chunk with the next queries, at most SQ8_QUERIES from `query` on, row by row. */
-static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                         size_t first, const struct comparison *c, size_t query)
+static void compare_rows(struct prefilter_worker *w, const struct comparison *c, size_t query)
 {
     if (c->scales != NULL) {
-        compare_halves(p, w, worker, first, c, query);
+        compare_halves(w, c, query);
         return;
     }
     const size_t count = c->has_dots && query == 0
@@ -534,106 +496,88 @@ static void compare_rows(const struct prefilter *p, struct prefilter_worker *w, 
                              : multiply_rows(w, &c->rows, c->queries, query, c->is_signed, NULL);
     for (size_t q = 0; q < count; q++) {
         if (kernels_current()->sq8->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds,
-                                           c->rows.count, c->queries->bounds + query + q,
-                                           unit_threshold(p, worker, query + q))) {
-            const bool without_zero = rules_out_zero(p, w, worker, query + q);
-            for (size_t r = 0; without_zero && r < c->rows.count; r++) {
+                                           w->rows, c->queries->bounds + query + q,
+                                           unit_threshold(w, query + q))) {
+            const bool without_zero = rules_out_zero(w, query + q);
+            for (size_t r = 0; without_zero && r < w->rows; r++) {
                 w->keep[r] &= !w->zero[r];
             }
-            pass_rows(p, w, worker, first, c->rows.count, query + q, c->kind != CODES);
+            pass_rows(w, query + q);
         }
     }
 }
 
 /* Compares a chunk with the panel of queries that begins at `query`. */
-static void compare_panel(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                          size_t first, const struct comparison *c, size_t query)
+static void compare_panel(struct prefilter_worker *w, const struct comparison *c, size_t query)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     const struct sq8_panel *panel = c->queries->panels + query / kernels->panel_queries;
     float thresholds[SQ8_PANEL] = {0.0f};
     uint32_t without_zero = 0;
     for (size_t q = 0; q < panel->queries; q++) {
-        thresholds[q] = unit_threshold(p, worker, query + q);
-        without_zero |= (uint32_t)rules_out_zero(p, w, worker, query + q) << q;
+        thresholds[q] = unit_threshold(w, query + q);
+        without_zero |= (uint32_t)rules_out_zero(w, query + q) << q;
     }
     sq8_panel_kernel *kernel = c->queries->in_halves ? kernels->half_panel
                                : c->is_signed        ? kernels->panel_i8
                                                      : kernels->panel_u8;
     if (kernel(w->keep_panel, &c->rows, panel, thresholds)) {
-        for (size_t r = 0; without_zero != 0 && r < c->rows.count; r++) {
+        for (size_t r = 0; without_zero != 0 && r < w->rows; r++) {
             w->keep_panel[r] &= w->zero[r] ? ~without_zero : UINT32_MAX;
         }
-        pass_panel(p, w, worker, first, c->rows.count, query, c->kind != CODES);
+        pass_panel(w, query);
     }
 }
 
-/* Prepares the comparison of a chunk of rows by the halves of their codes. */
-static void halves_of_chunk(const struct prefilter *p, struct prefilter_worker *w, size_t first,
-                            size_t rows, struct comparison *c)
+/* Prepares the comparison of the chunk by the halves of its codes. */
+static void halves_of_chunk(struct prefilter_worker *w, struct comparison *c)
 {
+    const struct prefilter *p = w->prefilter;
     const struct sq8_codes *codes = p->search->codes;
-    const size_t bytes = HALF_BYTES(p->plan.depth);
-    const size_t *numbers = numbers_of_chunk(p->search, first, rows);
-    const size_t at = numbers == NULL ? corpus_row(p->search, first) : 0;
-    c->kind = w->half_pause == 0 ? HALVES : CODES;
-    w->half_pause -= w->half_pause > 0;
-    c->rows = (struct sq8_rows){.codes = codes->upper + at * bytes,
-                                .step = (ptrdiff_t)bytes,
-                                .count = rows,
-                                .n = p->plan.depth,
-                                .numbers = numbers,
-                                .more_numbers = p->search->corpus_rows.size - first - rows};
-    c->scales = numbers == NULL ? codes->scales + at : w->scales;
-    if (numbers == NULL) { /* the scales of the next chunk */
-        prefetch_lines((const char *)(c->scales + rows), CHUNK * sizeof *c->scales);
+    w->kind = w->half_pause.left == 0 ? HALVES : CODES;
+    pause_step(&w->half_pause);
+    c->rows = corpus_rows(w, codes->upper, (ptrdiff_t)HALF_BYTES(p->plan.depth), p->plan.depth,
+                          &w->bounds);
+    c->scales = w->numbers == NULL ? codes->scales + w->at : w->scales;
+    if (w->numbers == NULL) { /* the scales of the next chunk */
+        prefetch_lines((const char *)(c->scales + w->rows), CHUNK * sizeof *c->scales);
     }
-    const size_t last = rows + c->rows.more_numbers - 1;
-    for (size_t r = 0; numbers != NULL && r < rows; r++) {
-        w->scales[r] = codes->scales[numbers[r]];
-        __builtin_prefetch(codes->scales + numbers[smaller(r + CHUNK, last)]);
+    const size_t last = w->rows + c->rows.more_numbers - 1;
+    for (size_t r = 0; w->numbers != NULL && r < w->rows; r++) {
+        w->scales[r] = codes->scales[w->numbers[r]];
+        __builtin_prefetch(codes->scales + w->numbers[smaller(r + CHUNK, last)]);
     }
 }
 
-/* Prepares the comparison of a chunk: by its heads, unless heads are paused, else by its codes. */
-static struct comparison comparison_of_chunk(const struct prefilter *p, struct prefilter_worker *w,
-                                             size_t worker, size_t first, size_t rows)
+/* Prepares the comparison of the chunk: by its heads, unless heads are paused, else by its codes.
+ */
+static struct comparison comparison_of_chunk(struct prefilter_worker *w)
 {
+    const struct prefilter *p = w->prefilter;
     struct comparison c = {.queries = &p->coded};
     w->first_survivors = 0;
-    if (p->use_heads && w->head_pause == 0) {
-        c.kind = HEADS;
-        c.rows = heads_of_chunk(p, w, first, rows);
+    w->kind = p->use_heads && w->head_pause.left == 0 ? HEADS : CODES;
+    pause_step(&w->head_pause);
+    if (w->kind == HEADS) {
+        c.rows = heads_of_chunk(w);
         c.queries = &p->heads;
     } else if (p->use_halves) {
-        halves_of_chunk(p, w, first, rows, &c);
-        w->head_pause -= w->head_pause > 0;
+        halves_of_chunk(w, &c);
         return c;
     } else {
-        c.rows = codes_of_chunk(p, w, first, rows, &c.has_dots);
+        c.rows = codes_of_chunk(w, &c.has_dots);
         c.is_signed = codes_are_signed(p);
-        w->head_pause -= w->head_pause > 0;
     }
     find_zero_rows(w, &c.rows);
-    for (size_t r = 0; r < rows && p->search->mirrored; r++) {
-        w->row_thresholds[r] = row_threshold(p, worker, first + r);
+    for (size_t r = 0; r < w->rows && p->search->mirrored; r++) {
+        w->row_thresholds[r] = row_threshold(w, r);
     }
     /* A mirrored search needs the scores of the row as a query too, so a repeated row saves
      * nothing. */
     if (p->block.queries > SQ8_QUERIES && !p->search->mirrored) {
-        find_repeats(p, w, first, &c.rows);
+        find_repeats(w, &c.rows);
     }
     return c;
-}
-
-/* Pauses the comparison of heads or halves if more than pairs / gain of the `pairs` pairs passed
- * it. */
-static void judge_first(const struct prefilter_worker *w, size_t pairs, size_t gain, size_t first,
-                        size_t *pause, size_t *backoff)
-{
-    const bool pays = w->first_survivors * gain <= pairs;
-    *backoff = pays ? 0 : larger(2 * *backoff, first);
-    *pause = *backoff;
 }
 
 /*
@@ -641,60 +585,64 @@ static void judge_first(const struct prefilter_worker *w, size_t pairs, size_t g
  * comparison of codes pauses. The first decision comes after CODE_TRIAL rows, because thresholds
  * are low at first.
  */
-static void judge_codes(struct prefilter_worker *w, size_t pairs, size_t passed, size_t queries)
+static void judge_codes(struct prefilter_worker *w, size_t passed, size_t queries)
 {
-    w->code_pairs += pairs;
+    w->code_pairs += w->rows * queries;
     w->code_passed += passed;
-    if (w->code_backoff > 0 || w->code_pairs >= CODE_TRIAL * queries) {
-        const bool pays = w->code_passed * MIN_CODE_GAIN <= w->code_pairs;
-        w->code_backoff = pays ? 0 : larger(2 * w->code_backoff, CODE_PAUSE);
-        w->code_pause = w->code_backoff;
+    if (w->code_pause.length > 0 || w->code_pairs >= CODE_TRIAL * queries) {
+        pause_unless(w->code_passed * MIN_CODE_GAIN <= w->code_pairs, &w->code_pause, CODE_PAUSE,
+                     SIZE_MAX);
         w->code_pairs = w->code_passed = 0;
     }
 }
 
-/*
- * Runs the prefilter on a chunk of SQ8 codes. The arguments and the result are those of
- * prefilter_rows.
- */
-size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                       size_t first, size_t rows, size_t rows_done)
+/* Pauses the comparison of heads or halves if more than one pair in `gain` passed it. */
+static void judge_first(const struct prefilter_worker *w, size_t gain, size_t first,
+                        struct pause *pause)
 {
+    const size_t pairs = w->rows * w->prefilter->block.queries;
+    pause_unless(w->first_survivors * gain <= pairs, pause, first, SIZE_MAX);
+}
+
+/* Runs the prefilter on a chunk of SQ8 codes. The result is that of prefilter_rows. */
+size_t prefilter_codes(struct prefilter_worker *w)
+{
+    const struct prefilter *p = w->prefilter;
     const size_t queries = p->block.queries, width = kernels_current()->sq8->panel_queries,
                  survivors = w->survivors;
-    if (gemm_is_cheaper(p, w, rows_done * queries)) {
+    if (gemm_is_cheaper(w, 0)) {
         return 0;
     }
-    struct comparison c = comparison_of_chunk(p, w, worker, first, rows);
+    struct comparison c = comparison_of_chunk(w);
     /*
      * In a triangle, the query index of a pair is above its row index. Queries below the first row
      * of the chunk have no pairs with it.
      */
     const size_t lowest = p->block.query;
     const bool by_rows = compares_rows(p);
-    const size_t begin = !by_rows && p->block.triangle && first > lowest
-                             ? smaller(first - lowest, queries) / width * width
+    const size_t begin = !by_rows && p->block.triangle && w->first > lowest
+                             ? smaller(w->first - lowest, queries) / width * width
                              : 0;
     const size_t step = by_rows ? SQ8_QUERIES : width;
     for (size_t query = begin; query < queries; query += step) {
-        if (gemm_is_cheaper(p, w, rows_done * queries + rows * query)) {
+        if (gemm_is_cheaper(w, query)) {
             return query;
         }
         if (by_rows) {
-            compare_rows(p, w, worker, first, &c, query);
+            compare_rows(w, &c, query);
         } else {
-            compare_panel(p, w, worker, first, &c, query);
+            compare_panel(w, &c, query);
             c.rows.halves[0] = NULL; /* the first panel has joined the halves */
         }
     }
     if (queries <= COARSE_QUERIES) {
-        judge_codes(w, rows * queries, w->survivors - survivors, queries);
+        judge_codes(w, w->survivors - survivors, queries);
     }
-    if (c.kind == HEADS) {
-        const size_t gain = has_codes(p) ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES;
-        judge_first(w, rows * queries, gain, HEAD_PAUSE, &w->head_pause, &w->head_backoff);
-    } else if (c.kind == HALVES) {
-        judge_first(w, rows * queries, MIN_HALF_GAIN, HALF_PAUSE, &w->half_pause, &w->half_backoff);
+    if (w->kind == HEADS) {
+        judge_first(w, has_codes(p) ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES, HEAD_PAUSE,
+                    &w->head_pause);
+    } else if (w->kind == HALVES) {
+        judge_first(w, MIN_HALF_GAIN, HALF_PAUSE, &w->half_pause);
     }
     return queries;
 }

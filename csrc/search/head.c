@@ -225,17 +225,16 @@ void quantize_heads(const struct head_source *source, size_t first, size_t count
 void bounds_of_heads(const struct head_scale *scales, const size_t *numbers, size_t count,
                      size_t size, const struct row_bounds *bounds)
 {
-    float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
-          *residual = (float *)bounds->residual, *tail = (float *)bounds->tail;
+    const struct row_bounds b = *bounds;
     const float longest = (CODE_ZERO - 1) * sqrtf((float)size) * (1.0f + 0x1p-20f),
                 most = 1.0f + (float)MAX_ROTATION_ERROR; /* bounds |R x| for |x| <= 1 */
     for (size_t r = 0; r < count; r++) {
         const struct head_scale *s = scales + (numbers == NULL ? r : numbers[r]);
         const float longest_norm = s->scale * longest;
-        scale[r] = s->scale;
-        residual[r] = s->residual;
-        norm[r] = (longest_norm < most ? longest_norm : most) + s->residual;
-        tail[r] = s->tail;
+        b.scale[r] = s->scale;
+        b.residual[r] = s->residual;
+        b.norm[r] = (longest_norm < most ? longest_norm : most) + s->residual;
+        b.tail[r] = s->tail;
     }
 }
 

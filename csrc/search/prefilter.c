@@ -59,44 +59,52 @@ static size_t rows_of_chunk(const struct prefilter *p, size_t first)
                                           : smaller(larger(first, FIRST_CHUNK), p->code_chunk);
 }
 
+static void begin_chunk(struct prefilter_worker *w, size_t first, size_t rows)
+{
+    const struct search *s = w->prefilter->search;
+    const bool consecutive = run_of_numbers(s->row_numbers, first, rows) == rows;
+    w->first = first;
+    w->rows = rows;
+    w->numbers = consecutive ? NULL : s->row_numbers + first;
+    w->at = consecutive ? corpus_row(s, first) : 0;
+    memset(w->measured, 0, CHUNK);
+    memset(w->repeats, REPEATS_UNKNOWN, CHUNK);
+}
+
 /*
- * Handles one task: prefilters its rows chunk by chunk. While backoff_left is above 0, the task
- * goes to GEMM instead.
+ * Handles one task: prefilters its rows chunk by chunk. During a pause the task goes to GEMM
+ * instead.
  */
 static void prefilter_task(void *context, size_t task, size_t worker)
 {
     struct prefilter *p = context;
-    struct prefilter_worker *w =
-        (struct prefilter_worker *)(p->scratch + worker * p->scratch_per_worker);
+    struct prefilter_worker *w = &p->workers[worker];
     const size_t from = p->task_first + task * p->task_rows,
                  end = smaller(p->block.rows, from + p->task_rows);
     size_t first = from;
     if (atomic_load_explicit(&p->status, memory_order_relaxed) < 0) {
         return;
     }
-    if (w->backoff_left == 0) {
+    if (w->task_pause.left == 0) {
         bool pays = true;
         w->survivors = 0;
-        for (size_t rows;
-             first < end && pays && !(p->block.queries >= MIN_POLL_QUERIES && cancel_poll_here());
-             first += rows) {
-            w->by_codes = p->use_codes && w->code_pause == 0;
-            w->code_pause -= w->code_pause > 0;
-            rows = smaller(w->by_codes ? rows_of_chunk(p, first) : COARSE_CHUNK, end - first);
-            memset(w->measured, 0, CHUNK);
-            memset(w->repeats, REPEATS_UNKNOWN, CHUNK);
-            const size_t done = (w->by_codes ? prefilter_codes : prefilter_rows)(
-                p, w, worker, first, rows, first - from);
-            rescore_queue_flush(p, w, worker, first);
+        w->task_first = from;
+        for (; first < end && pays && !(p->block.queries >= MIN_POLL_QUERIES && cancel_poll_here());
+             first += w->rows) {
+            const bool by_codes = p->use_codes && w->code_pause.left == 0;
+            pause_step(&w->code_pause);
+            begin_chunk(w, first,
+                        smaller(by_codes ? rows_of_chunk(p, first) : COARSE_CHUNK, end - first));
+            const size_t done = by_codes ? prefilter_codes(w) : prefilter_rows(w);
+            rescore_queue_flush(w);
             if (done < p->block.queries) {
                 pays = false;
-                score_rest_by_gemm(p, worker, first, rows, done);
+                score_rest_by_gemm(p, worker, first, w->rows, done);
             }
         }
-        w->backoff = pays ? 0 : smaller(2 * w->backoff + 1, BACKOFF_MAX);
-        w->backoff_left = w->backoff;
+        pause_unless(pays, &w->task_pause, 1, MAX_TASK_PAUSE);
     } else {
-        w->backoff_left--;
+        pause_step(&w->task_pause);
     }
     score_rest_by_gemm(p, worker, first, end - first, 0);
     progress_add(p->search->token, pairs_in(&p->block, from, end));
@@ -118,8 +126,7 @@ static double normalize_query(const struct prefilter *p, size_t query, void *buf
     const double divisor = pair_scores_divisor(s, p->query_norms.value[query]);
     const void *row;
     const struct gemm_rows request = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
-    pair_scores_find_rows(s, s->symmetric ? SIDE_X : SIDE_Y, &p->query_norms.exponent[query],
-                          &request);
+    pair_scores_find_rows(s, SIDE_Y, &p->query_norms.exponent[query], &request);
     const float *floats = row; /* if the product is float32 */
     const bool in_floats = s->product == COMPUTE_F32;
     double square = in_floats ? sum_of_squares(floats, p->plan.depth) : 0.0;
@@ -141,11 +148,11 @@ static double normalize_query(const struct prefilter *p, size_t query, void *buf
 static void prepare_queries(struct prefilter *p)
 {
     /* the first worker's buffers are free until the tasks start */
-    struct prefilter_worker *w = (struct prefilter_worker *)p->scratch;
+    struct prefilter_worker *w = p->workers;
     for (size_t query = 0; query < p->block.queries && !cancel_poll(p->search->token, 0); query++) {
         const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
         if (query % NORM_BATCH == 0) {
-            pair_scores_measure(&p->scores, p->scores.symmetric ? SIDE_X : SIDE_Y, 0, query,
+            pair_scores_measure(&p->scores, SIDE_Y, 0, query,
                                 smaller(NORM_BATCH, p->block.queries - query), &norms);
         }
         float *unit_query = p->unit_queries + (keeps_unit_queries(p) ? query * p->plan.depth : 0);
@@ -167,93 +174,86 @@ static void prepare_queries(struct prefilter *p)
     }
 }
 
-/*
- * Allocates one block of memory: first the queries' buffers, then those of each worker. The sizes
- * cannot overflow, because search.c bounds the number of queries and their depth (QUERY_BLOCK,
- * SQ8_MAX_DEPTH, MAX_FLOAT_DEPTH).
- */
-static int plan_scratch(struct prefilter *p, char **memory)
+static struct row_bounds take_bounds(struct arena *arena)
 {
-    const size_t queries = p->block.queries, depth = p->plan.depth, row = float_row_size(depth);
-    const size_t norms = scratch_round((queries + COSINE_PADDING) * (sizeof(double) + sizeof(int)));
-    const size_t coded = p->use_codes ? coded_queries_size(queries, depth) : 0;
-    const size_t head_size = p->use_heads ? p->search->heads->rotation.size : 0;
-    const size_t heads = p->use_heads ? coded_queries_size(queries, head_size) +
-                                            scratch_round(head_size * sizeof(float))
-                                      : 0;
-    const size_t factors = scratch_round(queries * sizeof(double));
-    const size_t vectors =
-        scratch_round((keeps_unit_queries(p) ? queries : 1) * depth * sizeof(float));
-    const size_t codes = p->use_codes && !p->rows_are_codes ? scratch_round(CHUNK * depth) : 0;
-    const size_t row_norms = scratch_round(CHUNK * (sizeof(double) + sizeof(int)));
-    const size_t last = scratch_round(queries * sizeof(struct scored));
-    const size_t bounds = 9 * CHUNK * sizeof(float);
-    const size_t buffers = scratch_round(CHUNK * sizeof(struct code_scale)) +
-                           scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)) +
-                           CHUNK * sizeof(uint32_t) + bounds + 4 * CHUNK;
-    p->scratch_per_worker =
-        scratch_round(sizeof(struct prefilter_worker)) + row_norms + last + 2 * row + codes +
-        buffers + scratch_round((COARSE_QUERIES * COARSE_STEP + 2 * COARSE_CHUNK) * sizeof(float));
-    char *at = *memory = scratch_alloc(norms + coded + heads + factors + vectors +
-                                       p->workers * p->scratch_per_worker);
-    if (at == NULL) {
-        return -1;
+    struct row_bounds bounds;
+    bounds.scale = arena_take(arena, CHUNK, sizeof *bounds.scale);
+    bounds.norm = arena_take(arena, CHUNK, sizeof *bounds.norm);
+    bounds.residual = arena_take(arena, CHUNK, sizeof *bounds.residual);
+    bounds.tail = arena_take(arena, CHUNK, sizeof *bounds.tail);
+    return bounds;
+}
+
+/* Takes the buffers of a worker, and sets its state in the second pass. */
+static void take_worker(struct prefilter *p, size_t number, struct arena *arena)
+{
+    const size_t queries = p->block.queries, depth = p->plan.depth;
+    struct prefilter_worker w = {.prefilter = p, .number = number};
+    w.row_norms.value = arena_take(arena, CHUNK, sizeof *w.row_norms.value);
+    w.row_norms.exponent = arena_take(arena, CHUNK, sizeof *w.row_norms.exponent);
+    w.last = arena_take(arena, queries, sizeof *w.last);
+    w.row = arena_take(arena, 1, float_row_size(depth));
+    w.query = arena_take(arena, 1, float_row_size(depth));
+    w.codes = arena_take(arena, p->use_codes && !p->rows_are_codes ? CHUNK : 0, depth);
+    w.scales = arena_take(arena, CHUNK, sizeof *w.scales);
+    w.code_dots = arena_take(arena, SQ8_QUERIES * CHUNK, sizeof *w.code_dots);
+    w.bounds = take_bounds(arena);
+    w.head_bounds = take_bounds(arena);
+    w.row_thresholds = arena_take(arena, CHUNK, sizeof *w.row_thresholds);
+    w.keep_panel = arena_take(arena, CHUNK, sizeof *w.keep_panel);
+    w.keep = arena_take(arena, CHUNK, sizeof *w.keep);
+    w.measured = arena_take(arena, CHUNK, sizeof *w.measured);
+    w.repeats = arena_take(arena, CHUNK, sizeof *w.repeats);
+    w.zero = arena_take(arena, CHUNK, sizeof *w.zero);
+    w.dots = arena_take(arena, COARSE_QUERIES * COARSE_STEP, sizeof *w.dots);
+    w.norms = arena_take(arena, COARSE_CHUNK, sizeof *w.norms);
+    w.divisors = arena_take(arena, COARSE_CHUNK, sizeof *w.divisors);
+    if (arena->block == NULL) {
+        return;
     }
-    memset(at, 0, norms);
-    p->query_norms = (struct norms){(double *)at, (int *)((double *)at + queries + COSINE_PADDING)};
-    at += norms;
+    memset(w.last, 0, queries * sizeof *w.last);
+    memset(w.bounds.tail, 0, CHUNK * sizeof *w.bounds.tail); /* codes have no tail */
+    for (size_t r = 0; r < CHUNK; r++) {
+        w.row_thresholds[r] = INFINITY;
+    }
+    p->workers[number] = w;
+}
+
+/* Takes the buffers of the queries and of the workers. */
+static void take_memory(struct prefilter *p, struct arena *arena)
+{
+    const size_t queries = p->block.queries, depth = p->plan.depth,
+                 head_size = p->use_heads ? p->search->heads->rotation.size : 0,
+                 padded = queries + COSINE_PADDING;
+    p->query_norms.value = arena_take(arena, padded, sizeof *p->query_norms.value);
+    p->query_norms.exponent = arena_take(arena, padded, sizeof *p->query_norms.exponent);
+    p->threshold_factors = arena_take(arena, queries, sizeof *p->threshold_factors);
+    p->unit_queries =
+        arena_take(arena, (keeps_unit_queries(p) ? queries : 1) * depth, sizeof *p->unit_queries);
     if (p->use_codes) {
-        p->coded = coded_queries_at(at, queries, depth, code_zero(p));
-        p->coded.in_halves = p->search->codes != NULL && !p->rows_are_codes && !compares_rows(p) &&
-                             queries <= kernels_current()->sq8->panel_lanes;
+        p->coded = coded_queries_take(arena, queries, depth, code_zero(p));
+        p->coded.in_halves =
+            p->has_halves && !compares_rows(p) && queries <= kernels_current()->sq8->panel_lanes;
     }
-    at += coded;
     if (p->use_heads) {
-        p->heads =
-            coded_queries_at(at, queries, head_size, CODE_ZERO + kernels_current()->sq8->u8_offset);
-        p->head = (float *)(at + coded_queries_size(queries, head_size));
+        p->heads = coded_queries_take(arena, queries, head_size,
+                                      CODE_ZERO + kernels_current()->sq8->u8_offset);
+        p->head = arena_take(arena, head_size, sizeof *p->head);
     }
-    p->unit_queries = (float *)(at += heads);
-    p->threshold_factors = (double *)(at += vectors);
-    p->scratch = at += factors;
-    for (size_t i = 0; i < p->workers; i++, at = p->scratch + i * p->scratch_per_worker) {
-        struct prefilter_worker *w = (struct prefilter_worker *)at;
-        memset(w, 0, scratch_round(sizeof *w) + row_norms + last);
-        at += scratch_round(sizeof *w);
-        w->row_norms = (struct norms){(double *)at, (int *)((double *)at + CHUNK)};
-        w->last = (struct scored *)(at += row_norms);
-        w->row = at += last;
-        w->query = at += row;
-        w->codes = (uint8_t *)(at += row);
-        w->scales = (struct code_scale *)(at += codes);
-        w->code_dots = (int32_t *)(at += scratch_round(CHUNK * sizeof(struct code_scale)));
-        float *of_rows = (float *)(at += scratch_round(SQ8_QUERIES * CHUNK * sizeof(int32_t)));
-        memset(of_rows, 0, bounds);
-        w->bounds =
-            (struct row_bounds){of_rows, of_rows + CHUNK, of_rows + 2 * CHUNK, of_rows + 3 * CHUNK};
-        of_rows += 4 * CHUNK;
-        w->head_bounds =
-            (struct row_bounds){of_rows, of_rows + CHUNK, of_rows + 2 * CHUNK, of_rows + 3 * CHUNK};
-        w->row_thresholds = of_rows + 4 * CHUNK;
-        for (size_t r = 0; r < CHUNK; r++) {
-            w->row_thresholds[r] = INFINITY;
-        }
-        w->keep_panel = (uint32_t *)(at += bounds);
-        w->keep = (uint8_t *)(at += CHUNK * sizeof(uint32_t));
-        w->measured = w->keep + CHUNK;
-        w->repeats = w->measured + CHUNK;
-        w->zero = w->repeats + CHUNK;
-        w->dots = (float *)(at += 4 * CHUNK);
-        w->norms = w->dots + COARSE_QUERIES * COARSE_STEP;
-        w->divisors = w->norms + COARSE_CHUNK;
+    p->workers = arena_take(arena, p->worker_count, sizeof *p->workers);
+    for (size_t i = 0; i < p->worker_count; i++) {
+        take_worker(p, i, arena);
     }
-    return 0;
+    if (arena->block != NULL) {
+        memset(p->query_norms.value, 0, padded * sizeof *p->query_norms.value);
+        memset(p->query_norms.exponent, 0, padded * sizeof *p->query_norms.exponent);
+    }
 }
 
 int prefilter(const struct search *s, const struct search_block *block, size_t first)
 {
     struct prefilter p = {.search = s, .block = *block, .task_first = first};
-    char *memory;
+    struct arena arena = {.block = NULL};
     block_plan(&p.block, &p.plan);
     p.call = block_call(&p.block, &p.plan);
     pair_scores_init(&p.scores, &p.call);
@@ -262,27 +262,33 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
                              exact_score_error + 0x1p-20);
     p.rows_are_codes =
         rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->upper == NULL);
+    p.has_halves = s->codes != NULL && !p.rows_are_codes;
+    p.longest_codes = (p.rows_are_codes ? UINT8_MAX : CODE_ZERO - 1) * sqrtf((float)p.plan.depth) *
+                      (1.0f + 0x1p-20f);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
     /* Rows that are their own codes are compared in small chunks, so that reading from memory
      * hardly pauses while rows are compared. */
     p.code_chunk =
         p.rows_are_codes && s->codes == NULL && block->queries <= SQ8_QUERIES ? SMALL_CHUNK : CHUNK;
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
-    p.use_halves = s->codes != NULL && !p.rows_are_codes && !s->mirrored && compares_rows(&p);
+    p.use_halves = p.has_halves && !s->mirrored && compares_rows(&p);
     p.coarse_after_codes = p.use_codes && (block->queries <= MAX_COARSE_AFTER_CODES || s->mirrored);
     const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;
     p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);
     const size_t tasks = size_parts(rows, p.task_rows);
     const int threads =
         thread_count_for(size_product_or_max(rows, block->queries), p.plan.depth, GRAIN_GEMM);
-    p.workers = smaller(
+    p.worker_count = smaller(
         (size_t)(threads < s->result_handler->workers ? threads : s->result_handler->workers),
         tasks);
-    if (plan_scratch(&p, &memory) < 0) {
+    while (arena_pass(&arena)) {
+        take_memory(&p, &arena);
+    }
+    if (arena.block == NULL) {
         return -1;
     }
     prepare_queries(&p);
-    pool_run(tasks, (int)p.workers, prefilter_task, &p, s->token);
-    scratch_free(memory);
+    pool_run(tasks, (int)p.worker_count, prefilter_task, &p, s->token);
+    scratch_free(arena.block);
     return atomic_load(&p.status);
 }

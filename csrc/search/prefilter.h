@@ -27,7 +27,7 @@ enum {
     /* A single-pair score takes as long as this many scores of a GEMM. */
     RESCORE_COST = 16,
     MIN_GEMM_QUERIES = 32, /* a GEMM of fewer queries takes as long as a GEMM of this many */
-    BACKOFF_MAX = 64,      /* largest number of tasks before the prefilter is tried again */
+    MAX_TASK_PAUSE = 64,   /* largest number of tasks before the prefilter is tried again */
     /*
      * If more than one pair in this many passes the heads, comparing single pairs afterwards takes
      * longer than comparing the codes of all pairs of the chunk. The comparison of heads then
@@ -63,17 +63,31 @@ struct scored {
 /* Says whether a row has the same bytes as the row before it in memory. */
 enum row_repeats { REPEATS_UNKNOWN, REPEATS, DIFFERS };
 
+/* How a chunk is compared with the queries. Pairs that pass HEADS or HALVES are compared by CODES.
+ */
+enum comparison_kind { FLOATS, CODES, HEADS, HALVES };
+
+/* A comparison that does not pay is left out for `left` steps and then tried again. Each failed
+ * attempt doubles the length of the pause, which is 0 after a success. */
+struct pause {
+    size_t left, length;
+};
+
 /* The state and buffers of one worker. */
 struct prefilter_worker {
+    _Alignas(SCRATCH_ALIGN) const struct prefilter *prefilter;
+    size_t number; /* of the worker */
+    /* The task begins with corpus row task_first. The chunk is corpus rows [first, first + rows).
+     */
+    size_t task_first, first, rows;
+    /* Row r of the chunk is row numbers[r] of the corpus, or `at` + r if numbers is NULL. */
+    size_t at;
+    const size_t *numbers;
+    enum comparison_kind kind;
     /* pairs of the current task that the prefilter has not ruled out and whose rescoring takes time
      */
     size_t survivors;
-    /*
-     * backoff_left is the number of tasks that go to GEMM before the prefilter is tried again. Each
-     * failed attempt sets it to `backoff`, which grows from one failure to the next and is 0 after
-     * a success.
-     */
-    size_t backoff_left, backoff;
+    struct pause task_pause; /* in tasks, which go to GEMM */
     /* norms of a chunk's rows; a norm is measured when its row is first rescored */
     struct norms row_norms;
     uint8_t *measured; /* [CHUNK]: 1 if the norm of the row is measured */
@@ -82,7 +96,6 @@ struct prefilter_worker {
     bool any_zero;     /* true if the chunk has such a row */
     /* true if REPEATS marks rows of the chunk; only set for more than SQ8_QUERIES queries */
     bool any_repeat;
-    bool by_codes;     /* the chunk is compared by codes; else its rows are in the cache */
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;
     struct code_scale *scales;
@@ -100,12 +113,9 @@ struct prefilter_worker {
     size_t first_survivors;
     /* pairs compared since the last decision on codes; pairs that passed */
     size_t code_pairs, code_passed;
-    size_t code_pause;               /* chunks of float32 rows until codes are compared again */
-    size_t code_backoff;             /* length of the last pause; 0 after a success */
-    size_t head_pause;               /* chunks until the heads are compared again */
-    size_t head_backoff;             /* length of the last pause; 0 after a success */
-    size_t half_pause, half_backoff; /* the same for upper halves */
-    struct scored *last;             /* [queries] */
+    struct pause code_pause;             /* in chunks, which are then compared as floats */
+    struct pause head_pause, half_pause; /* in chunks */
+    struct scored *last;                 /* [queries] */
     /*
      * Survivors of a chunk. They wait here while their rows are fetched from memory, and are then
      * rescored.
@@ -124,8 +134,10 @@ struct prefilter {
     struct reduction call;
     struct pair_scores scores;
     struct float_rows float_rows;
-    size_t code_chunk;       /* rows of a chunk of codes */
-    bool rows_are_codes;     /* 8-bit integers, in place */
+    size_t code_chunk;   /* rows of a chunk of codes */
+    bool rows_are_codes; /* 8-bit integers, in place */
+    bool has_halves;     /* the codes of rows are in halves, in the corpus */
+    float longest_codes; /* an upper bound of the norm of a row's codes, before they are scaled */
     bool coarse_after_codes; /* pairs that their codes do not rule out are compared as floats */
     /* upper bound of the errors of a coarse score and of the exact score, added */
     float coarse_error;
@@ -141,45 +153,45 @@ struct prefilter {
     /* queries scaled to norm 1: [queries][depth], or a buffer for one if none is kept */
     float *unit_queries;
     size_t task_rows, task_first;
-    char *scratch;
-    size_t scratch_per_worker;
-    size_t workers;
+    size_t worker_count;
+    struct prefilter_worker *workers;
     _Atomic int status;
 };
 
 /* Returns the threshold of the scores of a query. */
-static inline double exact_threshold(const struct prefilter *p, size_t worker, size_t query)
+static inline double exact_threshold(const struct prefilter_worker *w, size_t query)
 {
-    const struct search *s = p->search;
-    return threshold_at(s->result_handler, worker, query_number(s, p->block.query + query));
+    const struct search *s = w->prefilter->search;
+    return threshold_at(s->result_handler, w->number,
+                        query_number(s, w->prefilter->block.query + query));
 }
 
 /* Returns the threshold of a query that is scaled to norm 1. It is lowered by more than underflow
  * can change a score, because the bounds only cover relative errors. */
-float unit_threshold(const struct prefilter *p, size_t worker, size_t query);
+float unit_threshold(const struct prefilter_worker *w, size_t query);
 
 /*
- * The threshold of a corpus row as a query, for scores with queries of norm 1. A query of another
- * norm is scaled by max(|query|, eps) / |query| >= 1, so this threshold is low enough for it.
+ * The threshold of row r of the chunk as a query, for scores with queries of norm 1. A query of
+ * another norm is scaled by max(|query|, eps) / |query| >= 1, so this threshold is low enough for
+ * it.
  */
-float row_threshold(const struct prefilter *p, size_t worker, size_t row);
+float row_threshold(const struct prefilter_worker *w, size_t r);
 
 /* A pair is ruled out if it is below the thresholds of both: of its query, and of row r of the
  * chunk. */
-static inline float pair_threshold(const struct prefilter *p, const struct prefilter_worker *w,
-                                   size_t worker, size_t r, size_t query)
+static inline float pair_threshold(const struct prefilter_worker *w, size_t r, size_t query)
 {
-    const float threshold = unit_threshold(p, worker, query); /* may be NaN */
+    const float threshold = unit_threshold(w, query); /* may be NaN */
     return w->row_thresholds[r] < threshold ? w->row_thresholds[r] : threshold;
 }
 
 /*
- * Computes the coarse dot products of a chunk's rows with `count` queries, their norms |x|, and the
- * divisors of their scores, max(|x|, eps). The divisor is NaN if a row must not be ruled out. The
- * results are in w->dots, w->norms and w->divisors.
+ * Computes the coarse dot products of `rows` rows, from row `first` of the corpus on, with `count`
+ * queries, their norms |x|, and the divisors of their scores, max(|x|, eps). The divisor is NaN if
+ * a row must not be ruled out. The results are in w->dots, w->norms and w->divisors.
  */
-void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t first,
-                 size_t count_of_rows, const float *const *vectors, size_t count);
+void coarse_rows(struct prefilter_worker *w, size_t first, size_t rows, const float *const *vectors,
+                 size_t count);
 
 /* True if the score of a row and a query is certainly below this threshold of unit_threshold(). The
  * arguments are results of coarse_rows(). */
@@ -189,22 +201,32 @@ static inline bool is_below(const struct prefilter *p, float dot, float norm, fl
     return dot + p->coarse_error * norm < threshold * divisor; /* false if one is NaN */
 }
 
-void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                         size_t first);
+/* Ends a pause of which one step has passed, or shortens it. */
+static inline void pause_step(struct pause *pause)
+{
+    pause->left -= pause->left > 0;
+}
 
-/* Returns true if a GEMM would have been faster for the pairs checked so far. */
-bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w,
-                     size_t pairs_checked);
+/* Begins a pause of `first` to `most` steps unless the comparison pays. */
+static inline void pause_unless(bool pays, struct pause *pause, size_t first, size_t most)
+{
+    pause->length = pays ? 0 : smaller(larger(2 * pause->length, first), most);
+    pause->left = pause->length;
+}
+
+void rescore_queue_flush(struct prefilter_worker *w);
+
+/* Returns true if a GEMM would have been faster for the pairs checked so far: those of the rows of
+ * the task before the chunk, and those of the chunk with the queries before `query`. */
+bool gemm_is_cheaper(const struct prefilter_worker *w, size_t query);
 
 /*
- * Compare rows [first, first + rows) with all queries: prefilter_rows as floats, prefilter_codes by
- * codes or heads. rows_done is the number of rows of the task before the chunk. The functions
- * return how many queries they compared: fewer than all if a GEMM is cheaper for the other queries.
+ * Compare the chunk with all queries: prefilter_rows as floats, prefilter_codes by codes or heads.
+ * The functions return how many queries they compared: fewer than all if a GEMM is cheaper for the
+ * other queries.
  */
-size_t prefilter_rows(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                      size_t first, size_t rows, size_t rows_done);
-size_t prefilter_codes(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                       size_t first, size_t rows, size_t rows_done);
+size_t prefilter_rows(struct prefilter_worker *w);
+size_t prefilter_codes(struct prefilter_worker *w);
 
 /* True if queries are compared one after another, not in panels. */
 bool compares_rows(const struct prefilter *p);
@@ -214,5 +236,4 @@ bool compares_rows(const struct prefilter *p);
 int code_zero(const struct prefilter *p);
 
 /* Queues a pair of a row of the chunk and a query, unless a triangle excludes it. */
-void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                    size_t first, size_t r, size_t query);
+void queue_survivor(struct prefilter_worker *w, size_t r, size_t query);

@@ -116,22 +116,21 @@ void scale_rows(const struct float_rows *rows, size_t first, size_t count, doubl
 void bounds_of_squares(const int32_t *squares, size_t count, double eps, float longest,
                        const struct row_bounds *bounds)
 {
-    float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
-          *residual = (float *)bounds->residual;
+    const struct row_bounds b = *bounds;
     /* The norm of a row of integers is 0 or at least 1, so such an eps clamps only the norm 0. */
     if (eps > 0.0 && eps <= 0.5) {
         for (size_t r = 0; r < count; r++) {
             const float inverse = 1.0f / sqrtf((float)squares[r]), longest_norm = inverse * longest;
             const float limited = longest_norm < 1.0f ? longest_norm : 1.0f;
-            scale[r] = squares[r] > 0 ? inverse : 0.0f;
-            residual[r] = squares[r] > 0 ? OWN_RESIDUAL : 0.0f;
-            norm[r] = squares[r] > 0 ? limited + OWN_RESIDUAL : 0.0f;
+            b.scale[r] = squares[r] > 0 ? inverse : 0.0f;
+            b.residual[r] = squares[r] > 0 ? OWN_RESIDUAL : 0.0f;
+            b.norm[r] = squares[r] > 0 ? limited + OWN_RESIDUAL : 0.0f;
         }
         return;
     }
     for (size_t r = 0; r < count; r++) {
         const struct code_scale s = scale_of_norm(sqrtf((float)squares[r]), eps);
-        const struct row_bounds row = {scale + r, norm + r, residual + r, NULL};
+        const struct row_bounds row = {b.scale + r, b.norm + r, b.residual + r, NULL};
         bounds_of_rows(&s, NULL, 1, longest, &row);
     }
 }
@@ -139,14 +138,13 @@ void bounds_of_squares(const int32_t *squares, size_t count, double eps, float l
 void bounds_of_rows(const struct code_scale *scales, const size_t *numbers, size_t count,
                     float longest, const struct row_bounds *bounds)
 {
-    float *scale = (float *)bounds->scale, *norm = (float *)bounds->norm,
-          *residual = (float *)bounds->residual;
+    const struct row_bounds b = *bounds;
     for (size_t r = 0; r < count; r++) {
         const struct code_scale *s = scales + (numbers == NULL ? r : numbers[r]);
         const float longest_norm = s->scale * longest;
-        scale[r] = s->scale;
-        residual[r] = s->residual_norm;
-        norm[r] = (longest_norm < 1.0f ? longest_norm : 1.0f) + s->residual_norm;
+        b.scale[r] = s->scale;
+        b.residual[r] = s->residual_norm;
+        b.norm[r] = (longest_norm < 1.0f ? longest_norm : 1.0f) + s->residual_norm;
     }
 }
 

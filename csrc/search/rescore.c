@@ -26,19 +26,21 @@ static float lowered(double threshold)
     return fabsf(rounded) < 0x1p-60f ? -0x1p-60f : rounded;
 }
 
-float unit_threshold(const struct prefilter *p, size_t worker, size_t query)
+float unit_threshold(const struct prefilter_worker *w, size_t query)
 {
-    const double threshold = exact_threshold(p, worker, query);
+    const struct prefilter *p = w->prefilter;
+    const double threshold = exact_threshold(w, query);
     if (isinf(p->threshold_factors[query])) { /* a query of zeros: all its scores are exactly 0 */
         return threshold > 0.0 ? INFINITY : -INFINITY;
     }
     return lowered((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
 }
 
-float row_threshold(const struct prefilter *p, size_t worker, size_t row)
+float row_threshold(const struct prefilter_worker *w, size_t r)
 {
-    const double threshold =
-        threshold_at(p->search->result_handler, worker, candidate_number(p->search, row));
+    const struct prefilter *p = w->prefilter;
+    const double threshold = threshold_at(p->search->result_handler, w->number,
+                                          candidate_number(p->search, w->first + r));
     return threshold > 0.0 ? lowered(threshold - underflow[p->scores.compute]) : -INFINITY;
 }
 
@@ -46,18 +48,18 @@ float row_threshold(const struct prefilter *p, size_t worker, size_t row)
  * Scales a row whose squared norm is not accurate, and computes its coarse dot products once more.
  * Stores the results where coarse_rows() stores those of row `at`. Returns the row's exponent.
  */
-static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
-                                                struct prefilter_worker *w, size_t row,
+static __attribute__((noinline)) int scaled_row(struct prefilter_worker *w, size_t row,
                                                 const float *const *vectors, size_t count,
                                                 size_t at)
 {
-    const struct float_rows *rows = &p->float_rows;
+    const struct float_rows *rows = &w->prefilter->float_rows;
+    const double eps = w->prefilter->search->eps;
     bool zero;
     float square;
     const int exponent = float_row_exponent(rows, row, w->row, &zero);
     if (zero) { /* its dot products are 0 already */
         w->norms[at] = 0.0f;
-        w->divisors[at] = float_divisor(0.0f, p->search->eps, 0);
+        w->divisors[at] = float_divisor(0.0f, eps, 0);
         return 0;
     }
     const float *x = float_row(rows, row, exponent, w->row);
@@ -66,7 +68,7 @@ static __attribute__((noinline)) int scaled_row(const struct prefilter *p,
     w->norms[at] = sqrtf(square);
     w->divisors[at] = NAN;
     if (square_is_accurate(square)) {
-        w->divisors[at] = float_divisor(w->norms[at], p->search->eps, exponent);
+        w->divisors[at] = float_divisor(w->norms[at], eps, exponent);
     }
     return exponent;
 }
@@ -78,31 +80,32 @@ static void prefetch_row(const struct prefilter *p, size_t row)
                    p->plan.depth * dtype_size(p->call.x.dtype));
 }
 
-void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t first,
-                 size_t count_of_rows, const float *const *vectors, size_t count)
+void coarse_rows(struct prefilter_worker *w, size_t first, size_t rows, const float *const *vectors,
+                 size_t count)
 {
-    const struct float_rows *rows = &p->float_rows;
+    const struct prefilter *p = w->prefilter;
+    const struct float_rows *f = &p->float_rows;
     coarse_dots_kernel *const *kernels = kernels_current()->sums->coarse_dots;
-    const enum dtype dtype = rows->operand->dtype;
+    const enum dtype dtype = f->operand->dtype;
     const int exponent = w->exponent;
     float squares[COARSE_CHUNK];
-    if (rows->in_place && exponent == 0 && kernels[dtype] != NULL) {
-        for (size_t r = 0, n; r < count_of_rows; r += n) {
-            n = run_of_numbers(rows->numbers, first + r, count_of_rows - r);
-            if (n < count_of_rows) {
-                prefetch_row(p, first + smaller(r + n + ROWS_AHEAD, count_of_rows - 1));
+    if (f->in_place && exponent == 0 && kernels[dtype] != NULL) {
+        for (size_t r = 0, n; r < rows; r += n) {
+            n = run_of_numbers(f->numbers, first + r, rows - r);
+            if (n < rows) {
+                prefetch_row(p, first + smaller(r + n + ROWS_AHEAD, rows - 1));
             }
-            kernels[dtype](w->dots + r, squares + r, float_rows_data(rows, first + r),
-                           rows->row_step, n, vectors, count, rows->depth);
+            kernels[dtype](w->dots + r, squares + r, float_rows_data(f, first + r), f->row_step, n,
+                           vectors, count, f->depth);
         }
     } else {
-        for (size_t r = 0; r < count_of_rows; r++) {
-            const float *x = float_row(rows, first + r, exponent, w->row);
-            kernels[DTYPE_F32](w->dots + r, squares + r, x, 0, 1, vectors, count, rows->depth);
+        for (size_t r = 0; r < rows; r++) {
+            const float *x = float_row(f, first + r, exponent, w->row);
+            kernels[DTYPE_F32](w->dots + r, squares + r, x, 0, 1, vectors, count, f->depth);
         }
     }
     size_t inaccurate = 0;
-    for (size_t r = 0; r < count_of_rows; r++) {
+    for (size_t r = 0; r < rows; r++) {
         w->norms[r] = sqrtf(squares[r]);
         w->divisors[r] = float_divisor(w->norms[r], p->search->eps, exponent);
         inaccurate += !square_is_accurate(squares[r]);
@@ -111,12 +114,12 @@ void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t f
         return;
     }
     int last = exponent;
-    for (size_t r = 0; r < count_of_rows; r++) {
+    for (size_t r = 0; r < rows; r++) {
         if (!square_is_accurate(squares[r])) {
-            last = scaled_row(p, w, first + r, vectors, count, r);
+            last = scaled_row(w, first + r, vectors, count, r);
         }
     }
-    if (inaccurate > count_of_rows / 2) {
+    if (inaccurate > rows / 2) {
         w->exponent = last;
     }
 }
@@ -127,42 +130,38 @@ void coarse_rows(const struct prefilter *p, struct prefilter_worker *w, size_t f
  * now: because the handler refuses it, because the row may not be ruled out, or because the bounds
  * do not hold for the query's own norm (normalize_query).
  */
-static bool pass_bounds(const struct prefilter *p, size_t worker, size_t first, size_t r,
-                        size_t query, float score, float error)
+static bool pass_bounds(const struct prefilter_worker *w, size_t r, size_t query, float score,
+                        float error)
 {
+    const struct prefilter *p = w->prefilter;
     const struct search *s = p->search;
     struct result_handler *handler = s->result_handler;
-    const size_t i = query_number(s, p->block.query + query), j = candidate_number(s, first + r);
+    const size_t i = query_number(s, p->block.query + query), j = candidate_number(s, w->first + r);
     if (handler->add_bounds == NULL || !(error < 1.0f) ||
         !(fabs(p->threshold_factors[query] - 1.0) <= 0x1p-23)) {
         return false;
     }
     const float low = score - error - UNDERFLOW_ERROR, high = score + error + UNDERFLOW_ERROR;
-    return handler->add_bounds(handler, worker, i, j, low, high);
+    return handler->add_bounds(handler, w->number, i, j, low, high);
 }
 
 /* Compares one row with one query, as prefilter_rows() does. Returns true if the pair is not to be
  * scored now: it is ruled out or its bounds have been passed on. */
-static bool coarse_is_enough(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                             size_t first, size_t r, size_t query)
+static bool coarse_is_enough(struct prefilter_worker *w, size_t r, size_t query)
 {
+    const struct prefilter *p = w->prefilter;
     const float *vector = p->unit_queries + query * p->plan.depth;
-    coarse_rows(p, w, first + r, 1, &vector, 1);
+    coarse_rows(w, w->first + r, 1, &vector, 1);
     const float dot = w->dots[0], norm = w->norms[0], divisor = w->divisors[0];
-    return pass_bounds(p, worker, first, r, query, dot / divisor,
-                       p->coarse_error * norm / divisor) ||
-           is_below(p, dot, norm, divisor, pair_threshold(p, w, worker, r, query));
+    return pass_bounds(w, r, query, dot / divisor, p->coarse_error * norm / divisor) ||
+           is_below(p, dot, norm, divisor, pair_threshold(w, r, query));
 }
 
-/* Computes the exact score of row r of the chunk at `first` and a query. */
-static double exact_score(const struct prefilter *p, struct prefilter_worker *w, size_t first,
-                          size_t r, size_t query)
+/* Computes the exact score of row r of the chunk and a query. */
+static double exact_score(struct prefilter_worker *w, size_t r, size_t query)
 {
-    const size_t row = first + r;
-    union {
-        double f64;
-        float f32;
-    } score;
+    const struct prefilter *p = w->prefilter;
+    const size_t row = w->first + r;
     const struct norms row_norms = {w->row_norms.value + r, w->row_norms.exponent + r};
     const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
     const struct scored_row left = {row, &row_norms, w->row}, right = {query, &norms, w->query};
@@ -170,15 +169,14 @@ static double exact_score(const struct prefilter *p, struct prefilter_worker *w,
         pair_scores_measure(&p->scores, SIDE_X, 0, row, 1, &row_norms);
         w->measured[r] = 1;
     }
-    pair_scores_one(&p->scores, &left, &right, &score);
-    return p->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32;
+    return pair_scores_one(&p->scores, &left, &right);
 }
 
 /* True if row r of the chunk has the same bytes as the row `other`. If `other` is the row before it
  * in memory, the answer is kept, because several queries need it. */
-static bool rows_are_equal(const struct prefilter *p, struct prefilter_worker *w, size_t r,
-                           const char *row, const char *other)
+static bool rows_are_equal(struct prefilter_worker *w, size_t r, const char *row, const char *other)
 {
+    const struct prefilter *p = w->prefilter;
     const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
     if (other != row - p->float_rows.row_step) {
         return memcmp(row, other, bytes) == 0;
@@ -189,73 +187,73 @@ static bool rows_are_equal(const struct prefilter *p, struct prefilter_worker *w
     return w->repeats[r] == REPEATS;
 }
 
-/* Passes the exact score of row r of the chunk at `first` and a query to add_score. */
-static void rescore(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                    size_t first, size_t r, size_t query)
+/* Passes the exact score of row r of the chunk and a query to add_score. */
+static void rescore(struct prefilter_worker *w, size_t r, size_t query)
 {
+    const struct prefilter *p = w->prefilter;
     const struct search *s = p->search;
-    const char *row = float_rows_data(&p->float_rows, first + r);
+    const char *row = float_rows_data(&p->float_rows, w->first + r);
     struct scored *last = w->last + query;
     /* The score of a row with itself follows a separate rule. */
-    const bool may_reuse = p->float_rows.in_place && !(p->scores.symmetric && first + r == query);
+    const bool may_reuse =
+        p->float_rows.in_place && !(p->scores.symmetric && w->first + r == query);
     double score;
-    if (may_reuse && last->row != NULL && rows_are_equal(p, w, r, row, last->row)) {
+    if (may_reuse && last->row != NULL && rows_are_equal(w, r, row, last->row)) {
         score = last->score;
         /* Without codes, such a pair takes hardly any time, so it does not count as a survivor. */
         w->survivors -= !p->use_codes;
     } else {
-        score = exact_score(p, w, first, r, query);
+        score = exact_score(w, r, query);
     }
     if (may_reuse) {
         *last = (struct scored){row, score};
     }
-    const size_t i = query_number(s, p->block.query + query), j = candidate_number(s, first + r);
-    add_score(s, worker, i, j, score);
+    const size_t i = query_number(s, p->block.query + query), j = candidate_number(s, w->first + r);
+    add_score(s, w->number, i, j, score);
     if (s->mirrored) {
-        add_score(s, worker, j, i, score);
+        add_score(s, w->number, j, i, score);
     }
 }
 
-void rescore_queue_flush(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                         size_t first)
+void rescore_queue_flush(struct prefilter_worker *w)
 {
     for (size_t i = 0; i < w->queued; i++) {
-        const size_t row = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
-        if (!p->coarse_after_codes || !coarse_is_enough(p, w, worker, first, row, query)) {
-            rescore(p, w, worker, first, row, query);
+        const size_t r = w->rescore_queue[i].row, query = w->rescore_queue[i].query;
+        if (!w->prefilter->coarse_after_codes || !coarse_is_enough(w, r, query)) {
+            rescore(w, r, query);
         }
     }
     w->queued = 0;
 }
 
-bool gemm_is_cheaper(const struct prefilter *p, const struct prefilter_worker *w,
-                     size_t pairs_checked)
+bool gemm_is_cheaper(const struct prefilter_worker *w, size_t query)
 {
-    return w->survivors >
-           SURVIVORS_FREE + pairs_checked * MIN_GEMM_QUERIES /
-                                (RESCORE_COST * smaller(p->block.queries, MIN_GEMM_QUERIES));
+    const size_t queries = w->prefilter->block.queries,
+                 checked = (w->first - w->task_first) * queries + w->rows * query;
+    return w->survivors > SURVIVORS_FREE + checked * MIN_GEMM_QUERIES /
+                                               (RESCORE_COST * smaller(queries, MIN_GEMM_QUERIES));
 }
 
-void queue_survivor(const struct prefilter *p, struct prefilter_worker *w, size_t worker,
-                    size_t first, size_t r, size_t query)
+void queue_survivor(struct prefilter_worker *w, size_t r, size_t query)
 {
+    const struct prefilter *p = w->prefilter;
     const struct search *s = p->search;
     const size_t q = p->block.query + query;
-    if (p->block.triangle && first + r >= q) { /* both sides are the same rows */
+    if (p->block.triangle && w->first + r >= q) { /* both sides are the same rows */
         return;
     }
-    const size_t i = query_number(s, q), j = candidate_number(s, first + r);
+    const size_t i = query_number(s, q), j = candidate_number(s, w->first + r);
     if (!pair_is_allowed(s, i, j)) {
         return;
     }
     w->survivors++;
     if (w->queued == QUEUE_SIZE) {
-        rescore_queue_flush(p, w, worker, first);
+        rescore_queue_flush(w);
     }
     w->rescore_queue[w->queued].row = (uint16_t)r;
     w->rescore_queue[w->queued++].query = (uint16_t)query;
-    if (w->by_codes) {
-        prefetch_row(p, first + r);
+    if (w->kind != FLOATS) { /* else the row is in the cache */
+        prefetch_row(p, w->first + r);
     }
     if (s->result_handler->prefetch_bounds != NULL) {
         s->result_handler->prefetch_bounds(s->result_handler, i);

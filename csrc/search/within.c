@@ -109,10 +109,6 @@ void waiting_score(const struct waiting *w, size_t row, const struct waiting_pai
         prefetch_row(s, pairs[i].row);
     }
     for (size_t i = 0; i < count; i++) {
-        union {
-            double f64;
-            float f32;
-        } score;
         const size_t candidate = pairs[i].row;
         const struct norms left = {w->norms.value + candidate, w->norms.exponent + candidate};
         if (i + ROWS_AHEAD < count) {
@@ -121,9 +117,9 @@ void waiting_score(const struct waiting *w, size_t row, const struct waiting_pai
         if (pairs[i].high < threshold_at(s->result_handler, worker, query)) {
             continue;
         }
-        pair_scores_one(&w->scores, &(struct scored_row){candidate, &left, buffer}, &y, &score);
+        const struct scored_row x = {candidate, &left, buffer};
         add_score(s, worker, query, s->first_candidate + candidate,
-                  w->scores.compute == COMPUTE_F64 ? score.f64 : (double)score.f32);
+                  pair_scores_one(&w->scores, &x, &y));
     }
 }
 
