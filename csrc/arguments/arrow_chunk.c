@@ -206,8 +206,8 @@ static bool list_at(const struct lists *lists, int64_t i, int64_t *first, int64_
 
 /*
  * Reads the offsets and sizes of a window of lists. Sets *width to the length of the lists, which
- * must all have the same. Sets *inner to the window of their values if the lists follow one another
- * in memory, and its count to -1 otherwise. Returns 0, or -1 with an error set.
+ * must be the same for all. Sets *inner to the window of their values if the lists follow one
+ * another in memory, and its count to -1 otherwise. Returns 0, or -1 with an error set.
  */
 static int read_offsets(const struct arrow_reader *reader, const struct lists *lists, int64_t count,
                         const struct dims *dims, struct window *inner, int64_t *width)

@@ -120,7 +120,7 @@ static int open_parameters(struct layer_arrays *a, const char *function, PyObjec
 
 /* ---- numbers ---- */
 
-/* Raises TOO_SMALL or TOO_LARGE for an argument whose limit is this text. Returns -1. */
+/* Raises TOO_SMALL or TOO_LARGE for an argument. limit is a text. Returns -1. */
 static int size_error(const char *template, const char *function, const char *name,
                       const char *limit, PyObject *object)
 {
