@@ -15,8 +15,8 @@ struct candidates {
     size_t count;
     void *scores;     /* [capacity + SELECT_PADDING], elements of the compute type */
     int64_t *numbers; /* [capacity + SELECT_PADDING] */
-    /* The k-th best of all candidates when others were last dropped: candidates with lower scores
-     * are not results. */
+    /* The k-th best candidate when candidates were last dropped. Later ones with lower scores are
+     * not results. */
     bool has_last;
     double last_score;
     int64_t last_number;

@@ -32,7 +32,7 @@ static void swap(struct entry *a, struct entry *b)
 
 /*
  * Chooses the median of three entries as the pivot. Moves the entries that come before the pivot to
- * the front and the pivot behind them. Returns the pivot's position. The loop has no branch that
+ * the front and the pivot after them. Returns the pivot's position. The loop has no branch that
  * the processor could mispredict.
  */
 static size_t partition(struct entry *entries, size_t n, uint64_t *state)
