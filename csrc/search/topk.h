@@ -29,7 +29,7 @@ struct topk {
 
 /*
  * Starts from the entries in values and indices, which an earlier search may have left there. Slots
- * without an entry hold NaN and -1, behind the others. Returns -1 when memory runs out.
+ * without an entry hold NaN and -1, after the others. Returns -1 when memory runs out.
  */
 int topk_init(struct topk *topk, enum compute_type compute, size_t queries, size_t k, void *values,
               int64_t *indices);
