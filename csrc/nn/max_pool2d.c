@@ -60,7 +60,7 @@ static bool is_separable(const struct max_pool2d *p)
                              p->padding.h);
 }
 
-/* Computes the maxima of each 2, 4, 8, ... neighbours that are `step` elements apart, up to the
+/* Computes the maxima of 2, 4, 8, ... neighbours that are `step` elements apart, up to the
  * largest power of two that is at most `length`. values[0] holds the n * step elements. Returns the
  * index of the buffer that holds the last maxima. */
 static int double_up(const struct separable *s, char *const values[2], char *const positions[2],
