@@ -86,7 +86,7 @@ static struct tap_range taps_inside(size_t in, size_t out, size_t kernel, size_t
                                     size_t dilation, size_t padding)
 {
     struct tap_range taps = {0, kernel};
-    /* The last output is the first whose tap leaves the padding before the image. */
+    /* A tap in the padding before the image for the last output is there for all outputs. */
     const size_t last = (out - 1) * stride;
     while (taps.first + 1 < taps.end && last + taps.first * dilation < padding &&
            (taps.first + 1) * dilation <= padding) {

@@ -11,7 +11,7 @@
     ROW(conv2d_filter_lanes) \
     ROW(conv2d_direct)
 
-/* Algorithms that are not exact may be chosen from this number of images on where fewer take an
+/* With this many images, an algorithm that is not exact may be chosen where fewer images take an
  * exact one, because all images share the transforms of filters. */
 enum { CONV2D_MANY_IMAGES = 16 };
 
