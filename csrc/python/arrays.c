@@ -494,7 +494,7 @@ PyMethodDef array_methods[] = {
                 "A copy of a bitmap of the rows that live, where the rows [first, rows) live too."),
     BY_POSITION(
         "state_with_rows", state_with_rows, "state, room, rows, holes",
-        "Copies rows behind those of the State of an Index. Returns the new State, without codes\n"
+        "Copies rows after those of the State of an Index. Returns the new State, without codes\n"
         "and heads of the rows, a view of the copies, their place, and their numbers. Returns\n"
         "None unless room has place, rows are a C-contiguous array (M, D) of the dtype of the\n"
         "corpus, of at most 1 MB, and at most one row was removed for each `holes` live rows."),
