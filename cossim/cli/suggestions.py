@@ -342,7 +342,7 @@ def _by_kinds(words, _):
 
 
 def _unlike_rows(words, found):
-    """Leaves out a file whose rows have another length than those of the first, or builds another index of it."""
+    """Leaves out a file whose rows are not as long as those of the first, or builds another index of it."""
     if words[:2] != ["index", "add"]:
         return _replaced(words, found["other"])
     return _build_of(found["other"]) + _joined(token for token in _tokens(words) if token[0] == "--column")
