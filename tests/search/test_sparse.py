@@ -305,7 +305,7 @@ def test_any_object_with_the_arrays_of_csr(rng):
     half = plain(x, data=x.data.astype(np.float16))
     same([cossim.pairwise(half)], [cossim.pairwise(x.toarray().astype(np.float16))])
     more = plain(x, data=np.append(x.data, [7, 7]), indices=np.append(x.indices, [1, 2]))
-    same([cossim.pairwise(more)], [expected])  # entries behind the last row belong to none
+    same([cossim.pairwise(more)], [expected])  # entries after the last row belong to none
 
 
 def test_normalize_reads_csr_with_unsigned_positions(rng):
