@@ -89,7 +89,7 @@ static inline void *guarded_alloc(size_t bytes)
         block->room = needed;
     }
     block->bytes = bytes;
-    /* Most pages are after their block, because vector loads tend to read past the end. */
+    /* Most blocks end at the inaccessible page: vector loads tend to read past the end. */
     if (count++ % 4 != 0) {
         block->data = block->map + block->room - bytes;
         memset(block->data - GUARDED_PATTERN, 0x5a, GUARDED_PATTERN);

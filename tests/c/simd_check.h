@@ -288,7 +288,7 @@ static void check_codes(void)
             CHECK(out[r] == expected[t][at] && upper[r] == expected[t][at + VF_LANES / 2],
                   "half %d, lane %d of round %d: %d", t, at, round, out[r]);
         }
-        for (int t = 0; t < 2; t++) { /* squares of bytes without and with a sign */
+        for (int t = 0; t < 2; t++) { /* squares of unsigned and of signed bytes */
             int64_t expected_square = 0, square = 0;
             const vc bytes = vc_load(codes);
             for (int i = 0; i < SQ8_LANES; i++) {

@@ -41,7 +41,7 @@ static double exp_of(const struct kind *k, double x)
     return get(k->f64, out, 3);
 }
 
-/* True if long double has more digits than double. Under valgrind and on some machines it has not,
+/* True if long double has more digits than double. Under valgrind and on some machines it does not,
  * and expl itself is off by one unit. */
 static bool expl_is_exact(void)
 {

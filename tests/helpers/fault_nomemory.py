@@ -77,7 +77,7 @@ def try_it(name, function, args, kwargs):
 def copied(name, function, args):
     """Copies the arguments, because topk adds to its earlier results in place. Layers that run alone have memory.
 
-    pairs_end empties what collects the pairs, so it gets another collector, without any.
+    pairs_end empties the collector of pairs that it gets, so each call gets a new one, without pairs.
     """
 
     def run_alone(*call):

@@ -145,7 +145,7 @@ LARGER_CONV2D = [
     # kernels of 1 x 1
     ((2, 40, 13, 21), (70, 40, 1, 1), {}),
     ((2, 24, 20, 25), (40, 12, 1, 1), {"groups": 2, "stride": 2}),
-    # kernels of 3 x 3, which compute 2 x 2 output pixels at a time
+    # kernels of 3 x 3: the algorithm computes 2 x 2 output pixels at a time
     ((2, 32, 29, 31), (70, 32, 3, 3), {"padding": 1}),
     ((2, 64, 28, 28), (64, 64, 3, 3), {}),
     ((2, 24, 13, 16), (40, 24, 3, 3), {"padding": 1}),

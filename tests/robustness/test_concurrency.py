@@ -1,4 +1,4 @@
-"""Calls from many Python threads give the bits of calls made one by one, also while other threads change settings."""
+"""Calls from many Python threads give the bits of calls made one by one, even while other threads change settings."""
 
 import random
 import threading

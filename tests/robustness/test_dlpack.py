@@ -50,7 +50,7 @@ def test_a_refusal_raises_its_own_error(name, destructor, dtype, monkeypatch):
     assert (x.ran.count("destructor") > 0) == destructor
 
 
-# ---- what a tensor says of itself ----
+# ---- what a tensor says about itself ----
 
 X = np.arange(12, dtype=np.float32)
 BIG = 2**62

@@ -227,7 +227,7 @@ def test_interrupted_at_any_moment(tmp_path, interrupter, amount, figures, threa
 
 
 # Calls of some tenths of a second that run as a single task of the core. A shorter call can end before it sees the
-# signal: the core looks every 30 ms, and the timer of CPU time is late by up to 8 ms.
+# signal: the core polls every 30 ms, and the timer of CPU time is late by up to 8 ms.
 ROW, EQUAL = repeated(np.float32(1.5), 3 << 27), np.ones((4000, 32), np.float32)
 SINGLE_TASKS = {
     "vector_norm": lambda: cossim.vector_norm(repeated(np.float32(1.5), 1 << 29)),

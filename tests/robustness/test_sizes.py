@@ -1,4 +1,4 @@
-"""With giant shapes that take no memory, every function ends without a crash, also if it is interrupted."""
+"""With giant shapes that take no memory, every function ends without a crash, even if it is interrupted."""
 
 from pathlib import Path
 
