@@ -187,7 +187,7 @@ NOT_AN_ARRAY = "an Index is not an array: pass index.corpus, the array of its ro
 WEIGHT = "{function}(): weight must be from 0 to 1, not {weight}: 1 gives the rows of topk"
 NOT_DOCUMENTS = (
     "{function}(): documents must be a list of arrays of shape (tokens, D), not {kind}: pass list(documents.values()) "
-    "for a dict, and offsets= too where one array, one file or an Index holds all rows"
+    "for a dict; if one array, one file or an Index holds all rows, pass offsets= too"
 )
 NOT_A_DOCUMENT = (
     "{function}(): document {number} must have shape (tokens, D) and at least one row: leave it out, or pass the "

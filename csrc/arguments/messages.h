@@ -62,7 +62,8 @@
 #define DIM_OUT_OF_RANGE "dim%s is out of range for %d dimensions: it must be from %d to %d"
 #define DIM_OF_ONE_VECTOR "dim%s is out of range for 1 dimension: for single vectors leave dim out"
 #define DIM_TWICE "dim %zd is named twice: name each dimension once"
-#define TOO_MANY_ELEMENTS "the broadcast shape has more elements than fit an index: pass fewer rows"
+#define TOO_MANY_ELEMENTS \
+    "the broadcast shape has more elements than memory can have: pass fewer rows"
 #define OUT_DTYPE "out must be of dtype float64, float32, float16 or bfloat16"
 #define OUT_SHAPE "out must have shape %R, not %R"
 #define OUT_READ_ONLY "out is read-only: pass a writeable array"
@@ -104,7 +105,7 @@
     "%s(): %s has Arrow elements of type %s, which are not numbers: pass numbers, or lists of " \
     "numbers"
 #define ARROW_NESTED "%s(): %s has lists in lists in lists, %d deep: pass lists of numbers"
-#define ARROW_TOO_LARGE "%s(): %s has more elements than fit an index: pass fewer rows"
+#define ARROW_TOO_LARGE "%s(): %s has more elements than memory can have: pass fewer rows"
 
 /* ---- threads and environment ---- */
 

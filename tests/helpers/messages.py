@@ -233,7 +233,7 @@ top_pairs(X, Y, 1) -> TypeError: top_pairs(): m must be an integer, not ndarray:
 top_pairs(X, 0.9) -> TypeError: top_pairs(): m must be an integer, not float: it is a number of results; pairs_above
     gives all pairs that reach a threshold such as 0.9
 maxsim(X, Index(Y)) -> TypeError: maxsim(): documents must be a list of arrays of shape (tokens, D), not Index: pass
-    list(documents.values()) for a dict, and offsets= too where one array, one file or an Index holds all rows
+    list(documents.values()) for a dict; if one array, one file or an Index holds all rows, pass offsets= too
 maxsim(X, Y) -> ValueError: maxsim(): document 0 is one vector, and a document has shape (tokens, D): pass [x] for one
     document x, or the offsets of documents that are in one array (documents[0]: shape (4,), dtype float64)
 maxsim(X, [[]]) -> ValueError: maxsim(): document 0 must have shape (tokens, D) and at least one row: leave it out, or
