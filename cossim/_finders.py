@@ -5,6 +5,7 @@ So `import cossim` loads none of the modules for searches, files, sparse rows an
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cossim import _core, _hooks
@@ -19,14 +20,14 @@ def dask_function(name: str) -> Callable[..., Any]:
     """Returns the function of this name for Dask arrays."""
     from cossim.search import dask_arrays
 
-    return getattr(dask_arrays, name)
+    return getattr(dask_arrays, name, None) or partial(dask_arrays.along_dim, name)
 
 
 def sparse_function(name: str) -> Callable[..., Any]:
     """Returns the function of this name for sparse rows, and for paths of files that may hold them."""
     from cossim.search import functions, sparse
 
-    return sparse.opening_paths(getattr(sparse, name), getattr(functions, name, None) or getattr(_core, name))
+    return sparse.opening_paths(name, getattr(sparse, name), getattr(functions, name, None) or getattr(_core, name))
 
 
 def open_path(function: str, name: str, path: Path) -> Any:

@@ -150,7 +150,7 @@ def _conv2d_vjp(arguments, relu=False, pool=False):
 
     def pullback(dy, input_gradient=True):
         dy = _gradient("conv2d_vjp", dy, y)
-        if pool and not relu:  # the dense path sums in the same order as separate layers
+        if indices is not None and not relu:  # the dense path sums in the same order as separate layers
             return _conv2d_pullback(arguments, size, _core.max_pool2d_scatter(indices, dy, size), input_gradient)
         return _conv2d_pullback(arguments, size, _relu_gradient(y, dy) if relu else dy, input_gradient, indices)
 

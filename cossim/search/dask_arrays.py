@@ -14,11 +14,12 @@ COSSIM_NUM_THREADS is set, tasks do not change the number of threads.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import operator
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
@@ -28,32 +29,16 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from cossim import _core, _errors
-from cossim._arguments import count_argument, eps_argument
+from cossim._arguments import eps_argument
 from cossim._errors import described
 from cossim.rows.file_rows import FileRows
 from cossim.search import dask_tasks, filters
-from cossim.search.blocks import (
-    check_bits,
-    check_elements,
-    max_pairs_argument,
-    memory_argument,
-    open_path,
-    score_dtype,
-    threshold_argument,
-)
+from cossim.search.blocks import check_bits, check_elements, open_path, score_dtype
 from cossim.search.results import Pairs, TopK
-
-if TYPE_CHECKING:
-    from typing import SupportsIndex, TypeAlias
-
-    from cossim._typing import Array, Axis, Dim, Dims, Lazy, Number, Path
-
-    Operand: TypeAlias = Array | Lazy
 
 MERGED = 4  # number of partial results that one task merges
 UNKNOWN = -1  # our size of an axis with chunks of unknown size; Dask's is NaN, which does not equal itself
 LEAST = 1024  # rows per block of a NumPy operand, unless the Dask operand has longer blocks
-_UNSET: Any = object()  # an argument that was not passed; dim=None with axis= is an error too
 OTHER_NAMES = ("axis", "keepdims")  # other names of dim and keepdim; None means not passed
 
 # Options of da.blockwise for operands whose chunks agree already. With concatenate=False, tasks get a block as [block],
@@ -270,23 +255,15 @@ def _fields(tuples, dtypes):
     return [tuples.map_blocks(operator.itemgetter(position), meta=meta) for position, meta in enumerate(empty)]
 
 
-def pairwise(
-    x: Operand,
-    y: Operand | None = None,
-    *,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    out: None = None,
-    progress: bool | None = None,
-) -> da.Array:
+def pairwise(x, y=None, *, eps=_core.DEFAULT_EPS, binary=False, out=None, progress=None) -> da.Array:
     """cossim.pairwise for Dask arrays, with one task for each pair of row blocks.
 
     The result has shape (N, M), and its chunks are the row chunks of x and y, whose sizes may be unknown. With y=None,
     blocks below the diagonal are transposes of those above.
 
-    >>> import cossim.search.dask_arrays, dask.array as da
+    >>> import cossim, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]], chunks=(2, 2))
-    >>> cossim.search.dask_arrays.pairwise(x).compute()
+    >>> cossim.pairwise(x).compute()
     array([[1. , 0.6, 0. ],
            [0.6, 1. , 0. ],
            [0. , 0. , 0. ]])
@@ -300,18 +277,10 @@ def pairwise(
     return blocks.without_vectors(scores)
 
 
-def topk(
-    queries: Operand | Path,
-    corpus: Operand | Path | None = None,
-    k: SupportsIndex = 10,
-    *,
-    where: Operand | None = None,
-    exclude: Array | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    memory: SupportsIndex | None = None,
-    progress: bool | None = None,
-) -> TopK:
+# The searches. cossim.search.functions has checked their arguments, except arrays, paths and progress.
+
+
+def topk(queries, corpus, k, *, where, exclude, eps, binary, memory, progress) -> TopK:
     """cossim.topk for Dask arrays, with one task for each pair of row blocks.
 
     values and indices are lazy arrays of shape (Q, k), chunked like the rows of queries, whose sizes may be unknown
@@ -322,9 +291,9 @@ def topk(
     A partial result has at most k columns. A task merges up to MERGED of them, until one is left for each block of
     queries.
 
-    >>> import cossim.search.dask_arrays, dask, dask.array as da
+    >>> import cossim, dask, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [2.0, 0.0]], chunks=(2, 2))
-    >>> dask.compute(cossim.search.dask_arrays.topk(x, None, 1))[0]
+    >>> dask.compute(cossim.topk(x, None, 1))[0]
     TopK of 3 queries, k = 1
     query  index: value
         0  1: 0.6
@@ -333,13 +302,12 @@ def topk(
     """
     _reject_arguments("topk", progress=progress)
     name = "cossim-topk"
-    k, eps, memory = count_argument("topk", "k", k), eps_argument("topk", eps), memory_argument("topk", memory)
     blocks = _search_blocks("topk", ["corpus"], queries=queries, corpus=corpus)
     if binary:
         check_bits("topk", queries=_stand_in(blocks.both[0]), corpus=_stand_in(blocks.both[1]))
     dtype = score_dtype(*blocks.both)
     kinds, masks = _filter_blocks("topk", where, exclude, blocks)
-    find = partial(dask_tasks.block_topk, k, eps, memory, bool(binary), kinds)
+    find = partial(dask_tasks.block_topk, k, eps, memory, binary, kinds)
     found = _block_pairs(name, find, blocks.x, blocks.y, dtype, both=True, masks=masks)
     merge = partial(dask_tasks.merge_topk, k)
     finish = partial(dask_tasks.finish_topk, k)
@@ -350,19 +318,7 @@ def topk(
     return TopK(values[0], indices[0]) if blocks.vectors[0] else TopK(values, indices)
 
 
-def pairs_above(
-    x: Operand | Path,
-    threshold: Number,
-    y: Operand | Path | None = None,
-    *,
-    where: Operand | None = None,
-    exclude: Array | None = None,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    max_pairs: SupportsIndex | None = None,
-    memory: SupportsIndex | None = None,
-    progress: bool | None = None,
-) -> Pairs:
+def pairs_above(x, threshold, y, *, where, exclude, eps, binary, max_pairs, memory, progress) -> Pairs:
     """cossim.pairs_above for Dask arrays, with one task for each pair of row blocks (half of them with y=None).
 
     i, j and values are lazy 1-d arrays of unknown size, sorted by (i, j). ``dask.compute(result)[0]`` computes all
@@ -374,9 +330,9 @@ def pairs_above(
     held, except for a block that alone has more than max_pairs. If there are more in total, compute() raises a
     ValueError that says how many there are.
 
-    >>> import cossim.search.dask_arrays, dask, dask.array as da
+    >>> import cossim, dask, dask.array as da
     >>> x = da.from_array([[3.0, 4.0], [1.0, 0.0], [2.0, 0.0]], chunks=(2, 2))
-    >>> dask.compute(cossim.search.dask_arrays.pairs_above(x, 0.5))[0]
+    >>> dask.compute(cossim.pairs_above(x, 0.5))[0]
     3 pairs
     i  j  value
     0  1  0.6
@@ -385,38 +341,28 @@ def pairs_above(
     """
     _reject_arguments("pairs_above", progress=progress)
     name = "cossim-pairs"
-    threshold, eps = threshold_argument("pairs_above", threshold), eps_argument("pairs_above", eps)
-    most, memory = max_pairs_argument("pairs_above", max_pairs), memory_argument("pairs_above", memory)
     sides = _search_blocks("pairs_above", ["x", "y"], x=x, y=y)
     left, right = sides.both
     if binary:
         check_bits("pairs_above", x=_stand_in(left), y=_stand_in(right))
     dtype = score_dtype(left, right)
     kinds, masks = _filter_blocks("pairs_above", where, exclude, sides, both=sides.y is None)
-    task = partial(dask_tasks.block_pairs, threshold, eps, memory, bool(binary), most, kinds)
+    task = partial(dask_tasks.block_pairs, threshold, eps, memory, binary, max_pairs, kinds)
     found = _block_pairs(name, task, left, sides.y, dtype, masks=masks)
 
     blocks = left.numblocks[0]
     options = {"meta": np.empty(0, dtype), "adjust_chunks": {"i": (np.nan,) * blocks}, **_BLOCKS}
-    join = partial(dask_tasks.join_pairs, _first_rows(right), most)
+    join = partial(dask_tasks.join_pairs, _first_rows(right), max_pairs)
     first_rows = da.from_array(np.array(_first_rows(left)), chunks=1)
     pairs = da.blockwise(join, "i", found, "ij", first_rows, "i", token=f"{name}-joined", **options)
-    if most is not None:
+    if max_pairs is not None:
         counts = pairs.map_blocks(dask_tasks.count_pairs, chunks=((1,) * blocks,), meta=np.empty(0, np.int64))
-        check = partial(dask_tasks.check_count, threshold, most)
+        check = partial(dask_tasks.check_count, threshold, max_pairs)
         pairs = da.blockwise(check, "i", pairs, "i", counts.sum(), "", token=f"{name}-checked", **options)
     return Pairs(*_fields(pairs, (np.int64, np.int64, dtype)))
 
 
-def duplicate_groups(
-    x: Lazy,
-    threshold: Number,
-    *,
-    eps: Number = _core.DEFAULT_EPS,
-    binary: bool = False,
-    memory: SupportsIndex | None = None,
-    progress: bool | None = None,
-) -> da.Array:
+def duplicate_groups(x, threshold, *, eps, binary, memory, progress) -> da.Array:
     """cossim.duplicate_groups for Dask arrays, with one task for each pair of row blocks (half of them are left out).
 
     The labels are a lazy array of shape (N,), chunked like the rows of x. A task finds the groups within its pair of
@@ -424,19 +370,17 @@ def duplicate_groups(
     task merges up to MERGED such results, until one is left, of at most N - 1 pairs: 16 bytes for each duplicate.
     memory bounds one task.
 
-    >>> import cossim.search.dask_arrays, dask.array as da
+    >>> import cossim, dask.array as da
     >>> x = da.from_array([[1.0, 0.0], [0.0, 2.0], [0.0, 5.0], [2.0, 0.1]], chunks=(2, 2))
-    >>> cossim.search.dask_arrays.duplicate_groups(x, 0.99).compute()
+    >>> cossim.duplicate_groups(x, 0.99).compute()
     array([0, 1, 1, 0])
     """
     _reject_arguments("duplicate_groups", progress=progress)
-    threshold, eps = threshold_argument("duplicate_groups", threshold), eps_argument("duplicate_groups", eps)
-    memory = memory_argument("duplicate_groups", memory)
     array = _search_blocks("duplicate_groups", ["x"], x=x, y=None).x
     if binary:
         check_bits("duplicate_groups", x=_stand_in(array))
-    name = f"cossim-groups-{tokenize(array.name, threshold, eps, memory, bool(binary))}"
-    find = partial(dask_tasks.block_groups, threshold, eps, memory, bool(binary))
+    name = f"cossim-groups-{tokenize(array.name, threshold, eps, memory, binary)}"
+    find = partial(dask_tasks.block_groups, threshold, eps, memory, binary)
     first_rows = _first_rows(array)
     tasks: dict[Any, Any] = {}
     for i, j in itertools.combinations_with_replacement(range(len(first_rows)), 2):
@@ -539,20 +483,35 @@ def _integers(dim):
         return dim
 
 
-def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False):
-    """Returns the lazy result of a function along dim, with one task for each block of the result.
+def along_dim(name: str, *args: Any, **kwargs: Any) -> da.Array:
+    """A function of the core along dim, by its name, for Dask arrays, with one task for each block of the result.
 
-    given: the other arguments by name. The value of one that the caller left out is _UNSET, or None if it is one of
-    OTHER_NAMES. With keeps_vectors, the result has the shape of the operand, as in normalize.
+    Both operands are rechunked to one chunk along dim, and to the same chunks along the other dimensions. A chunk of
+    size 1 is joined to its neighbour. If exactly one operand has size 1 along dim, the dimensions after dim are one
+    chunk too. The values are those for arrays in C order. vector_norm and normalize have one operand, with one chunk
+    along each dimension in dim.
+
+    If the operands broadcast, such as z[None] and z[:, None], a task holds a block of each operand and their scores,
+    but no array of the full broadcast shape.
+
+    >>> import cossim, dask.array as da
+    >>> a = da.from_array([[3.0, 4.0], [1.0, 0.0]], chunks=(2, 1))
+    >>> cossim.cosine_similarity(a[None], a[:, None], dim=2).compute()
+    array([[1. , 0.6],
+           [0.6, 1. ]])
     """
-    name = function.__name__
-    _reject_arguments(name, out)
+    function = getattr(_core, name)
+    signature = inspect.signature(function)
+    passed = signature.bind(*args, **kwargs).arguments
+    operands: dict[str, Any] = {key: passed.pop(key) for key in ("x", "x1", "x2") if key in passed}
+    _reject_arguments(name, passed.pop("out", None))
     convert: dict[str, Any] = {"eps": partial(eps_argument, name), "keepdim": bool, "keepdims": bool}
     given = {
         key: convert.get(key, _integers)(value)
-        for key, value in given.items()
-        if value is not (None if key in OTHER_NAMES else _UNSET)
+        for key, value in passed.items()
+        if value is not None or key not in OTHER_NAMES
     }
+    default_dim, keeps_vectors = signature.parameters["dim"].default, name == "normalize"
     arrays = _arrays(name, _core.as_arrays, operands)
     operands = dict(zip(operands, arrays, strict=True))
     ndim = max(array.ndim for array in arrays)
@@ -592,57 +551,3 @@ def _along_dim(function, default_dim, operands, out, given, keeps_vectors=False)
         meta=np.empty((0,) * len(result), dtype),
         **_BLOCKS,
     )
-
-
-def cosine_similarity(
-    x1: Operand, x2: Operand, dim: Dim = _UNSET, eps: Number = _core.DEFAULT_EPS, *, out: None = None, axis: Axis = None
-) -> da.Array:
-    """cossim.cosine_similarity for Dask arrays, with one task for each block of the result.
-
-    Both operands are rechunked to one chunk along dim, and to the same chunks along the other dimensions. A chunk of
-    size 1 is joined to its neighbour. If exactly one operand has size 1 along dim, the dimensions after dim are one
-    chunk too. The values are those of cossim.cosine_similarity for arrays in C order.
-
-    If the operands broadcast, such as z[None] and z[:, None], a task holds a block of each operand and their scores,
-    but no array of the full broadcast shape.
-
-    >>> import cossim.search.dask_arrays, dask.array as da
-    >>> a = da.from_array([[3.0, 4.0], [1.0, 0.0]], chunks=(2, 1))
-    >>> cossim.search.dask_arrays.cosine_similarity(a[None], a[:, None], dim=2).compute()
-    array([[1. , 0.6],
-           [0.6, 1. ]])
-    """
-    return _along_dim(_core.cosine_similarity, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
-
-
-def cosine_distance(
-    x1: Operand, x2: Operand, dim: Dim = _UNSET, eps: Number = _core.DEFAULT_EPS, *, out: None = None, axis: Axis = None
-) -> da.Array:
-    """cossim.cosine_distance for Dask arrays. Chunks are as in cosine_similarity."""
-    return _along_dim(_core.cosine_distance, 1, {"x1": x1, "x2": x2}, out, {"dim": dim, "eps": eps, "axis": axis})
-
-
-def vecdot(x1: Operand, x2: Operand, dim: Dim = _UNSET, *, out: None = None, axis: Axis = None) -> da.Array:
-    """cossim.vecdot for Dask arrays. dim is -1 by default. Chunks are as in cosine_similarity."""
-    return _along_dim(_core.vecdot, -1, {"x1": x1, "x2": x2}, out, {"dim": dim, "axis": axis})
-
-
-def vector_norm(
-    x: Lazy,
-    dim: Dims | None = _UNSET,
-    keepdim: bool = _UNSET,
-    *,
-    out: None = None,
-    axis: Dims | None = None,
-    keepdims: bool | None = None,
-) -> da.Array:
-    """cossim.vector_norm for Dask arrays. x is rechunked to one chunk along each dimension in dim (None: all)."""
-    given = {"dim": dim, "keepdim": keepdim, "axis": axis, "keepdims": keepdims}
-    return _along_dim(_core.vector_norm, None, {"x": x}, out, given)
-
-
-def normalize(
-    x: Lazy, dim: Dims | None = _UNSET, eps: Number = _core.NORMALIZE_EPS, *, out: None = None, axis: Dims | None = None
-) -> da.Array:
-    """cossim.normalize for Dask arrays. x is rechunked to one chunk along each dimension in dim."""
-    return _along_dim(_core.normalize, 1, {"x": x}, out, {"dim": dim, "eps": eps, "axis": axis}, keeps_vectors=True)

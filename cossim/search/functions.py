@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from cossim._typing import Array, FilteredPairs, FilteredSearch, Lazy, Number, Progress, Rows, SearchOptions
 
 
+def _finder(binary, x, y=None):
+    """The finder of the function to call if an operand is a Dask array or sparse rows, else None."""
+    if is_lazy(x) or is_lazy(y):
+        return _core.dask_function
+    return _core.sparse_function if not binary and (_core.is_sparse(x) or _core.is_sparse(y)) else None
+
+
 @overload
 def topk(
     queries: Lazy,
@@ -159,17 +166,15 @@ def topk(
     >>> cossim.topk([1, 1], corpus, 3, where=[2, 1], exclude=[1]).indices
     array([ 2, -1, -1])
     """
-    filters: dict[str, Any] = {"where": where, "exclude": exclude}
-    if is_lazy(queries) or is_lazy(corpus):
-        options = {"eps": eps, "binary": binary, "memory": memory, "progress": progress}
-        return _core.dask_function("topk")(queries, corpus, k, **filters, **options)
-    if not binary and (_core.is_sparse(queries) or _core.is_sparse(corpus)):
-        return _core.sparse_function("topk")(queries, corpus, k, **filters, eps=eps, memory=memory, progress=progress)
-    for name, rows in {"queries": queries, "corpus": corpus}.items():
-        if isinstance(rows, (int, float, np.number)):
-            raise TypeError(_errors.K_THIRD.format(name=name, kind=type(rows).__name__))
     name = "topk"
+    for argument, rows in {"queries": queries, "corpus": corpus}.items():
+        if isinstance(rows, (int, float, np.number)):
+            raise TypeError(_errors.K_THIRD.format(name=argument, kind=type(rows).__name__))
     k, eps, memory = count_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
+    if (finder := _finder(binary, queries, corpus)) is not None:
+        filters = {"where": where, "exclude": exclude}
+        options = {"eps": eps, "binary": bool(binary), "memory": memory, "progress": progress}
+        return finder(name)(queries, corpus, k, **filters, **options)
     x, y = rows_to_search(name, binary, queries=queries, corpus=corpus)
     found = filter_argument(name, where, exclude, len(x), len(x if y is None else y))
     with reporting(progress, name) as report:
@@ -340,15 +345,13 @@ def pairs_above(
     >>> cossim.pairs_above(x, 0.8, where=[3, 1]).to_list()
     [{'i': 1, 'j': 3, 'value': 0.8}]
     """
-    filters: dict[str, Any] = {"where": where, "exclude": exclude}
-    options: dict[str, Any] = {"eps": eps, "max_pairs": max_pairs, "memory": memory, "progress": progress}
-    if is_lazy(x) or is_lazy(y):
-        return _core.dask_function("pairs_above")(x, threshold, y, **filters, binary=binary, **options)
-    if not binary and (_core.is_sparse(x) or _core.is_sparse(y)):
-        return _core.sparse_function("pairs_above")(x, threshold, y, **filters, **options)
     name = "pairs_above"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
+    if (finder := _finder(binary, x, y)) is not None:
+        filters = {"where": where, "exclude": exclude, "max_pairs": max_pairs}
+        options = {"eps": eps, "binary": bool(binary), "memory": memory, "progress": progress}
+        return finder(name)(x, threshold, y, **filters, **options)
     left, right = rows_to_search(name, binary, x=x, y=y)
     candidates = len(left if right is None else right)
     found = filter_argument(name, where, exclude, len(left), candidates, both=right is None)
@@ -413,15 +416,11 @@ def duplicate_groups(
     >>> cossim.duplicate_groups(x, 0.99)
     array([0, 1, 1, 0])
     """
-    if is_lazy(x):
-        return _core.dask_function("duplicate_groups")(
-            x, threshold, eps=eps, binary=binary, memory=memory, progress=progress
-        )
-    if not binary and _core.is_sparse(x):
-        return _core.sparse_function("duplicate_groups")(x, threshold, eps=eps, memory=memory, progress=progress)
     name = "duplicate_groups"
     threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
     memory = memory_argument(name, memory)
+    if (finder := _finder(binary, x)) is not None:
+        return finder(name)(x, threshold, eps=eps, binary=bool(binary), memory=memory, progress=progress)
     rows, _ = rows_to_search(name, binary, x=x, y=None)
     with reporting(progress, name) as report:
         return BlockwiseSearch(rows, None, Options(name, eps, memory, report, binary)).duplicate_groups(threshold)

@@ -6,31 +6,21 @@ and a `shape`. SciPy is not imported. Duplicate entries are summed and unsorted 
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cossim import _core, _errors
-from cossim._arguments import count_argument, eps_argument, integer_argument
+from cossim._arguments import eps_argument, integer_argument
 from cossim._dtypes import is_bfloat16
 from cossim._progress import reporting
-from cossim.search.blocks import (
-    Pairs,
-    TopK,
-    check_elements,
-    empty_places,
-    max_pairs_argument,
-    memory_argument,
-    open_path,
-    rows_of,
-    score_dtype,
-    threshold_argument,
-    too_many,
-    with_places,
-)
+from cossim.search.blocks import check_elements, empty_places, open_path, rows_of, score_dtype, too_many, with_places
 from cossim.search.filters import filter_argument
+from cossim.search.results import Pairs, TopK
 from cossim.vectors.similarity import clamp
 
 if TYPE_CHECKING:
@@ -101,23 +91,23 @@ def _sides(function: str, **sources: Any) -> tuple[Any, ...]:
 _ROWS = {"x", "y", "x1", "x2", "queries", "corpus"}  # arguments that may be paths
 
 
-def opening_paths(function: Callable[..., Any], dense: Callable[..., Any]) -> Callable[..., Any]:
+@cache
+def opening_paths(name: str, function: Callable[..., Any], dense: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function that opens its arguments that are paths, and calls `function` if one of them is sparse.
 
-    Otherwise it calls `dense`: only an open file says whether its rows are sparse.
+    Otherwise it calls `dense`: only an open file says whether its rows are sparse. Errors name the function `name`.
     """
-    name = function.__name__
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    names = inspect.signature(dense).parameters
 
     def opened(argument: str, value: Any) -> Any:
         is_path = argument in _ROWS and isinstance(value, (str, os.PathLike))
         return open_path(name, argument, value) if is_path else value
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        args = tuple(opened(*named) for named in zip(names, args, strict=False)) + args[len(names) :]
+        rows = [opened(*named) for named in zip(names, args, strict=False)]
         kwargs = {argument: opened(argument, value) for argument, value in kwargs.items()}
-        is_sparse = any(_core.is_sparse(value) for value in (*args, *kwargs.values()))
-        return (function if is_sparse else dense)(*args, **kwargs)
+        is_sparse = any(_core.is_sparse(value) for value in (*rows, *kwargs.values()))
+        return (function if is_sparse else dense)(*rows, **kwargs)
 
     return call
 
@@ -164,23 +154,16 @@ def _check_dim(function: str, dim: Any, axis: Any, default: int | None = 1) -> N
         raise ValueError(_errors.SPARSE_DIM.format(function=function, dim=dim))
 
 
-def _cosines(name, x1, x2, dim, eps, out, axis):
+def _cosines(
+    name: str, x1: Any, x2: Any, dim: Any = 1, eps: Number = _core.DEFAULT_EPS, *, out: Any = None, axis: Any = None
+) -> NDArray[Any]:
     eps = eps_argument(name, eps)
     _check_dim(name, dim, axis)
     x, y = _sides(name, x1=x1, x2=x2)
     return _core.sparse_cosines(_request(name, ("x1", "x2"), x, y, eps), out, distance=name == "cosine_distance")
 
 
-def cosine_similarity(
-    x1: Any, x2: Any, dim: Any = 1, eps: Number = _core.DEFAULT_EPS, *, out: Any = None, axis: Any = None
-) -> NDArray[Any]:
-    return _cosines("cosine_similarity", x1, x2, dim, eps, out, axis)
-
-
-def cosine_distance(
-    x1: Any, x2: Any, dim: Any = 1, eps: Number = _core.DEFAULT_EPS, *, out: Any = None, axis: Any = None
-) -> NDArray[Any]:
-    return _cosines("cosine_distance", x1, x2, dim, eps, out, axis)
+cosine_similarity, cosine_distance = partial(_cosines, "cosine_similarity"), partial(_cosines, "cosine_distance")
 
 
 def vecdot(*args: Any, **kwargs: Any) -> Any:
@@ -232,23 +215,11 @@ def normalize(x: Any, dim: Any = 1, eps: Number = _core.NORMALIZE_EPS, *, out: A
     return type(side.csr)((values, np.array(indices[: len(values)]), indptr), shape=side.shape)
 
 
-# ---- search ----
+# ---- search: cossim.search.functions has checked the arguments, except rows, filters and progress. ----
 
 
-def topk(
-    queries: Any,
-    corpus: Any,
-    k: Any,
-    *,
-    where: Any = None,
-    exclude: Any = None,
-    eps: Number = _core.DEFAULT_EPS,
-    memory: Any = None,
-    progress: Progress | None = None,
-) -> TopK:
+def topk(queries: Any, corpus: Any, k: int, *, where: Any, exclude: Any, eps: float, progress: Any, **_: Any) -> TopK:
     name = "topk"
-    k, eps = count_argument(name, "k", k), eps_argument(name, eps)
-    memory_argument(name, memory)
     x, y = _sides(name, queries=queries, corpus=corpus)
     check_elements(name, *(("queries", x) if y is None else ("corpus", y)))
     rows = len(x if y is None else y)
@@ -263,21 +234,9 @@ def topk(
 
 
 def pairs_above(
-    x: Any,
-    threshold: Any,
-    y: Any = None,
-    *,
-    where: Any = None,
-    exclude: Any = None,
-    eps: Number = _core.DEFAULT_EPS,
-    max_pairs: Any = None,
-    memory: Any = None,
-    progress: Progress | None = None,
+    x: Any, threshold: float, y: Any, *, where: Any, exclude: Any, eps: float, max_pairs: Any, progress: Any, **_: Any
 ) -> Pairs:
     name = "pairs_above"
-    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
-    max_pairs = max_pairs_argument(name, max_pairs)
-    memory_argument(name, memory)
     left, right = _sides(name, x=x, y=y)
     check_elements(name, *(("x", left) if right is None else ("y", right)))
     candidates = len(left if right is None else right)
@@ -291,17 +250,8 @@ def pairs_above(
     return Pairs(*found)
 
 
-def duplicate_groups(
-    x: Any,
-    threshold: Any,
-    *,
-    eps: Number = _core.DEFAULT_EPS,
-    memory: Any = None,
-    progress: Progress | None = None,
-) -> NDArray[np.int64]:
+def duplicate_groups(x: Any, threshold: float, *, eps: float, progress: Any, **_: Any) -> NDArray[np.int64]:
     name = "duplicate_groups"
-    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
-    memory_argument(name, memory)
     (rows,) = _sides(name, x=x)
     check_elements(name, "x", rows)
     labels = np.arange(len(rows), dtype=np.int64)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from cossim import _errors
 from cossim._arguments import DEFAULT_DIM, dim_argument, dim_of_operands, eps_argument
-from cossim._core import DEFAULT_EPS, as_arrays, cosine_distance, cosine_similarity, is_sparse, vecdot, vector_norm
+from cossim._core import DEFAULT_EPS, as_arrays, cosine_distance, cosine_similarity, vecdot, vector_norm
 from cossim.vectors.similarity import broadcast_shape, is_clamped
 
 if TYPE_CHECKING:
@@ -91,9 +90,6 @@ class Explanation:
 
     def __init__(self, x1: Array, x2: Array, dim: SupportsIndex, eps: Number) -> None:
         dim, self.eps = dim_argument(_FUNCTION, dim), eps_argument(_FUNCTION, eps)
-        for name, operand in (("x1", x1), ("x2", x2)):
-            if is_sparse(operand):  # which cosine_similarity takes
-                raise TypeError(_errors.SPARSE_REFUSED.format(function=_FUNCTION, name=name))
         x1, x2 = as_arrays(_FUNCTION, ("x1", "x2"), (x1, x2))
         dim = dim_of_operands(dim, max(x1.ndim, x2.ndim))
         try:

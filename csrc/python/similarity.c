@@ -464,8 +464,7 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         .function = signature.function, .op = OP_NORMALIZE, .eps = NORMALIZE_EPS};
     struct dims dims;
     if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
-        dim_or_axis(signature.function, v[DIM], v[AXIS], &dim) < 0 ||
-        eps_argument(signature.function, v[EPS], &call.eps) < 0) {
+        dim_or_axis(signature.function, v[DIM], v[AXIS], &dim) < 0) {
         return NULL;
     }
     const char *finder = finder_for(v[X], NULL);
@@ -473,7 +472,8 @@ static PyObject *normalize(PyObject *self, PyObject *const *args, Py_ssize_t nar
         return call_found(self, finder, signature.function, args, nargs, kwnames);
     }
     call.out = v[OUT];
-    if (dim != NULL && dims_argument(signature.function, dim, &dims) < 0) {
+    if (eps_argument(signature.function, v[EPS], &call.eps) < 0 ||
+        (dim != NULL && dims_argument(signature.function, dim, &dims) < 0)) {
         return NULL;
     }
     return one_operand(&call, v[X], dim == NULL ? NULL : &dims);
@@ -538,13 +538,15 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     PyObject *v[MAX_ARGUMENTS], *result = NULL, *report, *context;
     CLOSED_BY(array_release) struct array_argument x = {.name = "x"}, y = {.name = "y"};
     double eps = DEFAULT_EPS;
-    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0 ||
-        eps_argument(signature.function, v[EPS], &eps) < 0) {
+    if (parse_arguments(&signature, args, nargs, kwnames, v) < 0) {
         return NULL;
     }
     const char *finder = finder_for(v[X], v[Y]);
     if (finder != NULL) {
         return call_found(self, finder, signature.function, args, nargs, kwnames);
+    }
+    if (eps_argument(signature.function, v[EPS], &eps) < 0) {
+        return NULL;
     }
     PyObject *other = v[Y] == Py_None ? NULL : v[Y];
     const struct array_argument *right = other == NULL ? NULL : &y;

@@ -6,8 +6,6 @@
  */
 #include "python/sparse.h"
 
-#include <ctype.h>
-
 #include "base/fp_mode.h"
 #include "base/scratch.h"
 #include "search/block.h"
@@ -22,30 +20,11 @@
 #include "python/search.h"
 #include "python/without_gil.h"
 
-/* True for the path of an .npz file, which may hold sparse rows. cossim/search/sparse.py opens it.
- */
-static bool is_archive(PyObject *object)
-{
-    static const char suffix[] = ".npz";
-    const Py_ssize_t n = sizeof suffix - 1;
-    if (!PyUnicode_Check(object) && !type_has(object, PROTOCOL_PATH)) {
-        return false;
-    }
-    OWNED PyObject *path = PyOS_FSPath(object);
-    Py_ssize_t length = 0;
-    const char *text =
-        path != NULL && PyUnicode_Check(path) ? PyUnicode_AsUTF8AndSize(path, &length) : NULL;
-    bool found = text != NULL && length >= n;
-    for (Py_ssize_t i = 0; i < n && found; i++) {
-        found = tolower((unsigned char)text[length - n + i]) == suffix[i];
-    }
-    return found;
-}
-
 int is_sparse_object(PyObject *object)
 {
     static const char *const arrays[] = {"indptr", "indices", "data", "shape"};
-    int found = type_has(object, PROTOCOL_SPARSE) || is_archive(object);
+    int found = type_has(object, PROTOCOL_SPARSE) || PyUnicode_Check(object) ||
+                type_has(object, PROTOCOL_PATH);
     if (found == 0) {
         found = !type_has(object, PROTOCOL_ARRAY);
         for (size_t i = 0; i < sizeof arrays / sizeof *arrays && found == 1; i++) {
@@ -552,7 +531,7 @@ PyMethodDef sparse_methods[] = {
     {"is_sparse", is_sparse_method, METH_O,
      "is_sparse($module, object, /)\n--\n\n"
      "True for objects with the arrays of CSR, for those that can be converted to CSR, and for\n"
-     "paths of .npz files, which may hold sparse rows."},
+     "paths of files, which may hold sparse rows."},
     BY_POSITION("sparse_pairwise", pairwise, "request, out",
                 "The scores of all rows of x with all rows of y, as a matrix."),
     BY_POSITION("sparse_topk", topk, "request, values, indices",

@@ -168,8 +168,8 @@ topk(X, Y, 2, where=[1, -2]) -> IndexError: topk(): where has the row number -2,
 topk(X, Y, 2, exclude=[5]) -> IndexError: topk(): exclude has the row number 5, but there are 5 rows: leave it out
 topk(X, Y, 2, exclude=[[1], [2]]) -> ValueError: topk(): exclude must have shape (m,) or (6, m): pass a list of row
     numbers, or one list for each query, the shorter ones padded with -1 (exclude: shape (2, 1), dtype int64)
-lazy.topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
-lazy.topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, so it must be a mask of shape (6,) or (6,
+topk(DX, DX, 2, exclude=DX) -> TypeError: topk(): exclude is a Dask array: pass exclude.compute()
+topk(DX, DX, 2, where=DX) -> ValueError: topk(): where is a Dask array, so it must be a mask of shape (6,) or (6,
     6): for row numbers pass where.compute() (where: shape (6, 4), dtype float64)
 (index := Index(X), index._state.arrays.update(corpus=Y), index.topk(X, 1)) -> ValueError: Index.topk(): the corpus has
     been changed since the index was made: make the index again (corpus: shape (5, 4), dtype float64)
@@ -251,14 +251,14 @@ neighbors().fit(X).kneighbors_graph(mode="cosine") -> ValueError: kneighbors_gra
     'similarity', 'connectivity'), not 'cosine'
 topk(X, Y, 1, progress=True) -> ModuleNotFoundError: topk(): progress=True draws a bar with tqdm: pip install
     'cossim-c[progress]'
-lazy.topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress must be left out for Dask arrays, whose results are
+topk(DX, DX, 2, progress=True) -> TypeError: topk(): progress must be left out for Dask arrays, whose results are
     lazy: use dask.diagnostics.ProgressBar or the dashboard
-lazy.pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out must be left out for Dask arrays, whose results are
+pairwise(DX, out=np.ones((6, 6))) -> TypeError: pairwise(): out must be left out for Dask arrays, whose results are
     lazy: use dask.array.store
 topk(X, DX[DX[:,0]>0]) -> ValueError: topk(): corpus has chunks of unknown size: call corpus.compute_chunk_sizes() first
 vecdot(DX[DX[:, 0] > 0], DX[DX[:, 0] > 1]).compute() -> ValueError: vecdot(): chunks of unknown size must be equal, but
     have 0 and 2 elements: call compute_chunk_sizes() on both arrays, and rechunk() one of them
-lazy.pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
+pairwise(dask.delayed(len)(1)) -> TypeError: pairwise(): x must be a dask.array.Array, not Delayed
 # ---- sparse rows ----
 pairwise(csr(indptr=[0, 2, 1, 3])) -> ValueError: pairwise(): x.indptr must rise from 0 to at most 3, the number of
     entries, but does not at position 2: build the matrix again

@@ -241,15 +241,6 @@ def values(result):
     return result[0] if isinstance(result, tuple) else result
 
 
-@pytest.mark.parametrize("function", [*SIMILARITIES[:3], *NORMS], ids=lambda f: f.__name__)
-def test_dask_takes_what_the_functions_take(function):
-    pytest.importorskip("dask.array")
-    from cossim.search import dask_arrays
-
-    ours, theirs = (inspect.signature(f).parameters for f in (function, getattr(dask_arrays, function.__name__)))
-    assert [(p.name, p.kind) for p in ours.values()] == [(p.name, p.kind) for p in theirs.values()]
-
-
 def test_the_import_loads_few_modules():
     """`import cossim` must stay fast: modules that only some calls need are imported by these calls."""
     code = "import sys, numpy; before = set(sys.modules); import cossim; print(*set(sys.modules) - before)"

@@ -165,8 +165,7 @@ def names_for(call, monkeypatch, hide):
         names["torch"] = pytest.importorskip("torch", reason="needs torch")
     if "DX" in call or "dask" in call:
         array = pytest.importorskip("dask.array", reason="needs dask[array]")
-        lazy = importlib.import_module("cossim.search.dask_arrays")
-        names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2), "lazy": lazy}
+        names |= {"dask": sys.modules["dask"], "DX": array.ones((6, 4), chunks=2)}
     if call.startswith("plot."):
         names["plot"] = pytest.importorskip("cossim.plot", reason="needs matplotlib")
     if "to_csr" in call:

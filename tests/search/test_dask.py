@@ -106,7 +106,7 @@ def check_rows(compute, x, y, lazy_x, lazy_y):
             module.pairs_above(x, -1, max_pairs=n * (n - 1) // 2),
         )
 
-    assert_same(compute(*results(dask_arrays, lazy_x, lazy_y)), results(cossim, x, y))
+    assert_same(compute(*results(cossim, lazy_x, lazy_y)), results(cossim, x, y))
 
 
 def test_the_data_have_ties_and_nan(rng):
@@ -118,7 +118,7 @@ def test_the_data_have_ties_and_nan(rng):
 
 def test_lazy_results_know_their_shape_dtype_and_chunks(rng):
     x, y = da.from_array(rows(rng, 30, np.float16), (20, 12)), da.from_array(rows(rng, 20, np.int8), (8, 6))
-    matrix, best, pairs = dask_arrays.pairwise(x), dask_arrays.topk(x, y, 4), dask_arrays.pairs_above(x, 0.5)
+    matrix, best, pairs = cossim.pairwise(x), cossim.topk(x, y, 4), cossim.pairs_above(x, 0.5)
     assert (matrix.shape, matrix.dtype, matrix.chunks) == ((30, 30), np.float16, ((20, 10), (20, 10)))
     assert (best.values.shape, best.values.dtype) == ((30, 4), np.float64)
     assert (best.indices.chunks, best.indices.dtype) == (((20, 10), (4,)), np.int64)
@@ -131,17 +131,17 @@ def test_one_operand_may_be_a_numpy_array(rng, monkeypatch, side):
     monkeypatch.setattr(dask_arrays, "LEAST", 8)
     x, y = rows(rng, 30, np.float32), rows(rng, 50, np.float32)
     a, b = (x, da.from_array(y, (10, 12))) if side == "left" else (da.from_array(x, (10, 12)), y)
-    assert_same(now(dask_arrays.pairwise(a, b)), cossim.pairwise(x, y))
-    assert_same(now(dask_arrays.topk(a, b, 5)), functions.topk(x, y, 5))
-    assert_same(now(dask_arrays.pairs_above(a, 0.4, b)), functions.pairs_above(x, 0.4, y))
-    assert dask_arrays.pairwise(a, b).numblocks == (3, 5)
-    assert_same(now(dask_arrays.vecdot(a[:, None], b[None])), cossim.vecdot(x[:, None], y[None]))
+    assert_same(now(cossim.pairwise(a, b)), cossim.pairwise(x, y))
+    assert_same(now(cossim.topk(a, b, 5)), functions.topk(x, y, 5))
+    assert_same(now(cossim.pairs_above(a, 0.4, b)), functions.pairs_above(x, 0.4, y))
+    assert cossim.pairwise(a, b).numblocks == (3, 5)
+    assert_same(now(cossim.vecdot(a[:, None], b[None])), cossim.vecdot(x[:, None], y[None]))
 
 
 def test_lists_count_as_numpy_arrays():
     x = da.ones((2, 2))
-    assert_same(now(dask_arrays.pairwise(x, [[1, 1], [1, 0]])), cossim.pairwise(np.ones((2, 2)), [[1, 1], [1, 0]]))
-    assert_same(now(dask_arrays.vecdot([1, 2], x)), np.array([3.0, 3.0]))
+    assert_same(now(cossim.pairwise(x, [[1, 1], [1, 0]])), cossim.pairwise(np.ones((2, 2)), [[1, 1], [1, 0]]))
+    assert_same(now(cossim.vecdot([1, 2], x)), np.array([3.0, 3.0]))
 
 
 def test_files(rng, compute, tmp_path):
@@ -149,30 +149,30 @@ def test_files(rng, compute, tmp_path):
     np.save(tmp_path / "y.npy", y)
     lazy = da.from_array(x, (20, 12))
     got = compute(
-        dask_arrays.topk(lazy, tmp_path / "y.npy", 5), dask_arrays.pairs_above(lazy, 0.6, str(tmp_path / "y.npy"))
+        cossim.topk(lazy, tmp_path / "y.npy", 5), cossim.pairs_above(lazy, 0.6, str(tmp_path / "y.npy"))
     )
     assert_same(got, (functions.topk(x, y, 5), functions.pairs_above(x, 0.6, y)))
-    before = dask_arrays.topk(lazy, tmp_path / "y.npy", 5).values.name
+    before = cossim.topk(lazy, tmp_path / "y.npy", 5).values.name
     np.save(tmp_path / "y.npy", y[:600])
-    assert dask_arrays.topk(lazy, tmp_path / "y.npy", 5).values.name != before
+    assert cossim.topk(lazy, tmp_path / "y.npy", 5).values.name != before
     np.savez(tmp_path / "y.npz", y=y, z=y)
     with pytest.raises(ValueError, match=r"topk\(\): corpus\b.*y\.npz.*'y', 'z'"):
-        dask_arrays.topk(lazy, tmp_path / "y.npz", 5)
+        cossim.topk(lazy, tmp_path / "y.npz", 5)
 
 
 def test_operands_without_rows_give_empty_results():
     x, none = np.ones((4, 3), np.float32), np.ones((0, 3), np.float32)
     lazy_x, lazy_none = da.from_array(x, (2, 2)), da.from_array(none, (1, 2))
-    assert_same(now(dask_arrays.pairwise(lazy_none, lazy_x)), cossim.pairwise(none, x))
-    assert_same(now(dask_arrays.topk(lazy_none, lazy_x, 2)), functions.topk(none, x, 2))
-    assert_same(now(dask_arrays.pairs_above(lazy_none, 0, lazy_x)), functions.pairs_above(none, 0, x))
-    assert_same(now(dask_arrays.topk(lazy_x, lazy_none, 2)), functions.topk(x, none, 2))
-    assert_same(now(dask_arrays.pairs_above(lazy_x, 0, lazy_none)), functions.pairs_above(x, 0, none))
-    assert_same(now(dask_arrays.pairs_above(lazy_none, 0)), functions.pairs_above(none, 0))
-    assert_same(now(dask_arrays.duplicate_groups(lazy_none, 0)), functions.duplicate_groups(none, 0))
+    assert_same(now(cossim.pairwise(lazy_none, lazy_x)), cossim.pairwise(none, x))
+    assert_same(now(cossim.topk(lazy_none, lazy_x, 2)), functions.topk(none, x, 2))
+    assert_same(now(cossim.pairs_above(lazy_none, 0, lazy_x)), functions.pairs_above(none, 0, x))
+    assert_same(now(cossim.topk(lazy_x, lazy_none, 2)), functions.topk(x, none, 2))
+    assert_same(now(cossim.pairs_above(lazy_x, 0, lazy_none)), functions.pairs_above(x, 0, none))
+    assert_same(now(cossim.pairs_above(lazy_none, 0)), functions.pairs_above(none, 0))
+    assert_same(now(cossim.duplicate_groups(lazy_none, 0)), functions.duplicate_groups(none, 0))
     no_columns = da.ones((4, 0), chunks=2)
-    assert_same(now(dask_arrays.pairwise(no_columns)), np.zeros((4, 4)))
-    assert_same(now(dask_arrays.cosine_similarity(lazy_none, lazy_x[:1])), cossim.cosine_similarity(none, x[:1]))
+    assert_same(now(cossim.pairwise(no_columns)), np.zeros((4, 4)))
+    assert_same(now(cossim.cosine_similarity(lazy_none, lazy_x[:1])), cossim.cosine_similarity(none, x[:1]))
 
 
 def test_max_pairs_counts_over_all_blocks(rng, compute):
@@ -182,32 +182,32 @@ def test_max_pairs_counts_over_all_blocks(rng, compute):
         len(functions.pairs_above(x[a : a + 20], 0.3, x[b : b + 20]).i) for a, b in ((0, 20), (0, 40), (20, 40))
     )
     lazy = da.from_array(x, (20, 12))
-    assert_same(compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=n))[0], functions.pairs_above(x, 0.3))
+    assert_same(compute(cossim.pairs_above(lazy, 0.3, max_pairs=n))[0], functions.pairs_above(x, 0.3))
     for most in (n - 1, largest_block - 1, 0):  # too many pairs in total, in one block, in every block
         with pytest.raises(ValueError, match=rf"pairs_above\(\): .*\bmax_pairs={most}\b.*\b0\.3\b.*\b{n}\b"):
-            compute(dask_arrays.pairs_above(lazy, 0.3, max_pairs=most))
+            compute(cossim.pairs_above(lazy, 0.3, max_pairs=most))
 
 
 def test_names_depend_on_every_argument(rng):
     """With equal names, Dask would mistake one result for the other."""
     x, y = da.from_array(rows(rng, 30, np.float32), (10, 12)), da.from_array(rows(rng, 30, np.float32), (15, 12))
     lazy = [
-        *(dask_arrays.pairwise(*args, eps=eps) for args in ((x,), (x, x), (x, y), (y, x)) for eps in (1e-8, 1e-3)),
-        *(array for corpus in (None, x, y) for k in (1, 2) for array in dask_arrays.topk(x, corpus, k)),
+        *(cossim.pairwise(*args, eps=eps) for args in ((x,), (x, x), (x, y), (y, x)) for eps in (1e-8, 1e-3)),
+        *(array for corpus in (None, x, y) for k in (1, 2) for array in cossim.topk(x, corpus, k)),
         *(
             array
             for most in (None, 9, 10)
             for at in (0.5, 0.6)
-            for array in dask_arrays.pairs_above(x, at, max_pairs=most)
+            for array in cossim.pairs_above(x, at, max_pairs=most)
         ),
-        *(getattr(dask_arrays, name)(x[:, None], y[None], dim) for name in ALONG for dim in (0, 2)),
-        *(dask_arrays.cosine_similarity(x, x, 1, eps) for eps in (1e-8, 1e-3)),
-        *(dask_arrays.vector_norm(x, dim, keepdim) for dim in (0, 1) for keepdim in (False, True)),
-        *(dask_arrays.normalize(x, dim, eps) for dim in (0, 1) for eps in (1e-12, 1e-3)),
+        *(getattr(cossim, name)(x[:, None], y[None], dim) for name in ALONG for dim in (0, 2)),
+        *(cossim.cosine_similarity(x, x, 1, eps) for eps in (1e-8, 1e-3)),
+        *(cossim.vector_norm(x, dim, keepdim) for dim in (0, 1) for keepdim in (False, True)),
+        *(cossim.normalize(x, dim, eps) for dim in (0, 1) for eps in (1e-12, 1e-3)),
     ]
     names = [array.name for array in lazy]
     assert len(set(names)) == len(names)
-    assert dask_arrays.topk(x, y, 2).values.name == dask_arrays.topk(x, y, 2).values.name
+    assert cossim.topk(x, y, 2).values.name == cossim.topk(x, y, 2).values.name
 
 
 # ---- along a dimension ----
@@ -243,26 +243,26 @@ def test_two_operands_equal_numpy(rng, dtype1, dtype2):
     for (shape1, shape2, dim), function in itertools.product(PAIRS_OF_SHAPES, ALONG):
         x1, x2 = (3 * rng.standard_normal(shape1)).astype(dtype1), (3 * rng.standard_normal(shape2)).astype(dtype2)
         expected.append(getattr(cossim, function)(x1, x2, dim))
-        lazy.append(getattr(dask_arrays, function)(ragged(x1), ragged(x2, -1), dim))
+        lazy.append(getattr(cossim, function)(ragged(x1), ragged(x2, -1), dim))
         assert (lazy[-1].shape, lazy[-1].dtype) == (np.shape(expected[-1]), expected[-1].dtype)
     assert_same(dask.compute(*lazy), tuple(expected))
 
 
 def test_no_block_of_one_and_no_more_blocks_than_needed():
     ones = np.ones((1, 300, 17))
-    assert dask_arrays.vecdot(da.ones((9, 4), chunks=(1, 2)), np.ones(4)).chunks == ((2, 2, 2, 3),)
-    assert dask_arrays.vecdot(da.ones((9, 4), chunks=(4, 2)), da.ones((9, 4), chunks=(3, 4))).chunks == ((3, 3, 3),)
-    assert dask_arrays.vecdot(da.ones((1, 4), chunks=1), np.ones((3000, 4))).chunks == ((1024, 1024, 952),)
-    assert dask_arrays.vecdot(da.from_array(ones, 5), da.ones((5, 1, 17), chunks=2), 1).chunks == ((2, 3), (17,))
+    assert cossim.vecdot(da.ones((9, 4), chunks=(1, 2)), np.ones(4)).chunks == ((2, 2, 2, 3),)
+    assert cossim.vecdot(da.ones((9, 4), chunks=(4, 2)), da.ones((9, 4), chunks=(3, 4))).chunks == ((3, 3, 3),)
+    assert cossim.vecdot(da.ones((1, 4), chunks=1), np.ones((3000, 4))).chunks == ((1024, 1024, 952),)
+    assert cossim.vecdot(da.from_array(ones, 5), da.ones((5, 1, 17), chunks=2), 1).chunks == ((2, 3), (17,))
 
 
 def test_two_operands_on_workers(rng, compute):
     z = rng.standard_normal((30, 70)).astype(np.float32)
     lazy = da.from_array(z, (7, 20))
     got = compute(
-        *(getattr(dask_arrays, name)(lazy, lazy[::-1]) for name in ALONG),
-        dask_arrays.cosine_similarity(lazy[None], lazy[:, None], dim=2),
-        dask_arrays.cosine_similarity(lazy, lazy[3], axis=-1, eps=0.1),
+        *(getattr(cossim, name)(lazy, lazy[::-1]) for name in ALONG),
+        cossim.cosine_similarity(lazy[None], lazy[:, None], dim=2),
+        cossim.cosine_similarity(lazy, lazy[3], axis=-1, eps=0.1),
     )
     expected = (
         *(getattr(cossim, name)(z, z[::-1].copy()) for name in ALONG),
@@ -277,26 +277,26 @@ def test_two_operands_on_workers(rng, compute):
 def test_one_operand_equals_numpy(rng, dtype, dim):
     x = (3 * rng.standard_normal((9, 40, 11))).astype(dtype)
     lazy = ragged(x)
-    assert_same(now(dask_arrays.normalize(lazy, dim)), cossim.normalize(x, dim))
+    assert_same(now(cossim.normalize(lazy, dim)), cossim.normalize(x, dim))
     for keepdim in (False, True):
-        norm = dask_arrays.vector_norm(lazy, dim, keepdim)
+        norm = cossim.vector_norm(lazy, dim, keepdim)
         expected = cossim.vector_norm(x, dim, keepdim)
         assert norm.shape == expected.shape
         assert_same(now(norm), expected)
-    assert_same(now(dask_arrays.vector_norm(lazy, axis=dim, keepdims=True)), cossim.vector_norm(x, dim, True))
+    assert_same(now(cossim.vector_norm(lazy, axis=dim, keepdims=True)), cossim.vector_norm(x, dim, True))
     assert_same(
-        now(dask_arrays.vector_norm(lazy, dim, True, axis=None, keepdims=None)), cossim.vector_norm(x, dim, True)
+        now(cossim.vector_norm(lazy, dim, True, axis=None, keepdims=None)), cossim.vector_norm(x, dim, True)
     )
-    assert_same(now(dask_arrays.normalize(lazy, axis=None)), cossim.normalize(x, axis=None))
+    assert_same(now(cossim.normalize(lazy, axis=None)), cossim.normalize(x, axis=None))
 
 
 def test_defaults_are_those_of_the_functions(rng):
     x = rng.standard_normal((4, 5, 6))
     lazy = da.from_array(x, 2)
     for name in ALONG:
-        assert_same(now(getattr(dask_arrays, name)(lazy, lazy[:1])), getattr(cossim, name)(x, x[:1]))
-    assert_same(now(dask_arrays.normalize(lazy)), cossim.normalize(x))
-    assert_same(now(dask_arrays.vector_norm(lazy)), cossim.vector_norm(x))
+        assert_same(now(getattr(cossim, name)(lazy, lazy[:1])), getattr(cossim, name)(x, x[:1]))
+    assert_same(now(cossim.normalize(lazy)), cossim.normalize(x))
+    assert_same(now(cossim.vector_norm(lazy)), cossim.vector_norm(x))
 
 
 def test_blocks_in_another_order_of_memory(rng):
@@ -304,8 +304,8 @@ def test_blocks_in_another_order_of_memory(rng):
     x = rng.standard_normal((30, 300))
     columns_first = da.from_array(x, (10, 300)).map_blocks(np.asfortranarray)
     assert (cossim.vecdot(np.asfortranarray(x), np.asfortranarray(x)) != cossim.vecdot(x, x)).any()
-    assert_same(now(dask_arrays.vecdot(columns_first, columns_first)), cossim.vecdot(x, x))
-    assert_same(now(dask_arrays.vector_norm(columns_first, 1)), cossim.vector_norm(x, 1))
+    assert_same(now(cossim.vecdot(columns_first, columns_first)), cossim.vecdot(x, x))
+    assert_same(now(cossim.vector_norm(columns_first, 1)), cossim.vector_norm(x, 1))
 
 
 # ---- arguments ----
@@ -313,40 +313,40 @@ def test_blocks_in_another_order_of_memory(rng):
 X, Y = da.ones((6, 4), chunks=2), da.ones((5, 4), chunks=2)
 UNKNOWN = X[X[:, 0] > 0]
 BAD = [  # and more in test_messages.py
-    (lambda: dask_arrays.topk(X, Y, 0), ValueError, r"topk\(\): k\b.*\b1\b.*\b0\b"),
-    (lambda: dask_arrays.topk(X, Y, 2**63), ValueError, r"topk\(\): k\b.*\b2\*\*63\b"),
-    (lambda: dask_arrays.topk(X, Y, 2.0), TypeError, r"topk\(\): k\b.*\bfloat\b"),
-    (lambda: dask_arrays.topk(X, Y, True), TypeError, r"topk\(\): k\b.*\bbool\b"),
-    (lambda: dask_arrays.topk(X, Y[:, :3], 2), ValueError, r"\bqueries\b.*\b4\b.*\bcorpus\b.*\b3\b.*\(queries"),
-    (lambda: dask_arrays.topk(X, Y[None], 2), ValueError, r"topk\(\): corpus\b.*\(N, D\).*shape \(1, 5, 4\)"),
-    (lambda: dask_arrays.topk(None, Y, 2), TypeError, r"topk\(\): queries\b.*\breal\b"),
-    (lambda: dask_arrays.pairs_above(X, 1.1), ValueError, r"pairs_above\(\): threshold\b.*\[-1, 1\].*\b1\.1\b"),
-    (lambda: dask_arrays.pairs_above(X, float("nan")), ValueError, r"pairs_above\(\): threshold\b"),
-    (lambda: dask_arrays.pairs_above(X, 0, progress=print), TypeError, r"pairs_above\(\): progress\b"),
-    (lambda: dask_arrays.pairwise(X, "abcd"), FileNotFoundError, r"pairwise\(\): y names no file"),
-    (lambda: dask_arrays.pairwise(X.astype(complex)), TypeError, r"\bx\b.*\breal\b.*\(x: shape \(6, 4\), dtype"),
-    (lambda: dask_arrays.pairwise(X[None]), ValueError, r"pairwise\(\): x\b.*\(N, D\)"),
-    (lambda: dask_arrays.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps\b.* -1"),
+    (lambda: cossim.topk(X, Y, 0), ValueError, r"topk\(\): k\b.*\b1\b.*\b0\b"),
+    (lambda: cossim.topk(X, Y, 2**63), ValueError, r"topk\(\): k\b.*\b2\*\*63\b"),
+    (lambda: cossim.topk(X, Y, 2.0), TypeError, r"topk\(\): k\b.*\bfloat\b"),
+    (lambda: cossim.topk(X, Y, True), TypeError, r"topk\(\): k\b.*\bbool\b"),
+    (lambda: cossim.topk(X, Y[:, :3], 2), ValueError, r"\bqueries\b.*\b4\b.*\bcorpus\b.*\b3\b.*\(queries"),
+    (lambda: cossim.topk(X, Y[None], 2), ValueError, r"topk\(\): corpus\b.*\(N, D\).*shape \(1, 5, 4\)"),
+    (lambda: cossim.topk(None, Y, 2), TypeError, r"topk\(\): queries\b.*\breal\b"),
+    (lambda: cossim.pairs_above(X, 1.1), ValueError, r"pairs_above\(\): threshold\b.*\[-1, 1\].*\b1\.1\b"),
+    (lambda: cossim.pairs_above(X, float("nan")), ValueError, r"pairs_above\(\): threshold\b"),
+    (lambda: cossim.pairs_above(X, 0, progress=print), TypeError, r"pairs_above\(\): progress\b"),
+    (lambda: cossim.pairwise(X, "abcd"), FileNotFoundError, r"pairwise\(\): y names no file"),
+    (lambda: cossim.pairwise(X.astype(complex)), TypeError, r"\bx\b.*\breal\b.*\(x: shape \(6, 4\), dtype"),
+    (lambda: cossim.pairwise(X[None]), ValueError, r"pairwise\(\): x\b.*\(N, D\)"),
+    (lambda: cossim.pairwise(X, eps=-1), ValueError, r"pairwise\(\): eps\b.* -1"),
     (lambda: cossim.pairwise(X, progress=True), TypeError, r"pairwise\(\): progress\b.*\bDask\b"),
-    (lambda: dask_arrays.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x\b.*\bmasked\b"),
+    (lambda: cossim.pairwise(da.ma.masked_less(X, 0)), TypeError, r"pairwise\(\): x\b.*\bmasked\b"),
     (
-        lambda: dask_arrays.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)),
+        lambda: cossim.pairwise(X, np.ma.masked_less(np.ones((5, 4)), 0)),
         TypeError,
         r"pairwise\(\): y\b.*\bmasked\b",
     ),
-    (lambda: dask_arrays.vecdot(X, Y), ValueError, r"vecdot\(\).*\bx1\b.*\bx2\b.*x1: shape \(6, 4\)"),
-    (lambda: dask_arrays.vecdot(X, X, 2), IndexError, r"vecdot\(\): dim 2\b.*\b2\b"),
-    (lambda: dask_arrays.vecdot(X, X, 1.0), TypeError, r"vecdot\(\): dim\b.*\bfloat\b"),
-    (lambda: dask_arrays.vecdot(X, UNKNOWN), ValueError, r"vecdot\(\): x2\b.*\bx2\.compute_chunk_sizes\(\)"),
-    (lambda: dask_arrays.vecdot(X, X, out=np.ones(6)), TypeError, r"vecdot\(\): out\b.*\bDask\b"),
-    (lambda: dask_arrays.cosine_similarity(X, X, 1, axis=1), TypeError, r"cosine_similarity\(\).*\bdim\b.*\baxis\b"),
-    (lambda: dask_arrays.cosine_distance(X, X, eps="a"), TypeError, r"cosine_distance\(\): eps\b.*\bstr\b"),
-    (lambda: dask_arrays.cosine_distance(X, X + 1j), TypeError, r"cosine_distance\(\): x2\b.*\breal\b"),
-    (lambda: dask_arrays.vecdot(da.ma.masked_less(X, 0), X), TypeError, r"vecdot\(\): x1\b.*\bmasked\b"),
-    (lambda: dask_arrays.vector_norm(X, (0, -2)), ValueError, r"vector_norm\(\): dim 0\b.*\btwice\b"),
-    (lambda: dask_arrays.vector_norm(X, 0, True, keepdims=True), TypeError, r"\bkeepdim\b.*\bkeepdims\b"),
-    (lambda: dask_arrays.normalize(X, 3), IndexError, r"normalize\(\): dim 3\b"),
-    (lambda: dask_arrays.normalize(X, out=X), TypeError, r"normalize\(\): out\b.*\bDask\b"),
+    (lambda: cossim.vecdot(X, Y), ValueError, r"vecdot\(\).*\bx1\b.*\bx2\b.*x1: shape \(6, 4\)"),
+    (lambda: cossim.vecdot(X, X, 2), IndexError, r"vecdot\(\): dim 2\b.*\b2\b"),
+    (lambda: cossim.vecdot(X, X, 1.0), TypeError, r"vecdot\(\): dim\b.*\bfloat\b"),
+    (lambda: cossim.vecdot(X, UNKNOWN), ValueError, r"vecdot\(\): x2\b.*\bx2\.compute_chunk_sizes\(\)"),
+    (lambda: cossim.vecdot(X, X, out=np.ones(6)), TypeError, r"vecdot\(\): out\b.*\bDask\b"),
+    (lambda: cossim.cosine_similarity(X, X, 1, axis=1), TypeError, r"cosine_similarity\(\).*\bdim\b.*\baxis\b"),
+    (lambda: cossim.cosine_distance(X, X, eps="a"), TypeError, r"cosine_distance\(\): eps\b.*\bstr\b"),
+    (lambda: cossim.cosine_distance(X, X + 1j), TypeError, r"cosine_distance\(\): x2\b.*\breal\b"),
+    (lambda: cossim.vecdot(da.ma.masked_less(X, 0), X), TypeError, r"vecdot\(\): x1\b.*\bmasked\b"),
+    (lambda: cossim.vector_norm(X, (0, -2)), ValueError, r"vector_norm\(\): dim 0\b.*\btwice\b"),
+    (lambda: cossim.vector_norm(X, 0, True, keepdims=True), TypeError, r"\bkeepdim\b.*\bkeepdims\b"),
+    (lambda: cossim.normalize(X, 3), IndexError, r"normalize\(\): dim 3\b"),
+    (lambda: cossim.normalize(X, out=X), TypeError, r"normalize\(\): out\b.*\bDask\b"),
 ]
 
 
@@ -371,9 +371,9 @@ class DataArray:
 
 def test_arrays_of_xarray():
     x, held = np.ones((3, 4)), DataArray(X)
-    assert_same(now(dask_arrays.pairwise(held)), np.ones((6, 6)))
-    assert_same(now(dask_arrays.pairwise(held, DataArray(x))), np.ones((6, 3)))
-    assert_same(now(dask_arrays.vecdot(DataArray(x[:1]), held)), np.full(6, 4.0))
+    assert_same(now(cossim.pairwise(held)), np.ones((6, 6)))
+    assert_same(now(cossim.pairwise(held, DataArray(x))), np.ones((6, 3)))
+    assert_same(now(cossim.vecdot(DataArray(x[:1]), held)), np.full(6, 4.0))
 
 
 HANDED_OVER = [
@@ -436,7 +436,7 @@ def test_the_loss_of_a_worker_changes_no_result(rng, client, tmp_path):
     lazy = da.from_array(x, (20, 12)).map_blocks(arrives, dtype=np.float32)
     before = client.run(os.getpid)
     futures = client.compute(
-        [*dask_arrays.topk(lazy, None, 5), *dask_arrays.pairs_above(lazy, 0.5), dask_arrays.pairwise(lazy)]
+        [*cossim.topk(lazy, None, 5), *cossim.pairs_above(lazy, 0.5), cossim.pairwise(lazy)]
     )
     wait_for(lambda: os.path.islink(tmp_path / "stopped"))
     victim = int(os.readlink(tmp_path / "stopped"))

@@ -50,11 +50,11 @@ def test_a_task_holds_two_blocks(rng, columns):
     k = 5
     assert size * k * (4 + 8) < block
     for lazy in (
-        dask_arrays.pairwise(x),
-        *dask_arrays.topk(x, None, k),
-        *dask_arrays.topk(x, x, k),
-        *dask_arrays.pairs_above(x, 0.4),
-        dask_arrays.cosine_similarity(x[:, None], x[None], 2),
+        cossim.pairwise(x),
+        *cossim.topk(x, None, k),
+        *cossim.topk(x, x, k),
+        *cossim.pairs_above(x, 0.4),
+        cossim.cosine_similarity(x[:, None], x[None], 2),
     ):
         taken, returned = held(lazy)
         assert taken == 2 * block
@@ -66,7 +66,7 @@ def test_a_merge_holds_few_partial_results(rng):
     x = da.from_array(rng.standard_normal((200, 2)).astype(np.float32), (20, 2))
     for k in (5, 20, 100):
         part = 20 * k * (4 + 8)
-        taken, returned = held(dask_arrays.topk(x, x, k))
+        taken, returned = held(cossim.topk(x, x, k))
         assert taken <= dask_arrays.MERGED * part
         assert returned <= max(part, 20 * 2 * 4)
 
@@ -80,10 +80,10 @@ def test_each_pair_of_blocks_once(rng, monkeypatch):
         )
     x = da.from_array(rows(rng, 60, np.float32), (10, 12))
     for lazy, name, expected in (
-        (dask_arrays.pairwise(x), "run", 21),  # 6 blocks on the diagonal, 15 on one side of it
-        (dask_arrays.pairs_above(x, 0.5), "block_pairs", 21),
-        (dask_arrays.pairs_above(x, 0.5, x), "block_pairs", 36),
-        (dask_arrays.topk(x, None, 2), "block_topk", 36),
+        (cossim.pairwise(x), "run", 21),  # 6 blocks on the diagonal, 15 on one side of it
+        (cossim.pairs_above(x, 0.5), "block_pairs", 21),
+        (cossim.pairs_above(x, 0.5, x), "block_pairs", 36),
+        (cossim.topk(x, None, 2), "block_topk", 36),
     ):
         now(lazy)
         assert calls == [name] * expected
@@ -105,15 +105,15 @@ def test_each_block_is_made_once(rng):
     x = da.from_array(rows(rng, 60, np.float32), (10, 12))
     for made in (x.map_blocks(make), da.blockwise(make, "ij", x, "ij"), da.blockwise(make, "ij", x, "ij") + 1):
         for lazy in (
-            dask_arrays.pairwise(made),
-            dask_arrays.pairwise(made, x),
-            dask_arrays.topk(made, None, 2),
-            dask_arrays.topk(x, made, 2),
-            dask_arrays.pairs_above(made, 0.5, max_pairs=1000),
-            dask_arrays.pairs_above(made, 0.5, x),
-            dask_arrays.vecdot(made[:, None], x[None], 2),
-            dask_arrays.normalize(made, 1),
-            dask_arrays.vector_norm(made, 1),
+            cossim.pairwise(made),
+            cossim.pairwise(made, x),
+            cossim.topk(made, None, 2),
+            cossim.topk(x, made, 2),
+            cossim.pairs_above(made, 0.5, max_pairs=1000),
+            cossim.pairs_above(made, 0.5, x),
+            cossim.vecdot(made[:, None], x[None], 2),
+            cossim.normalize(made, 1),
+            cossim.vector_norm(made, 1),
         ):
             calls.clear()
             now(lazy)
@@ -126,10 +126,10 @@ def test_a_result_that_is_broadcast_is_made_once(rng, monkeypatch):
     monkeypatch.setattr(dask_tasks, "run", counting(calls, "run", dask_tasks.run))
     x = da.from_array(rows(rng, 60, np.float32), (10, 4))
     for made, other, blocks in (
-        (dask_arrays.vector_norm(x, 1, True), x, 6),
-        (dask_arrays.vector_norm(x, 0), x, 3),
-        (dask_arrays.normalize(x, 1), da.ones((4, 60, 12), chunks=(1, 10, 12)), 6),
-        (dask_arrays.cosine_similarity(x, x, 0), x, 3),
+        (cossim.vector_norm(x, 1, True), x, 6),
+        (cossim.vector_norm(x, 0), x, 3),
+        (cossim.normalize(x, 1), da.ones((4, 60, 12), chunks=(1, 10, 12)), 6),
+        (cossim.cosine_similarity(x, x, 0), x, 3),
     ):
         axes = "hij"[-other.ndim :]
         for lazy in (
@@ -144,7 +144,7 @@ def test_a_result_that_is_broadcast_is_made_once(rng, monkeypatch):
 
 def test_the_broadcast_product_is_never_built(rng):
     z = da.from_array(rng.standard_normal((200, 500)).astype(np.float32), (100, 500))
-    lazy = dask_arrays.cosine_similarity(z[None], z[:, None], dim=2)
+    lazy = cossim.cosine_similarity(z[None], z[:, None], dim=2)
     tracemalloc.start()
     try:
         now(lazy)
@@ -176,7 +176,7 @@ def test_a_task_uses_one_thread(rng, monkeypatch, setting):
     before = cossim.get_num_threads()
     cossim.set_num_threads(3)
     try:
-        dask.compute(dask_arrays.topk(x, x, 2), scheduler="threads", num_workers=2)
+        dask.compute(cossim.topk(x, x, 2), scheduler="threads", num_workers=2)
         assert seen == [1 if setting is None else 3] * 16
         assert cossim.get_num_threads() == 3
     finally:
@@ -211,19 +211,19 @@ def test_numbers_are_converted_once(rng):
     lazy = da.from_array(x, chunks=(3, 4))
     eps, k, memory = Once(1e-8), Once(2), Once(1 << 20)
     np.testing.assert_array_equal(
-        dask.compute(dask_arrays.topk(lazy, None, k, eps=eps, memory=memory))[0], cossim.topk(x, None, 2)
+        dask.compute(cossim.topk(lazy, None, k, eps=eps, memory=memory))[0], cossim.topk(x, None, 2)
     )
     threshold, most = Once(0.1), Once(100)
     limits = {"eps": eps, "memory": memory, "max_pairs": most}
-    found = dask.compute(dask_arrays.pairs_above(lazy, threshold, **limits))[0]
+    found = dask.compute(cossim.pairs_above(lazy, threshold, **limits))[0]
     np.testing.assert_array_equal(found.i, cossim.pairs_above(x, 0.1).i)
-    np.testing.assert_array_equal(now(dask_arrays.pairwise(lazy, eps=eps)), cossim.pairwise(x))
+    np.testing.assert_array_equal(now(cossim.pairwise(lazy, eps=eps)), cossim.pairwise(x))
     assert [number.asked for number in (eps, k, memory, threshold, most)] == [3, 1, 2, 1, 1]
     for name in ("cosine_similarity", "cosine_distance", "vecdot"):
         dim, options = Once(1), {} if name == "vecdot" else {"eps": Once(1e-8)}
-        now(getattr(dask_arrays, name)(lazy, lazy, dim, **options))
+        now(getattr(cossim, name)(lazy, lazy, dim, **options))
         assert [number.asked for number in (dim, *options.values())] == [1] * (1 + len(options))
     dim, other, eps, keepdim = Once(1), Once(0), Once(1e-8), Once(True)
-    now(dask_arrays.vector_norm(lazy, axis=[dim, other], keepdims=keepdim))
-    now(dask_arrays.normalize(lazy, dim, eps))
+    now(cossim.vector_norm(lazy, axis=[dim, other], keepdims=keepdim))
+    now(cossim.normalize(lazy, dim, eps))
     assert [number.asked for number in (dim, other, eps, keepdim)] == [2, 1, 1, 1]
