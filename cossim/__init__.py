@@ -87,25 +87,18 @@ __all__ = [
 ]
 
 
-# Maps each name that is imported on first use to its module. This keeps `import cossim` fast.
+# The names that are imported on first use, by their modules. This keeps `import cossim` fast.
 _LATER = {
-    "CosineSimilarity": "cossim.vectors.similarity",
-    "Index": "cossim.search.index",
-    "Pairs": "cossim.search.results",
-    "TopK": "cossim.search.results",
-    "communities": "cossim.search.near_duplicates",
-    "cosine_similarity_vjp": "cossim.vectors.gradients",
-    "deduplicate": "cossim.search.near_duplicates",
-    "diverse": "cossim.search.rerank",
-    "duplicate_groups": "cossim.search.functions",
-    "explain": "cossim.vectors.explain",
-    "maxsim": "cossim.search.rerank",
-    "open_rows": "cossim.rows.opening",
-    "pairs_above": "cossim.search.functions",
-    "pairwise_vjp": "cossim.vectors.gradients",
-    "show_config": "cossim._config",
-    "top_pairs": "cossim.search.functions",
-    "topk": "cossim.search.functions",
+    "cossim._config": ("show_config",),
+    "cossim.rows.opening": ("open_rows",),
+    "cossim.search.functions": ("duplicate_groups", "pairs_above", "top_pairs", "topk"),
+    "cossim.search.index": ("Index",),
+    "cossim.search.near_duplicates": ("communities", "deduplicate"),
+    "cossim.search.rerank": ("diverse", "maxsim"),
+    "cossim.search.results": ("Pairs", "TopK"),
+    "cossim.vectors.explain": ("explain",),
+    "cossim.vectors.gradients": ("cosine_similarity_vjp", "pairwise_vjp"),
+    "cossim.vectors.similarity": ("CosineSimilarity",),
 }
 
 if not TYPE_CHECKING:  # a type checker would accept every attribute of a module that has a __getattr__
@@ -115,9 +108,8 @@ if not TYPE_CHECKING:  # a type checker would accept every attribute of a module
 
         if name in ("nn", "plot", "simclr", "sklearn"):
             return import_module(f"cossim.{name}")
-        if name in _LATER:
-            globals()[name] = getattr(import_module(_LATER[name]), name)
-            return globals()[name]
+        for module in (module for module, names in _LATER.items() if name in names):
+            return globals().setdefault(name, getattr(import_module(module), name))
         raise AttributeError(_errors.NO_ATTRIBUTE.format(name=name))
 
 

@@ -210,40 +210,17 @@ def _search(arguments):
             result = _best(index, index.topk(queries, arguments.k, **options), names, queries is None)
         else:
             options["max_pairs"] = arguments.max_pairs
-            result = _reaching(index.pairs_above(queries, arguments.threshold, **options), names, queries is None)
+            found = index.pairs_above(queries, arguments.threshold, **options)
+            result = search_commands.pairs_result(found, names if queries is None else None, names)
     search_commands.write_result(arguments, result)
 
 
 def _best(index, found, names, itself):
-    values, indices = found.values.reshape(-1), found.indices.reshape(-1)
-    numbers = index.numbers if itself else np.arange(len(found.values))
-    filled = np.flatnonzero(indices >= 0)
-    k = found.indices.shape[1]
-
-    def columns(line):
-        at = filled[line]
-        place, rank = np.divmod(at, k)
-        table = {"query": numbers[place], "rank": rank + 1, "index": indices[at], "value": values[at]}
-        own = {"query_id": (names if itself else None, numbers[place])}
-        return search_commands.with_names(table, **own, index_id=(names, indices[at]))
-
-    arrays = found._asdict()
-    if names is not None:
-        arrays["index_ids"] = np.append(names, "")[found.indices]  # "" for places that no row fills
+    result = search_commands.nearest_result(found, names if itself else None, names, index.numbers if itself else None)
     if itself:
-        arrays["queries"] = numbers
-    return result_files.Result(arrays, columns, len(filled))
-
-
-def _reaching(found, names, itself):
-    i, j, values = found
-
-    def columns(line):
-        table = {"i": i[line], "j": j[line], "value": values[line]}
-        return search_commands.with_names(table, i_id=(names if itself else None, i[line]), j_id=(names, j[line]))
-
-    arrays = search_commands.with_names(found._asdict(), i_ids=(names if itself else None, i), j_ids=(names, j))
-    return result_files.Result(arrays, columns, len(values))
+        result.arrays.pop("query_ids", None)
+        result.arrays["queries"] = index.numbers
+    return result
 
 
 def _prepare_dedupe(arguments):

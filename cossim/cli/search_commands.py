@@ -243,27 +243,40 @@ def with_names(columns, **named):
     return columns | {name: names[numbers] for name, (names, numbers) in named.items() if names is not None}
 
 
+def nearest_result(matches, query_names, names, numbers=None):
+    """Returns the Result of a TopK (Q, k). numbers: those of the queries in the table, 0 to Q - 1 by default."""
+    numbers = np.arange(len(matches.values)) if numbers is None else numbers
+    queries, places = np.nonzero(matches.indices >= 0)  # the table leaves out places that no row fills
+
+    def columns(line):
+        query, place = queries[line], places[line]
+        index, value = matches.indices[query, place], matches.values[query, place]
+        found = {"query": numbers[query], "rank": place + 1, "index": index, "value": value}
+        return with_names(found, query_id=(query_names, numbers[query]), index_id=(names, index))
+
+    arrays = with_names(matches._asdict(), query_ids=(query_names, numbers))
+    if names is not None:
+        arrays["index_ids"] = np.append(names, "")[matches.indices]  # "" for places that no row fills
+    return result_files.Result(arrays, columns, len(queries))
+
+
+def pairs_result(matches, names, other_names):
+    """Returns the Result of Pairs."""
+    i, j, values = matches
+
+    def columns(line):
+        found = {"i": i[line], "j": j[line], "value": values[line]}
+        return with_names(found, i_id=(names, i[line]), j_id=(other_names, j[line]))
+
+    arrays = with_names(matches._asdict(), i_ids=(names, i), j_ids=(other_names, j))
+    return result_files.Result(arrays, columns, len(values))
+
+
 def _topk(arguments):
     def search(queries, corpus, **options):
         return functions.topk(queries, corpus, arguments.k, **options)
 
-    def make_result(matches, query_names, names):
-        every = np.arange(len(matches.values))
-        queries, places = np.nonzero(matches.indices >= 0)  # the table leaves out places that no row fills
-
-        def columns(line):
-            query, place = queries[line], places[line]
-            index, value = matches.indices[query, place], matches.values[query, place]
-            found = {"query": query, "rank": place + 1, "index": index, "value": value}
-            return with_names(found, query_id=(query_names, query), index_id=(names, index))
-
-        arrays = with_names(matches._asdict(), query_ids=(query_names, every))
-        if names is not None:
-            arrays["index_ids"] = np.full(matches.indices.shape, "", object)
-            arrays["index_ids"][queries, places] = names[matches.indices[queries, places]]
-        return result_files.Result(arrays, columns, len(queries))
-
-    _run(arguments, "topk", search, make_result)
+    _run(arguments, "topk", search, nearest_result)
 
 
 def _check_pairs(parser, arguments):
@@ -287,14 +300,4 @@ def _pairs(arguments):
         arrays = with_names({"labels": labels}, row_ids=(names, np.arange(len(labels))), group_ids=(names, labels))
         return result_files.Result(arrays, columns, len(labels))
 
-    def pairs(matches, names, other_names):
-        i, j, values = matches
-
-        def columns(line):
-            found = {"i": i[line], "j": j[line], "value": values[line]}
-            return with_names(found, i_id=(names, i[line]), j_id=(other_names, j[line]))
-
-        arrays = with_names(matches._asdict(), i_ids=(names, i), j_ids=(other_names, j))
-        return result_files.Result(arrays, columns, len(values))
-
-    _run(arguments, "pairs", search, groups if arguments.groups else pairs)
+    _run(arguments, "pairs", search, groups if arguments.groups else pairs_result)

@@ -9,16 +9,7 @@ import numpy as np
 from cossim import _core, _errors
 from cossim._arguments import count_argument, eps_argument
 from cossim._progress import reporting
-from cossim.search.blocks import (
-    BlockwiseSearch,
-    Options,
-    is_lazy,
-    max_pairs_argument,
-    may_be_rows,
-    memory_argument,
-    rows_to_search,
-    threshold_argument,
-)
+from cossim.search import blocks
 from cossim.search.filters import filter_argument
 from cossim.search.results import Pairs, TopK
 
@@ -31,7 +22,7 @@ if TYPE_CHECKING:
 
 def _finder(binary, x, y=None):
     """The finder of the function to call if an operand is a Dask array or sparse rows, else None."""
-    if is_lazy(x) or is_lazy(y):
+    if blocks.is_lazy(x) or blocks.is_lazy(y):
         return _core.dask_function
     return _core.sparse_function if not binary and (_core.is_sparse(x) or _core.is_sparse(y)) else None
 
@@ -170,15 +161,15 @@ def topk(
     for argument, rows in {"queries": queries, "corpus": corpus}.items():
         if isinstance(rows, (int, float, np.number)):
             raise TypeError(_errors.K_THIRD.format(name=argument, kind=type(rows).__name__))
-    k, eps, memory = count_argument(name, "k", k), eps_argument(name, eps), memory_argument(name, memory)
+    k, eps, memory = count_argument(name, "k", k), eps_argument(name, eps), blocks.memory_argument(name, memory)
     if (finder := _finder(binary, queries, corpus)) is not None:
         filters = {"where": where, "exclude": exclude}
         options = {"eps": eps, "binary": bool(binary), "memory": memory, "progress": progress}
         return finder(name)(queries, corpus, k, **filters, **options)
-    x, y = rows_to_search(name, binary, queries=queries, corpus=corpus)
+    x, y = blocks.rows_to_search(name, binary, queries=queries, corpus=corpus)
     found = filter_argument(name, where, exclude, len(x), len(x if y is None else y))
     with reporting(progress, name) as report:
-        return BlockwiseSearch(x, y, Options(name, eps, memory, report, binary, found)).topk(k)
+        return blocks.BlockwiseSearch(x, y, blocks.Options(name, eps, memory, report, binary, found)).topk(k)
 
 
 def top_pairs(
@@ -235,12 +226,12 @@ def top_pairs(
     1  3  0.8
     """
     name = "top_pairs"
-    if may_be_rows(m) or isinstance(m, str):
+    if blocks.may_be_rows(m) or isinstance(m, str):
         raise TypeError(_errors.M_SECOND.format(kind=type(m).__name__))
-    m, eps, memory = count_argument(name, "m", m), eps_argument(name, eps), memory_argument(name, memory)
-    left, right = rows_to_search(name, False, x=x, y=y)
+    m, eps, memory = count_argument(name, "m", m), eps_argument(name, eps), blocks.memory_argument(name, memory)
+    left, right = blocks.rows_to_search(name, False, x=x, y=y)
     with reporting(progress, name) as report:
-        return BlockwiseSearch(left, right, Options(name, eps, memory, report)).top_pairs(m)
+        return blocks.BlockwiseSearch(left, right, blocks.Options(name, eps, memory, report)).top_pairs(m)
 
 
 @overload
@@ -346,17 +337,17 @@ def pairs_above(
     [{'i': 1, 'j': 3, 'value': 0.8}]
     """
     name = "pairs_above"
-    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
-    max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
+    threshold, eps = blocks.threshold_argument(name, threshold), eps_argument(name, eps)
+    max_pairs, memory = blocks.max_pairs_argument(name, max_pairs), blocks.memory_argument(name, memory)
     if (finder := _finder(binary, x, y)) is not None:
         filters = {"where": where, "exclude": exclude, "max_pairs": max_pairs}
         options = {"eps": eps, "binary": bool(binary), "memory": memory, "progress": progress}
         return finder(name)(x, threshold, y, **filters, **options)
-    left, right = rows_to_search(name, binary, x=x, y=y)
+    left, right = blocks.rows_to_search(name, binary, x=x, y=y)
     candidates = len(left if right is None else right)
     found = filter_argument(name, where, exclude, len(left), candidates, both=right is None)
     with reporting(progress, name) as report:
-        search = BlockwiseSearch(left, right, Options(name, eps, memory, report, binary, found))
+        search = blocks.BlockwiseSearch(left, right, blocks.Options(name, eps, memory, report, binary, found))
         return search.pairs_above(threshold, max_pairs)
 
 
@@ -417,10 +408,11 @@ def duplicate_groups(
     array([0, 1, 1, 0])
     """
     name = "duplicate_groups"
-    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
-    memory = memory_argument(name, memory)
+    threshold, eps = blocks.threshold_argument(name, threshold), eps_argument(name, eps)
+    memory = blocks.memory_argument(name, memory)
     if (finder := _finder(binary, x)) is not None:
         return finder(name)(x, threshold, eps=eps, binary=bool(binary), memory=memory, progress=progress)
-    rows, _ = rows_to_search(name, binary, x=x, y=None)
+    rows, _ = blocks.rows_to_search(name, binary, x=x, y=None)
     with reporting(progress, name) as report:
-        return BlockwiseSearch(rows, None, Options(name, eps, memory, report, binary)).duplicate_groups(threshold)
+        search = blocks.BlockwiseSearch(rows, None, blocks.Options(name, eps, memory, report, binary))
+        return search.duplicate_groups(threshold)

@@ -19,16 +19,6 @@ from cossim._arguments import (
 from cossim._errors import described
 from cossim._progress import reporting
 from cossim.search import blocks, index_file, index_filters, index_state
-from cossim.search.blocks import (
-    BlockwiseSearch,
-    Options,
-    check_bits,
-    check_corpus,
-    max_pairs_argument,
-    memory_argument,
-    rows_of,
-    threshold_argument,
-)
 from cossim.search.index_state import WriteLock
 from cossim.search.results import Pairs, TopK
 
@@ -170,12 +160,12 @@ class Index:
         any_dtype = corpus is None
         if corpus is None:
             corpus = _no_rows(dim, binary)
-        (rows,) = rows_of(name, corpus=corpus)
+        (rows,) = blocks.rows_of(name, corpus=corpus)
         if not rows.array.shape[1]:
-            check_corpus(name, "corpus", rows.array)
+            blocks.check_corpus(name, "corpus", rows.array)
         rows = rows.with_array()  # because an index scores rows at any place of the corpus
         if binary:
-            check_bits(name, corpus=rows.array)
+            blocks.check_bits(name, corpus=rows.array)
         size = rows.array.shape[1] * (8 if binary else 1)
         if dim is not None and integer_argument(name, "dim", dim) != size:
             arrays = described(corpus=rows.array)
@@ -315,9 +305,9 @@ class Index:
         if type(rows) is np.ndarray:
             new = blocks.Rows(_core.as_rows(name, ("rows",), (rows,))[0], None)
         else:
-            new = rows_of(name, rows=rows)[0].with_array()
+            new = blocks.rows_of(name, rows=rows)[0].with_array()
         if self.binary:
-            check_bits(name, rows=new.array)
+            blocks.check_bits(name, rows=new.array)
         # Conversions can run code of the caller, which may use the index: they are done without the lock.
         unwanted = None if remove is None else _numbers_argument(name, remove, self._state.given).reshape(-1)
         with self._lock.lock:
@@ -419,7 +409,7 @@ class Index:
         elif type(queries) is np.ndarray:
             x = blocks.Rows(_core.as_rows(name, ("queries", "corpus"), (queries, living))[0], None)
         else:
-            x = rows_of(name, queries=queries, corpus=living)[0]
+            x = blocks.rows_of(name, queries=queries, corpus=living)[0]
         return x, corpus
 
     def _search(self, name, state, queries, options, both=False):
@@ -432,7 +422,8 @@ class Index:
         left = index_filters.filter_by_number(name, state, options.where, options.exclude, rows, both)
         memory = None if y is None else options.memory  # rows with codes are one block
         codes = state.codes, state.scales, state.rotated
-        return BlockwiseSearch(x, y, Options(name, self.eps, memory, options.report, self.binary, left, codes))
+        checked = blocks.Options(name, self.eps, memory, options.report, self.binary, left, codes)
+        return blocks.BlockwiseSearch(x, y, checked)
 
     def topk(
         self,
@@ -489,7 +480,7 @@ class Index:
         array([1, 0])
         """
         name = "Index.topk"
-        k, memory = count_argument(name, "k", k), memory_argument(name, memory)
+        k, memory = count_argument(name, "k", k), blocks.memory_argument(name, memory)
         state = self._state
         if queries is None and state.places * (1 - 1 / index_state.HOLES_OF_REMOVE) > state.size:
             state, _ = index_state.moved(name, state, 0, self.eps)  # else most queries would be removed rows
@@ -552,8 +543,8 @@ class Index:
         (array([0]), array([2]), array([0.8]))
         """
         name = "Index.pairs_above"
-        threshold, memory = threshold_argument(name, threshold), memory_argument(name, memory)
-        max_pairs = max_pairs_argument(name, max_pairs)
+        threshold, memory = blocks.threshold_argument(name, threshold), blocks.memory_argument(name, memory)
+        max_pairs = blocks.max_pairs_argument(name, max_pairs)
         state = self._state
         with reporting(progress, name) as report:
             search = self._search(name, state, queries, _Options(where, exclude, memory, report), queries is None)
@@ -589,7 +580,7 @@ class Index:
         array([1, 1, 3])
         """
         name = "Index.duplicate_groups"
-        threshold = threshold_argument(name, threshold)
+        threshold = blocks.threshold_argument(name, threshold)
         state = self._state
         with reporting(progress, name) as report:
             labels = self._search(name, state, None, _Options(report=report), True).duplicate_groups(threshold)

@@ -10,16 +10,7 @@ from cossim import _core
 from cossim._arguments import eps_argument, size_argument
 from cossim._arithmetic import fixed_arithmetic
 from cossim._progress import reporting
-from cossim.search.blocks import (
-    BlockwiseSearch,
-    Options,
-    Request,
-    check_elements,
-    max_pairs_argument,
-    memory_argument,
-    rows_of,
-    threshold_argument,
-)
+from cossim.search import blocks
 from cossim.search.filters import chosen_rows
 
 if TYPE_CHECKING:
@@ -112,10 +103,10 @@ def deduplicate(
            [0., 2.]])
     """
     name = "deduplicate"
-    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
-    memory = memory_argument(name, memory)
-    (rows,) = rows_of(name, x=x)
-    check_elements(name, "x", rows.array)
+    threshold, eps = blocks.threshold_argument(name, threshold), eps_argument(name, eps)
+    memory = blocks.memory_argument(name, memory)
+    (rows,) = blocks.rows_of(name, x=x)
+    blocks.check_elements(name, "x", rows.array)
     mask = chosen_rows(name, where, exclude, len(rows))
     mask = np.ones(len(rows), bool) if mask is None else np.array(mask)
     like = np.where(mask, np.arange(len(rows)), -1)
@@ -126,7 +117,7 @@ def deduplicate(
             block, numbers = whole if len(chosen) == len(whole) else whole[chosen], first + chosen
             match = np.full(len(block), -1, np.int64)
             if len(kept):
-                request = Request(name, kept_rows[: len(kept)], block, 0, 0, False, eps, None)
+                request = blocks.Request(name, kept_rows[: len(kept)], block, 0, 0, False, eps, None)
                 _core.first_match(request, match, threshold=threshold)
             like[numbers[match >= 0]] = kept[match[match >= 0]]
             rest = np.flatnonzero(match < 0)
@@ -144,8 +135,8 @@ def _first_like(name, rows, threshold, eps):
     """Returns for each of these rows the first kept row that it is like, or the row itself if it is kept."""
     like = np.arange(len(rows), dtype=np.int64)
     if len(rows) > 1:
-        (x,) = rows_of(name, x=rows)
-        i, j, _ = BlockwiseSearch(x, None, Options(name, eps)).pairs_above(threshold, None)
+        (x,) = blocks.rows_of(name, x=rows)
+        i, j, _ = blocks.BlockwiseSearch(x, None, blocks.Options(name, eps)).pairs_above(threshold, None)
         ends = np.searchsorted(i, like, "right")
         for row in i[np.diff(i, prepend=-1) > 0].tolist():  # in ascending order, so like[row] is final
             if like[row] == row:
@@ -222,17 +213,18 @@ def communities(
     [array([0, 2, 3]), array([1, 4])]
     """
     name = "communities"
-    threshold, eps = threshold_argument(name, threshold), eps_argument(name, eps)
+    threshold, eps = blocks.threshold_argument(name, threshold), eps_argument(name, eps)
     min_size = size_argument(name, "min_size", min_size, 1)
-    max_pairs, memory = max_pairs_argument(name, max_pairs), memory_argument(name, memory)
-    (rows,) = rows_of(name, x=x)
-    check_elements(name, "x", rows.array)
+    max_pairs, memory = blocks.max_pairs_argument(name, max_pairs), blocks.memory_argument(name, memory)
+    (rows,) = blocks.rows_of(name, x=x)
+    blocks.check_elements(name, "x", rows.array)
     count = len(rows)
     if not count:
         return []
     min_size = min(min_size, count)
     with reporting(progress, name) as report:
-        i, j, values = BlockwiseSearch(rows, None, Options(name, eps, memory, report)).pairs_above(threshold, max_pairs)
+        search = blocks.BlockwiseSearch(rows, None, blocks.Options(name, eps, memory, report))
+        i, j, values = search.pairs_above(threshold, max_pairs)
     with fixed_arithmetic():
         # A row is in its own neighbourhood where its own score reaches the threshold.
         own = np.concatenate([own_scores(block, eps, values.dtype) for _, block in rows.blocks(BLOCK_ROWS)])
