@@ -148,9 +148,7 @@ def test_files(rng, compute, tmp_path):
     x, y = rows(rng, 30, np.float32), rows(rng, 1500, np.float32)
     np.save(tmp_path / "y.npy", y)
     lazy = da.from_array(x, (20, 12))
-    got = compute(
-        cossim.topk(lazy, tmp_path / "y.npy", 5), cossim.pairs_above(lazy, 0.6, str(tmp_path / "y.npy"))
-    )
+    got = compute(cossim.topk(lazy, tmp_path / "y.npy", 5), cossim.pairs_above(lazy, 0.6, str(tmp_path / "y.npy")))
     assert_same(got, (functions.topk(x, y, 5), functions.pairs_above(x, 0.6, y)))
     before = cossim.topk(lazy, tmp_path / "y.npy", 5).values.name
     np.save(tmp_path / "y.npy", y[:600])
@@ -194,12 +192,7 @@ def test_names_depend_on_every_argument(rng):
     lazy = [
         *(cossim.pairwise(*args, eps=eps) for args in ((x,), (x, x), (x, y), (y, x)) for eps in (1e-8, 1e-3)),
         *(array for corpus in (None, x, y) for k in (1, 2) for array in cossim.topk(x, corpus, k)),
-        *(
-            array
-            for most in (None, 9, 10)
-            for at in (0.5, 0.6)
-            for array in cossim.pairs_above(x, at, max_pairs=most)
-        ),
+        *(array for most in (None, 9, 10) for at in (0.5, 0.6) for array in cossim.pairs_above(x, at, max_pairs=most)),
         *(getattr(cossim, name)(x[:, None], y[None], dim) for name in ALONG for dim in (0, 2)),
         *(cossim.cosine_similarity(x, x, 1, eps) for eps in (1e-8, 1e-3)),
         *(cossim.vector_norm(x, dim, keepdim) for dim in (0, 1) for keepdim in (False, True)),
@@ -284,9 +277,7 @@ def test_one_operand_equals_numpy(rng, dtype, dim):
         assert norm.shape == expected.shape
         assert_same(now(norm), expected)
     assert_same(now(cossim.vector_norm(lazy, axis=dim, keepdims=True)), cossim.vector_norm(x, dim, True))
-    assert_same(
-        now(cossim.vector_norm(lazy, dim, True, axis=None, keepdims=None)), cossim.vector_norm(x, dim, True)
-    )
+    assert_same(now(cossim.vector_norm(lazy, dim, True, axis=None, keepdims=None)), cossim.vector_norm(x, dim, True))
     assert_same(now(cossim.normalize(lazy, axis=None)), cossim.normalize(x, axis=None))
 
 
@@ -435,9 +426,7 @@ def test_the_loss_of_a_worker_changes_no_result(rng, client, tmp_path):
     x = rows(rng, 200, np.float32)
     lazy = da.from_array(x, (20, 12)).map_blocks(arrives, dtype=np.float32)
     before = client.run(os.getpid)
-    futures = client.compute(
-        [*cossim.topk(lazy, None, 5), *cossim.pairs_above(lazy, 0.5), cossim.pairwise(lazy)]
-    )
+    futures = client.compute([*cossim.topk(lazy, None, 5), *cossim.pairs_above(lazy, 0.5), cossim.pairwise(lazy)])
     wait_for(lambda: os.path.islink(tmp_path / "stopped"))
     victim = int(os.readlink(tmp_path / "stopped"))
     address = next(address for address, process in before.items() if process == victim)
