@@ -33,33 +33,28 @@ typedef FLOAT_TYPE NAME(lanes_numbers)
 typedef FLOAT_INTEGER NAME(lanes_integers)
     __attribute__((vector_size(FLOAT_LANES * sizeof(FLOAT_TYPE))));
 
-/* Makes pixel `number` of a window, at `in`, the best one in each lane where it is NaN or larger
- * than the best one so far. So the first of equal maxima counts, and the last NaN. */
+/* Makes a later pixel of a window, of value `value`, the best one in each lane where it is NaN or
+ * larger than the best one so far. So the first of equal maxima counts, and the last NaN. */
 INLINE void NAME(lanes_take)(NAME(lanes_numbers) * best, NAME(lanes_integers) * choice,
-                             const FLOAT_TYPE *in, FLOAT_INTEGER number)
+                             NAME(lanes_numbers) value, NAME(lanes_integers) number)
 {
-    NAME(lanes_numbers) value;
-    memcpy(&value, in, sizeof value);
     const NAME(lanes_integers) take = (NAME(lanes_integers))((value > *best) | (value != value)),
                                bits = (NAME(lanes_integers)) * best;
     *best = (NAME(lanes_numbers))(((NAME(lanes_integers))value & take) | (bits & ~take));
     *choice = (take & number) | (*choice & ~take);
 }
 
-/* values[v] are the pixels of a 2 x 2 window. Stores its maximum and the number of the pixel that
- * is the maximum. */
-INLINE void NAME(lanes_choose)(FLOAT_TYPE *largest, FLOAT_INTEGER *choices,
-                               const FLOAT_TYPE (*values)[FLOAT_LANES])
+/* Returns the maximum of a 2 x 2 window. Stores the number of the pixel that is the maximum. */
+INLINE FLOAT_VECTOR NAME(lanes_choose)(FLOAT_INTEGER *choices, const FLOAT_VECTOR window[4])
 {
-    NAME(lanes_numbers) best;
-    NAME(lanes_integers) choice = {0};
-    memcpy(&best, values[0], sizeof best);
-    _Pragma("GCC unroll 4") for (int v = 1; v < LANES_PIXELS; v++)
-    {
-        NAME(lanes_take)(&best, &choice, values[v], v);
-    }
-    memcpy(largest, &best, sizeof best);
+    typedef NAME(lanes_numbers) numbers;
+    NAME(lanes_integers) choice = {0}, other = choice + 2;
+    numbers best = (numbers)window[0], rest = (numbers)window[2];
+    NAME(lanes_take)(&best, &choice, (numbers)window[1], choice + 1);
+    NAME(lanes_take)(&rest, &other, (numbers)window[3], other + 1);
+    NAME(lanes_take)(&best, &choice, rest, other);
     memcpy(choices, &choice, sizeof choice);
+    return (FLOAT_VECTOR)best;
 }
 
 /* Sums one chain, steps [first, end), for `rows` filters and `pixels` pixels. */
@@ -70,16 +65,19 @@ INLINE void NAME(lanes_chain)(FLOAT_VECTOR sums[LANES_ROWS][LANES_PIXELS],
 {
     const size_t step = c->filter_step, depth_step = c->depth_step;
     const ptrdiff_t *taps = c->tap_offsets;
+    weight += first * depth_step;
     EACH_ROW EACH_PIXEL
     {
         sums[r][v] = FLOAT_OP(set1)(0);
     }
-    for (size_t i = first; i < end; i++) {
+    for (size_t i = first; i < end; i++, weight += depth_step) {
         const ptrdiff_t tap = taps[i];
         FLOAT_VECTOR factors[LANES_ROWS];
+        /* One address for all filters; with more, gcc kept operands in memory. */
+        __asm__("" : "+r"(weight));
         EACH_ROW
         {
-            factors[r] = FLOAT_OP(set1)(weight[(size_t)r * step + i * depth_step]);
+            factors[r] = FLOAT_OP(set1)(weight[(size_t)r * step]);
         }
         EACH_PIXEL
         {
@@ -120,12 +118,18 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
             sums[r][v] = FLOAT_OP(add)(FLOAT_OP(load)(totals[r][v]), sums[r][v]);
         }
     }
-    FLOAT_TYPE *out = (FLOAT_TYPE *)c->output + filter * c->map_step;
+    /* Read before results are stored, which could change them as far as the compiler knows. */
+    const size_t map_step = c->map_step;
+    FLOAT_TYPE *out = (FLOAT_TYPE *)c->output + filter * map_step;
+    ptrdiff_t outputs[LANES_PIXELS];
+    EACH_PIXEL
+    {
+        outputs[v] = c->pool ? 0 : c->output_offsets[pixel + (size_t)v];
+    }
     if (c->add) {
         EACH_ROW EACH_PIXEL
         {
-            const FLOAT_TYPE *at =
-                out + (size_t)r * c->map_step + c->output_offsets[pixel + (size_t)v];
+            const FLOAT_TYPE *at = out + (size_t)r * map_step + outputs[v];
             sums[r][v] = FLOAT_OP(add)(FLOAT_OP(load)(at), sums[r][v]);
         }
     }
@@ -144,19 +148,13 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         const ptrdiff_t at = c->output_offsets[pixel / LANES_PIXELS];
         EACH_ROW
         {
-            FLOAT_TYPE *to = out + (size_t)r * c->map_step + at;
+            FLOAT_TYPE *to = out + (size_t)r * map_step + at;
             FLOAT_VECTOR largest;
             if (c->choices != NULL) {
-                EACH_PIXEL
-                {
-                    FLOAT_OP(store)(totals[r][v], sums[r][v]);
-                }
-                NAME(lanes_choose)(to,
-                                   (FLOAT_INTEGER *)c->choices +
-                                       (filter + (size_t)r) * c->choice_step +
-                                       c->choice_offsets[pixel / LANES_PIXELS],
-                                   (const FLOAT_TYPE(*)[FLOAT_LANES])totals[r]);
-                largest = FLOAT_OP(load)(to);
+                largest = NAME(lanes_choose)((FLOAT_INTEGER *)c->choices +
+                                                 (filter + (size_t)r) * c->choice_step +
+                                                 c->choice_offsets[pixel / LANES_PIXELS],
+                                             sums[r]);
             } else {
                 largest = FLOAT_OP(max_propagating_nan)(
                     FLOAT_OP(max_propagating_nan)(sums[r][0], sums[r][1]),
@@ -166,11 +164,19 @@ INLINE void NAME(lanes_tile)(const struct lanes_conv *c, size_t filter, size_t p
         }
         return;
     }
-    EACH_ROW EACH_PIXEL
+    if (c->relu) {
+        EACH_ROW EACH_PIXEL
+        {
+            sums[r][v] = FLOAT_OP(relu)(sums[r][v]);
+        }
+    }
+    EACH_PIXEL
     {
-        FLOAT_OP(store)
-        (out + (size_t)r * c->map_step + c->output_offsets[pixel + (size_t)v],
-         c->relu ? FLOAT_OP(relu)(sums[r][v]) : sums[r][v]);
+        FLOAT_TYPE *to = out + outputs[v];
+        EACH_ROW
+        {
+            FLOAT_OP(store)(to + (size_t)r * map_step, sums[r][v]);
+        }
     }
 }
 
@@ -300,7 +306,9 @@ static void NAME(lanes_max_pool)(void *out, void *choices_void, const void *in_v
     for (size_t y = 0; y < w->rows; y++) {
         const FLOAT_TYPE *in = (const FLOAT_TYPE *)in_void + y * w->row_step;
         for (size_t x = 0; x < w->columns; x++, in += w->column_step, number++) {
-            NAME(lanes_take)(&best, &choice, in, number);
+            NAME(lanes_numbers) value;
+            memcpy(&value, in, sizeof value);
+            NAME(lanes_take)(&best, &choice, value, (NAME(lanes_integers)){0} + number);
         }
     }
     memcpy(out, &best, sizeof best);

@@ -245,13 +245,7 @@ INLINE void NAME(winograd_pool)(const struct lanes_winograd_output *o, FLOAT_TYP
 {
     FLOAT_VECTOR largest;
     if (choices != NULL) {
-        FLOAT_TYPE values[4][FLOAT_LANES];
-        EACH(v, 4)
-        {
-            FLOAT_OP(store)(values[v], window[v]);
-        }
-        NAME(lanes_choose)(out, choices, (const FLOAT_TYPE(*)[FLOAT_LANES])values);
-        largest = FLOAT_OP(load)(out);
+        largest = NAME(lanes_choose)(choices, window);
     } else {
         largest =
             FLOAT_OP(max_propagating_nan)(FLOAT_OP(max_propagating_nan)(window[0], window[1]),

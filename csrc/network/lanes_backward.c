@@ -42,10 +42,11 @@ struct backward_call {
     char *scratch;
     size_t worker_scratch, sums, map, between, features, stage; /* bytes */
     /* A second job computes the gradients of the filters of a linear layer. It reads the layer, its
-     * inputs and the gradients of its outputs (one row for each image, with inputs linear_step
-     * elements apart), and the offsets of LINEAR_STEPS rows. */
+     * inputs (one row for each image, linear_step elements apart), the gradients of its outputs
+     * (one row for each filter, linear_filter_step elements apart), and the offsets of
+     * LINEAR_STEPS rows of inputs. */
     const struct lanes_stage *linear;
-    size_t linear_number, linear_step, linear_worker;
+    size_t linear_number, linear_step, linear_filter_step, linear_worker;
     char *linear_inputs, *linear_gradients, *linear_scratch;
     ptrdiff_t *linear_rows;
 };
@@ -368,9 +369,9 @@ static void group_task(void *context, size_t task, size_t worker)
 }
 
 /*
- * The gradients of the weights of a linear layer are sums over images. The layer's inputs and
- * output gradients are transposed, one row for each image. A vector then holds features of an
- * image, so no lanes need to be added.
+ * The gradients of the weights of a linear layer are sums over images. The inputs are transposed to
+ * rows of one image. A vector then holds features of an image, so no lanes need to be added. The
+ * gradients of the outputs are copied to rows of one filter, because its images are added in order.
  */
 
 /* The gradient of the bias, for `filters` filters of a linear layer from `filter` on. sums has room
@@ -400,7 +401,7 @@ static void linear_bias(const struct backward_call *r, size_t filter, size_t fil
     }
 }
 
-/* Transposes a vector of images. */
+/* Transposes the inputs of a vector of images, and copies the gradients of its outputs. */
 static void rows_task(void *context, size_t v, size_t worker)
 {
     const struct backward_call *r = context;
@@ -410,8 +411,11 @@ static void rows_task(void *context, size_t v, size_t worker)
     (void)worker;
     p->kernels->scatter(r->linear_inputs + image * r->linear_step * p->size, r->linear_step,
                         r->tape->maps[i] + v * lanes_bytes(p, &s->in), images, s->depth);
-    p->kernels->scatter(r->linear_gradients + image * s->filters * p->size, s->filters,
-                        r->flat[i] + v * lanes_bytes(p, &s->out), images, s->filters);
+    const char *gradients = r->flat[i] + v * lanes_bytes(p, &s->out);
+    for (size_t f = 0; f < s->filters; f++) {
+        memcpy(r->linear_gradients + (f * r->linear_filter_step + image) * p->size,
+               gradients + f * vector_bytes(p), vector_bytes(p));
+    }
 }
 
 static void linear_task(void *context, size_t task, size_t worker)
@@ -427,8 +431,8 @@ static void linear_task(void *context, size_t task, size_t worker)
          *bias = r->gradients->biases[s->number],
          *scratch = r->linear_scratch + worker * r->linear_worker;
     struct lanes_conv c = {
-        .filter_step = 1,
-        .depth_step = s->filters,
+        .filter_step = r->linear_filter_step,
+        .depth_step = 1,
         .pixel_offsets = s->taps,
         .tap_offsets = r->linear_rows,
         .output = whole ? weight : scratch,
@@ -436,7 +440,7 @@ static void linear_task(void *context, size_t task, size_t worker)
         .output_offsets = s->taps,
     };
     for (size_t first = 0; first < p->images && !cancel_poll_here(); first += LINEAR_STEPS) {
-        c.weight = r->linear_gradients + (first * s->filters + filter) * p->size;
+        c.weight = r->linear_gradients + (filter * r->linear_filter_step + first) * p->size;
         c.input = r->linear_inputs + first * r->linear_step * p->size;
         c.depth = c.chain = smaller(p->images - first, LINEAR_STEPS);
         c.add = first > 0;
@@ -464,6 +468,7 @@ static int linear_layer(struct backward_call *r, size_t i, struct cancel_token *
     r->linear = s;
     r->linear_number = i;
     r->linear_step = (vectors | 1) * p->lanes; /* odd: see lanes_winograd_step */
+    r->linear_filter_step = (p->vectors | 1) * p->lanes;
     r->linear_worker = scratch_round(
         size_product_or_max(LINEAR_FILTERS, size_product_or_max(vectors + 2, vector_bytes(p))));
     while (arena_pass(&arena)) {
@@ -471,7 +476,7 @@ static int linear_layer(struct backward_call *r, size_t i, struct cancel_token *
         r->linear_inputs =
             arena_take(&arena, size_product_or_max(p->images, r->linear_step), p->size);
         r->linear_gradients =
-            arena_take(&arena, size_product_or_max(p->images, s->filters), p->size);
+            arena_take(&arena, size_product_or_max(r->linear_filter_step, s->filters), p->size);
         r->linear_scratch = arena_take(&arena, (size_t)threads, r->linear_worker);
     }
     if (arena.block == NULL) {
