@@ -156,7 +156,7 @@ enum {
 
 /* Filter transform of weight (filters, channels, 5, width), to (8, filters, channels, width). The
  * result has a scale, by which the output transform divides. With `transposed`, for the gradient of
- * the input, it is divided already and goes to (8, channels, filters, width). */
+ * the input, it is divided already and goes to (8, channels, width, filters). */
 typedef void lanes_winograd_filters_kernel(void *out, const void *weight, size_t filters,
                                            size_t channels, size_t width, bool transposed);
 

@@ -167,8 +167,12 @@ static void NAME(winograd_filters)(void *out_void, const void *weight, size_t fi
             NAME(lanes_scatter)(row, LANES_WINOGRAD_WIDTH, sums[f], n, width);
             for (size_t i = 0; i < n; i++) {
                 const size_t filter = (k + i) / channels, channel = (k + i) % channels,
-                             at = transposed ? channel * filters + filter : k + i;
-                memcpy(out + at * width, row[i], width * sizeof *out);
+                             step = transposed ? filters : 1;
+                FLOAT_TYPE *to =
+                    out + (transposed ? channel * width * filters + filter : (k + i) * width);
+                for (size_t x = 0; x < width; x++) {
+                    to[x * step] = row[i][x];
+                }
             }
         }
     }

@@ -79,7 +79,7 @@ int lanes_plan(struct lanes_plan *plan, enum compute_type compute, const struct 
 void lanes_plan_free(struct lanes_plan *plan);
 
 /* The filter transforms of a stage with Winograd's algorithm. With `transposed`, those of a group
- * are (8, channels, filters, width). */
+ * are (8, channels, width, filters). */
 void lanes_winograd_filters(const struct lanes_plan *plan, const struct lanes_stage *stage,
                             char *out, bool transposed);
 /* Elements of the filter transforms of a group. */

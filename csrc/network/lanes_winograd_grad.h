@@ -12,17 +12,21 @@
  * 2e-6.
  */
 
+enum { LANES_WINOGRAD_TILES = 2 }; /* tiles that are multiplied at a time, at most */
+
 /* The plan of a stage, and its tables. Offsets count elements, sizes count vectors. */
 struct lanes_winograd_gradients {
     size_t rows, columns; /* of the output gradients of a filter */
     /*
-     * A row of a filter's transform has `row` columns, with `border` columns of zeros on both
-     * sides. in_at and out_at have the offset of each column of the input in such a row, and in a
-     * row of the result. taps has the offset of each column of each filter's kernel in the
-     * transforms. filters has the transposed transforms of lanes_winograd_filters.
+     * A row of a filter's transform has `row` columns: the tiles side by side, each with `border`
+     * columns of zeros on both sides, which neighbours share. For each number of tiles, in_at and
+     * out_at have the offset of each column of the input in such a row, and in a row of the result;
+     * columns that the tiles multiply at a time follow each other. taps has the offset of each
+     * column of each filter's kernel in the transforms. filters has the transposed transforms of
+     * lanes_winograd_filters.
      */
     size_t border, row;
-    ptrdiff_t *in_at, *out_at, *taps;
+    ptrdiff_t *in_at[LANES_WINOGRAD_TILES], *out_at[LANES_WINOGRAD_TILES], *taps;
     char *filters;
 };
 

@@ -511,7 +511,7 @@ static void check_winograd_gradient(void)
         for (size_t k = 0; k < filters * width; k++) {
             const size_t r = k / width, kx = k % width;
             if (x >= kx && x - kx < columns) {
-                sum += get(f64, weights, ((f * channels + channel) * filters + r) * width + kx) *
+                sum += get(f64, weights, ((f * channels + channel) * width + kx) * filters + r) *
                        get(f64, transform, f * step + (r * columns + x - kx) * lanes + lane);
             }
         }
