@@ -3,8 +3,8 @@
 #include "arguments/numpy.h"
 
 /* Returns 1 for an object that can be converted to CSR (`tocsr`), for an object that has the arrays
- * of CSR and cannot be converted to a dense array, and for a path: cossim/search/sparse.py opens the
- * file, which may hold sparse rows. Returns 0 for other objects. */
+ * of CSR and cannot be converted to a dense array, and for a path, because the file may hold sparse
+ * rows: cossim/search/sparse.py opens it. Returns 0 for other objects. */
 int is_sparse_object(PyObject *object);
 
 static inline int is_sparse(PyObject *object)
