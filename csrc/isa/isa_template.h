@@ -38,106 +38,92 @@
 #ifdef ISA_SUMS
 extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #else
-/* One block for each element type. rows_template.h describes the parameters. */
+/* One block for each element type. Both templates describe their parameters. */
 #define ELEMENT f32
 #define ELEMENT_TYPE float
 #define ELEMENT_LOAD vd_load_f32
 #define ELEMENT_LOAD_FIRST vd_load_first_f32
+#define ELEMENT_LOAD_FLOATS vf_load
+#define ELEMENT_IS_FLOAT
 #include "kernels/rows_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT f16
 #define ELEMENT_TYPE uint16_t
+#define ELEMENT_VALUE f16_to_f32
 #define ELEMENT_LOAD vd_load_f16
 #define ELEMENT_LOAD_PAIR vf_load_pair_f16
+#define ELEMENT_LOAD_FLOATS vf_load_f16
 #include "kernels/rows_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT bf16
 #define ELEMENT_TYPE uint16_t
+#define ELEMENT_VALUE bf16_to_f32
 #define ELEMENT_LOAD vd_load_bf16
 #define ELEMENT_LOAD_PAIR vf_load_pair_bf16
+#define ELEMENT_LOAD_FLOATS vf_load_bf16
 #define ELEMENT_RANGE_CHECKED
 #include "kernels/rows_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT f64
 #define ELEMENT_TYPE double
 #define ELEMENT_LOAD vd_load
 #define ELEMENT_LOAD_FIRST vd_load_first
+#define ELEMENT_LOAD_FLOATS vf_load_f64
 #define ELEMENT_KEEP_ERRORS
 #include "kernels/rows_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT i8
 #define ELEMENT_TYPE int8_t
 #define ELEMENT_LOAD vd_load_i8
 #define ELEMENT_LOAD_INTEGERS vh_load_i8
 #include "kernels/rows_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT u8
 #define ELEMENT_TYPE uint8_t
 #define ELEMENT_LOAD vd_load_u8
 #define ELEMENT_LOAD_INTEGERS vh_load_u8
 #include "kernels/rows_template.h"
-
-#define EACH_ELEMENT(row) \
-    {[ELEMENT_F64] = row(f64),   [ELEMENT_F32] = row(f32), [ELEMENT_F16] = row(f16), \
-     [ELEMENT_BF16] = row(bf16), [ELEMENT_I8] = row(i8),   [ELEMENT_U8] = row(u8)}
-#define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
-#define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
-
-#define COSINE_ROWS(e) cosine_rows_##e
-
-#define ELEMENT f64
-#define ELEMENT_TYPE double
-#include "kernels/to_floats_template.h"
-
-#define ELEMENT f32
-#define ELEMENT_TYPE float
-#define ELEMENT_IS_FLOAT
-#include "kernels/to_floats_template.h"
-
-#define ELEMENT f16
-#define ELEMENT_TYPE uint16_t
-#define ELEMENT_VALUE f16_to_f32
-#define ELEMENT_LOAD vf_load_f16
-#include "kernels/to_floats_template.h"
-
-#define ELEMENT bf16
-#define ELEMENT_TYPE uint16_t
-#define ELEMENT_VALUE bf16_to_f32
-#define ELEMENT_LOAD vf_load_bf16
-#include "kernels/to_floats_template.h"
-
-#define ELEMENT i8
-#define ELEMENT_TYPE int8_t
-#include "kernels/to_floats_template.h"
-
-#define ELEMENT u8
-#define ELEMENT_TYPE uint8_t
-#include "kernels/to_floats_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT i16
 #define ELEMENT_TYPE int16_t
-#include "kernels/to_floats_template.h"
+#define ELEMENT_LOAD_FLOATS vf_load_i16
+#include "kernels/floats_template.h"
 
 #define ELEMENT u16
 #define ELEMENT_TYPE uint16_t
-#include "kernels/to_floats_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT i32
 #define ELEMENT_TYPE int32_t
-#include "kernels/to_floats_template.h"
+#define ELEMENT_LOAD_FLOATS vf_load_i32
+#include "kernels/floats_template.h"
 
 #define ELEMENT u32
 #define ELEMENT_TYPE uint32_t
-#include "kernels/to_floats_template.h"
+#include "kernels/floats_template.h"
 
 #define ELEMENT i64
 #define ELEMENT_TYPE int64_t
-#define ELEMENT_LOAD vf_load_i64
-#include "kernels/to_floats_template.h"
+#define ELEMENT_LOAD_FLOATS vf_load_i64
+#include "kernels/floats_template.h"
 
 #define ELEMENT u64
 #define ELEMENT_TYPE uint64_t
-#include "kernels/to_floats_template.h"
+#include "kernels/floats_template.h"
+
+#define EACH_ELEMENT(row) \
+    [ELEMENT_F64] = row(f64), [ELEMENT_F32] = row(f32), [ELEMENT_F16] = row(f16), \
+    [ELEMENT_BF16] = row(bf16), [ELEMENT_I8] = row(i8), [ELEMENT_U8] = row(u8)
+#define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
+#define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
+#define COSINE_ROWS(e) cosine_rows_##e
+#define TO_FLOATS(e) to_floats_##e
 
 /*
  * The error bound of coarse dot products (kernels.h). A product passes through n / (2 * VF_LANES) +
@@ -150,58 +136,15 @@ static double coarse_error(size_t n)
     return ((double)n / (2 * VF_LANES) + 7.0) * FMA_ROUNDINGS * 0x1p-24 * (1.0 + 0x1p-9);
 }
 
-#define COARSE f32
-#define COARSE_TYPE float
-#define COARSE_LOAD vf_load
-#include "kernels/coarse_dots_template.h"
-
-#define COARSE f16
-#define COARSE_TYPE uint16_t
-#define COARSE_LOAD vf_load_f16
-#include "kernels/coarse_dots_template.h"
-
-#define COARSE bf16
-#define COARSE_TYPE uint16_t
-#define COARSE_LOAD vf_load_bf16
-#include "kernels/coarse_dots_template.h"
-
-#define COARSE f64
-#define COARSE_TYPE double
-#define COARSE_LOAD vf_load_f64
-#include "kernels/coarse_dots_template.h"
-
-#define COARSE i16
-#define COARSE_TYPE int16_t
-#define COARSE_LOAD vf_load_i16
-#include "kernels/coarse_dots_template.h"
-
-#define COARSE i32
-#define COARSE_TYPE int32_t
-#define COARSE_LOAD vf_load_i32
-#include "kernels/coarse_dots_template.h"
-
-#define COARSE i64
-#define COARSE_TYPE int64_t
-#define COARSE_LOAD vf_load_i64
-#include "kernels/coarse_dots_template.h"
-
 const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
-    .rows = EACH_ELEMENT(ROWS),
-    .columns = EACH_ELEMENT(COLUMNS),
-    .cosine_rows = EACH_ELEMENT(COSINE_ROWS),
+    .rows = {EACH_ELEMENT(ROWS)},
+    .columns = {EACH_ELEMENT(COLUMNS)},
+    .cosine_rows = {EACH_ELEMENT(COSINE_ROWS)},
     .cosine_sums = cosine_sums,
-    .to_floats = {[ELEMENT_F64] = to_floats_f64,
-                  [ELEMENT_F32] = to_floats_f32,
-                  [ELEMENT_F16] = to_floats_f16,
-                  [ELEMENT_BF16] = to_floats_bf16,
-                  [ELEMENT_I8] = to_floats_i8,
-                  [ELEMENT_U8] = to_floats_u8,
-                  [ELEMENT_I16] = to_floats_i16,
-                  [ELEMENT_U16] = to_floats_u16,
-                  [ELEMENT_I32] = to_floats_i32,
-                  [ELEMENT_U32] = to_floats_u32,
-                  [ELEMENT_I64] = to_floats_i64,
-                  [ELEMENT_U64] = to_floats_u64},
+    .to_floats =
+        {EACH_ELEMENT(TO_FLOATS), [ELEMENT_I16] = to_floats_i16, [ELEMENT_U16] = to_floats_u16,
+         [ELEMENT_I32] = to_floats_i32, [ELEMENT_U32] = to_floats_u32,
+         [ELEMENT_I64] = to_floats_i64, [ELEMENT_U64] = to_floats_u64},
     .coarse_dots = {[ELEMENT_F32] = coarse_dots_f32,
                     [ELEMENT_F16] = coarse_dots_f16,
                     [ELEMENT_BF16] = coarse_dots_bf16,

@@ -1,6 +1,6 @@
 /*
  * Sums along rows and down columns for one element type. The contracts are in kernels.h.
- * Parameters, undefined at the end:
+ * Parameters, undefined at the end of floats_template.h:
  *
  *   ELEMENT, ELEMENT_TYPE   name of the type in identifiers; C type
  *   ELEMENT_LOAD            loads VD_LANES elements as doubles
@@ -510,13 +510,5 @@ KIND(square, SUMS_SQUARE)
 #undef SQUARE_MIN
 #undef SQUARE_MAX
 #undef NAME
-#undef ELEMENT
-#undef ELEMENT_TYPE
-#undef ELEMENT_LOAD
-#undef ELEMENT_LOAD_FIRST
-#undef ELEMENT_KEEP_ERRORS
-#undef ELEMENT_LOAD_PAIR
-#undef ELEMENT_LOAD_INTEGERS
-#undef ELEMENT_RANGE_CHECKED
 #undef COLUMN_WIDTH
 #undef SUM_ARRAYS

@@ -5,20 +5,21 @@
  *   SQ8_MAGNITUDES  makes the bytes that vi_add_squares takes
  */
 
-/* Returns row r. */
-INLINE const uint8_t *PASTE(sq8_row_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r)
+/* Adds the products of SQ8_LANES bytes of row r with the codes of `count` queries to sums, which
+ * are those of sq8_dot_block. */
+INLINE void PASTE(sq8_dot_step_, SQ8_TYPE)(vi *sums, vc bytes, const int r, const int row_count,
+                                           const vc *query, const int count,
+                                           const bool with_squares)
 {
-    const size_t number = rows->numbers == NULL ? r : rows->numbers[r];
-    return rows->codes + (ptrdiff_t)number * rows->step;
-}
-
-/* Returns the row to prefetch while the row `distance` rows before it is read, for rows that do not
- * follow one another in memory. */
-INLINE const uint8_t *PASTE(sq8_row_ahead_, SQ8_TYPE)(const struct sq8_rows *rows, size_t r,
-                                                      size_t distance)
-{
-    const size_t ahead = r + distance, end = rows->count + rows->more_numbers;
-    return PASTE(sq8_row_, SQ8_TYPE)(rows, ahead < end ? ahead : end - 1);
+    const vc codes = SQ8_BYTES(bytes);
+    if (with_squares) {
+        vi *to = sums + count * row_count + r;
+        *to = vi_add_squares(*to, SQ8_MAGNITUDES(bytes));
+    }
+    _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+    {
+        sums[q * row_count + r] = vi_dot_codes(sums[q * row_count + r], codes, query[q]);
+    }
 }
 
 /*
@@ -34,46 +35,35 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
 {
     vi sums[20]; /* in registers; `lanes` would be loaded and stored in each step */
     const int sum_count = row_count * (count + with_squares);
+    vc query[SQ8_QUERIES];
     size_t k = 0;
     _Pragma("GCC unroll 20") for (int i = 0; i < sum_count; i++)
     {
         sums[i] = vi_zero();
     }
     for (; n - k >= SQ8_LANES; k += SQ8_LANES) {
-        vc query[SQ8_QUERIES];
         _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
         {
             query[q] = vc_load(queries[q] + k);
         }
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
-            const vc bytes = vc_load(rows[r] + k), codes = SQ8_BYTES(bytes);
+            const vc bytes = vc_load(rows[r] + k);
             __builtin_prefetch(rows[r] + ahead + k);
-            if (with_squares) {
-                vi *to = sums + count * row_count + r;
-                *to = vi_add_squares(*to, SQ8_MAGNITUDES(bytes));
-            }
-            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
-            {
-                sums[q * row_count + r] = vi_dot_codes(sums[q * row_count + r], codes, query[q]);
-            }
+            PASTE(sq8_dot_step_, SQ8_TYPE)(sums, bytes, r, row_count, query, count, with_squares);
         }
     }
     if (k < n) {
         uint8_t last[SQ8_LANES] = {0};
+        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+        {
+            query[q] = vc_load(queries[q] + k);
+        }
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             memcpy(last, rows[r] + k, n - k);
-            const vc bytes = vc_load(last), codes = SQ8_BYTES(bytes);
-            if (with_squares) {
-                vi *to = sums + count * row_count + r;
-                *to = vi_add_squares(*to, SQ8_MAGNITUDES(bytes));
-            }
-            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
-            {
-                sums[q * row_count + r] =
-                    vi_dot_codes(sums[q * row_count + r], codes, vc_load(queries[q] + k));
-            }
+            PASTE(sq8_dot_step_, SQ8_TYPE)
+            (sums, vc_load(last), r, row_count, query, count, with_squares);
         }
     }
     _Pragma("GCC unroll 20") for (int i = 0; i < sum_count; i++)
@@ -103,14 +93,13 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
         int32_t totals[32];
         valid = rows - r < block_rows ? rows - r : block_rows;
         for (size_t i = 0; i < block_rows; i++) { /* rows beyond the end repeat the last one */
-            row[i] = PASTE(sq8_row_, SQ8_TYPE)(x, r + (i < valid ? i : valid - 1));
+            row[i] = sq8_row(x, r + (i < valid ? i : valid - 1));
         }
         if (count == 1) {
             for (size_t i = 0; i < block_rows; i++) {
-                const ptrdiff_t ahead =
-                    x->numbers == NULL
-                        ? SQ8_PREFETCH
-                        : PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i, SQ8_ROWS_AHEAD) - row[i];
+                const ptrdiff_t ahead = x->numbers == NULL
+                                            ? SQ8_PREFETCH
+                                            : sq8_row_ahead(x, r + i, SQ8_ROWS_AHEAD) - row[i];
                 vi pair[2];
                 PASTE(sq8_dot_block_, SQ8_TYPE)
                 (pair, row + i, 1, queries, 1, with_squares, n, ahead);
@@ -121,7 +110,7 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
             }
         } else {
             for (size_t i = 0; x->numbers != NULL && i < block_rows; i++) {
-                const uint8_t *next = PASTE(sq8_row_ahead_, SQ8_TYPE)(x, r + i, SQ8_ROWS_AHEAD);
+                const uint8_t *next = sq8_row_ahead(x, r + i, SQ8_ROWS_AHEAD);
                 for (size_t k = 0; k < n; k += 64) {
                     __builtin_prefetch(next + k);
                 }
@@ -214,7 +203,7 @@ INLINE void PASTE(sq8_panel_block_, SQ8_TYPE)(uint32_t *keep, const struct sq8_r
     const size_t width = (size_t)vectors * VF_LANES, whole = rows->n / 4 * 4;
     _Pragma("GCC unroll 16") for (int r = 0; r < SQ8_PANEL_ROWS; r++)
     {
-        row[r] = PASTE(sq8_row_, SQ8_TYPE)(rows, at[r]);
+        row[r] = sq8_row(rows, at[r]);
         _Pragma("GCC unroll 4") for (int v = 0; v < vectors; v++)
         {
             sums[r * vectors + v] = vi_load(panel->offset + v * VF_LANES);
@@ -283,9 +272,8 @@ INLINE bool PASTE(sq8_panel_of_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows
         size_t at[SQ8_PANEL_ROWS];
         uint32_t kept[SQ8_PANEL_ROWS];
         for (size_t i = 0; i < 2 && prefetches; i++) {
-            ahead[i] =
-                joins ? rows->halves[i] + r * half + distance
-                      : PASTE(sq8_row_, SQ8_TYPE)(rows, r) + distance + i * SQ8_PANEL_ROWS * half;
+            ahead[i] = joins ? rows->halves[i] + r * half + distance
+                             : sq8_row(rows, r) + distance + i * SQ8_PANEL_ROWS * half;
         }
         for (size_t i = 0; i < SQ8_PANEL_ROWS; i++) { /* rows beyond the end repeat the last one */
             at[i] = r + i < rows->count ? r + i : rows->count - 1;

@@ -22,11 +22,19 @@ INLINE void quantize_load(vf a[4], const float *x, size_t k, size_t n)
     }
 }
 
+/* Returns the sum of all lanes of four vectors. */
+INLINE float sum_of_four(const vf a[4])
+{
+    float lanes[VF_LANES];
+    vf_store(lanes, vf_add(vf_add(a[0], a[1]), vf_add(a[2], a[3])));
+    return horizontal_sum(lanes);
+}
+
 /* Computes the largest magnitude and the sum of squares of n elements. */
 INLINE void quantize_range(float *largest, float *square, const float *x, size_t n)
 {
     vf highest[4], lowest[4], squares[4], a[4];
-    float lanes[3][VF_LANES];
+    float lanes[2][VF_LANES];
     for (int i = 0; i < 4; i++) {
         highest[i] = lowest[i] = squares[i] = vf_set1(0.0f);
     }
@@ -43,20 +51,19 @@ INLINE void quantize_range(float *largest, float *square, const float *x, size_t
     }
     vf_store(lanes[0], vf_max(vf_max(highest[0], highest[1]), vf_max(highest[2], highest[3])));
     vf_store(lanes[1], vf_min(vf_min(lowest[0], lowest[1]), vf_min(lowest[2], lowest[3])));
-    vf_store(lanes[2], vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
     *largest = 0.0f;
     for (int i = 0; i < VF_LANES; i++) {
         *largest = lanes[0][i] > *largest ? lanes[0][i] : *largest;
         *largest = -lanes[1][i] > *largest ? -lanes[1][i] : *largest;
     }
-    *square = horizontal_sum(lanes[2]);
+    *square = sum_of_four(squares);
 }
 
 /* quantize_kernel. with_halves is a compile-time constant: true if half_residual is not NULL. */
 INLINE float quantize_row(uint8_t *codes, struct code_scale *scale, float *half_residual,
                           const float *x, size_t n, const bool with_halves)
 {
-    float largest, square, lanes[VF_LANES], total;
+    float largest, square;
     quantize_range(&largest, &square, x, n);
     const float norm = sqrtf(square), inverse_norm = square > 0.0f ? 1.0f / norm : 0.0f,
                 step = largest * inverse_norm / (CODE_ZERO - 1);
@@ -99,21 +106,17 @@ INLINE float quantize_row(uint8_t *codes, struct code_scale *scale, float *half_
             memcpy(codes + k, last, n - k);
         }
     }
-    vf_store(lanes, vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
-    total = horizontal_sum(lanes);
-    vf_store(lanes, vf_add(vf_add(half_squares[0], half_squares[1]),
-                           vf_add(half_squares[2], half_squares[3])));
     /*
      * COARSE_DOT_ERROR covers the rounding of the sums and of inverse_norm. 2^-20 covers the
      * rounding of each term. If the row holds NaN or infinity, the bound is infinity.
      */
     const float error = (float)COARSE_DOT_ERROR(n) + 0x1p-20f,
-                residual_norm = sqrtf(total) * (1.0f + error) + norm * inverse_norm * error;
+                rounding = norm * inverse_norm * error,
+                residual_norm = sqrtf(sum_of_four(squares)) * (1.0f + error) + rounding;
     *scale = residual_norm < 2.0f && step < 2.0f ? (struct code_scale){step, residual_norm}
                                                  : (struct code_scale){0.0f, INFINITY};
     if (with_halves) {
-        *half_residual =
-            sqrtf(horizontal_sum(lanes)) * (1.0f + error) + norm * inverse_norm * error;
+        *half_residual = sqrtf(sum_of_four(half_squares)) * (1.0f + error) + rounding;
     }
     return square;
 }
@@ -177,6 +180,21 @@ INLINE uint32_t panel_below(const vi *sums, const struct sq8_rows *rows, size_t 
         below |= vf_below(bound, vf_min(threshold, vf_load(thresholds + q))) << q;
     }
     return below;
+}
+
+/* Returns row r. */
+INLINE const uint8_t *sq8_row(const struct sq8_rows *rows, size_t r)
+{
+    const size_t number = rows->numbers == NULL ? r : rows->numbers[r];
+    return rows->codes + (ptrdiff_t)number * rows->step;
+}
+
+/* Returns the row to prefetch while the row `distance` rows before is read, for rows that do not
+ * follow one another in memory. */
+INLINE const uint8_t *sq8_row_ahead(const struct sq8_rows *rows, size_t r, size_t distance)
+{
+    const size_t ahead = r + distance, end = rows->count + rows->more_numbers;
+    return sq8_row(rows, ahead < end ? ahead : end - 1);
 }
 
 #define SQ8_TYPE u8
@@ -245,10 +263,9 @@ INLINE void half_dots_of(int32_t *dots, size_t step, const struct sq8_rows *x,
             _Pragma("GCC unroll 4") for (size_t j = 0; j < block; j++)
             { /* rows beyond the end repeat the last one */
                 const size_t number = r + (i + j < valid ? i + j : valid - 1);
-                row[j] = sq8_row_u8(x, number);
-                ahead[j] = x->numbers == NULL
-                               ? HALF_PREFETCH
-                               : sq8_row_ahead_u8(x, number, HALF_ROWS_AHEAD) - row[j];
+                row[j] = sq8_row(x, number);
+                ahead[j] = x->numbers == NULL ? HALF_PREFETCH
+                                              : sq8_row_ahead(x, number, HALF_ROWS_AHEAD) - row[j];
             }
             _Pragma("GCC unroll 16") for (int j = 0; j < count * row_count; j++)
             {
@@ -347,10 +364,9 @@ INLINE void half_panel_dots(vi dots[HALF_ROWS], const int32_t *offsets, const st
     vi groups[HALF_ROWS];                    /* sums of all rows with HALF_QUERIES queries each */
     for (size_t i = 0; i < HALF_ROWS; i++) { /* a row beyond the end repeats the last one */
         const size_t number = r + i < rows->count ? r + i : r;
-        upper[i] = sq8_row_u8(rows, number);
-        ahead[i] = rows->numbers == NULL
-                       ? HALF_PANEL_PREFETCH
-                       : sq8_row_ahead_u8(rows, number, HALF_ROWS_AHEAD) - upper[i];
+        upper[i] = sq8_row(rows, number);
+        ahead[i] = rows->numbers == NULL ? HALF_PANEL_PREFETCH
+                                         : sq8_row_ahead(rows, number, HALF_ROWS_AHEAD) - upper[i];
         groups[i] = vi_zero();
     }
     for (size_t q = 0; q < VF_LANES && q < panel->queries; q += HALF_QUERIES) {

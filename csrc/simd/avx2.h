@@ -75,15 +75,10 @@ static inline vf vf_round(vf a)
 {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-static inline __m256 power_ps(__m256 n)
+static inline vf vf_power(vf n)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(
         _mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(12582912.0f + 127.0f))), 23));
-}
-static inline vf vf_scale(vf a, vf n)
-{
-    __m256 half = vf_round(_mm256_mul_ps(n, _mm256_set1_ps(0.5f)));
-    return _mm256_mul_ps(_mm256_mul_ps(a, power_ps(half)), power_ps(_mm256_sub_ps(n, half)));
 }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
@@ -158,10 +153,6 @@ static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
     *even = _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xd8);
     *odd = _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xd8);
 }
-static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
-{
-    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
-}
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
     __m256d maxima = vd_max_propagating_nan(a, _mm256_permute_pd(a, 0x5));
@@ -171,15 +162,10 @@ static inline vd vd_round(vd a)
 {
     return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-static inline __m256d power_pd(__m256d n)
+static inline vd vd_power(vd n)
 {
     return _mm256_castsi256_pd(_mm256_slli_epi64(
         _mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(6755399441055744.0 + 1023.0))), 52));
-}
-static inline vd vd_scale(vd a, vd n)
-{
-    __m256d half = vd_round(_mm256_mul_pd(n, _mm256_set1_pd(0.5)));
-    return _mm256_mul_pd(_mm256_mul_pd(a, power_pd(half)), power_pd(_mm256_sub_pd(n, half)));
 }
 static inline unsigned vd_below(vd a, vd b)
 {
@@ -300,5 +286,6 @@ static inline int vd_all_at_least(vd a, vd b)
     return _mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GE_OQ)) == 0xf;
 }
 
+#include "simd/derived.h"
 #include "simd/groups_int16.h"
 #include "simd/x86_transpose.h"

@@ -118,6 +118,7 @@ static inline vf vf_round(vf a)
 {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+#define SIMD_SCALE
 static inline vf vf_scale(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
@@ -190,10 +191,6 @@ static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
 {
     *even = _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
     *odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
-}
-static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
-{
-    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
 }
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
@@ -316,4 +313,5 @@ static inline unsigned vi_at_least(vi a, vi b) { return _mm512_cmpge_epi32_mask(
 #include "simd/groups_int16.h"
 #endif
 
+#include "simd/derived.h"
 #include "simd/x86_transpose.h"

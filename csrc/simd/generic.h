@@ -137,29 +137,17 @@ static inline void vf_store_pair_maxima(float *p, vf a)
 static inline vf vf_round(vf a) { EACH_F(rintf(a[i])); }
 
 /*
- * vf_scale and vd_scale compute a * 2^n, rounded once, and NaN where a is NaN. n is an integer of
- * magnitude up to 252, or 2044 in vd_scale. The magnitude of a is at most 16. It is at least 0.125
- * unless a is 0 or n is -1, 0 or 1.
+ * vf_scale and vd_scale (derived.h) compute a * 2^n, rounded once, and NaN where a is NaN. n is an
+ * integer of magnitude up to 252, or 2044 in vd_scale. The magnitude of a is at most 16. It is at
+ * least 0.125 unless a is 0 or n is -1, 0 or 1.
  *
  * 2^n itself can leave the range of the type, so a is multiplied by two factors of about 2^(n/2).
- * power_f32 makes such a factor without converting n to an integer. It adds a constant so large
- * that the lowest bits of the sum are the biased exponent, and shifts these bits into the exponent
- * field.
+ * *_power makes such a factor without converting n to an integer. It adds a constant so large that
+ * the lowest bits of the sum are the biased exponent, and shifts these bits into the exponent
+ * field. The constants are 1.5 * 2^23 or 1.5 * 2^52, plus the bias. A set that defines SIMD_SCALE
+ * has its own *_scale.
  */
-static inline float power_f32(float n)
-{
-    const float sum = n + (12582912.0f + 127.0f); /* 1.5 * 2^23 */
-    uint32_t bits;
-    float power;
-    memcpy(&bits, &sum, sizeof bits);
-    bits <<= 23;
-    memcpy(&power, &bits, sizeof power);
-    return power;
-}
-static inline vf vf_scale(vf a, vf n)
-{
-    EACH_F(a[i] * power_f32(rintf(n[i] * 0.5f)) * power_f32(n[i] - rintf(n[i] * 0.5f)));
-}
+static inline vf vf_power(vf n) { return (vf)((vi)(n + (12582912.0f + 127.0f)) << 23); }
 
 /* Adds 128 to each of 4 * VF_LANES integers of magnitude up to 127. Stores the sums as bytes. */
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
@@ -180,20 +168,16 @@ static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 /* Loads 64-bit integers as floats. The relative error is at most 2^-22. */
 static inline vf vf_load_i64(const int64_t *p) { EACH_F((float)p[i]); }
-/* Load doubles, or 32-bit or 16-bit integers, as floats. Each is rounded once. */
+/* The same for doubles and for 16-bit and 32-bit integers, which are rounded once. derived.h has
+ * vf_load_i32. */
 static inline vf vf_load_f64(const double *p) { EACH_F((float)p[i]); }
-static inline vf vf_load_i32(const int32_t *p) { EACH_F((float)p[i]); }
 static inline vf vf_load_i16(const int16_t *p) { EACH_F((float)p[i]); }
 
 /*
- * Loads 2 * VF_LANES elements as two vectors. Each instruction set has its own order of the
- * elements in the lanes, which is the same in every call.
+ * vf_load_pair_f16 (derived.h) and vf_load_pair_bf16 load 2 * VF_LANES elements as two vectors.
+ * Each instruction set has its own order of the elements in the lanes, which is the same in every
+ * call.
  */
-static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
-{
-    *low = vf_load_f16(p);
-    *high = vf_load_f16(p + VF_LANES);
-}
 static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 {
     *low = vf_load_bf16(p);
@@ -342,10 +326,6 @@ static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
     *even = (vd){a[0], b[0]};
     *odd = (vd){a[1], b[1]};
 }
-static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
-{
-    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
-}
 static inline void vd_store_pair_maxima(double *p, vd a)
 {
     *p = a[0] > a[1] || a[0] != a[0] ? a[0] : a[1];
@@ -353,20 +333,7 @@ static inline void vd_store_pair_maxima(double *p, vd a)
 static inline vd vd_max(vd a, vd b) { EACH_D(a[i] > b[i] ? a[i] : b[i]); }
 static inline vd vd_min(vd a, vd b) { EACH_D(a[i] < b[i] ? a[i] : b[i]); }
 static inline vd vd_round(vd a) { EACH_D(rint(a[i])); }
-static inline double power_f64(double n)
-{
-    const double sum = n + (6755399441055744.0 + 1023.0); /* 1.5 * 2^52 */
-    uint64_t bits;
-    double power;
-    memcpy(&bits, &sum, sizeof bits);
-    bits <<= 52;
-    memcpy(&power, &bits, sizeof power);
-    return power;
-}
-static inline vd vd_scale(vd a, vd n)
-{
-    EACH_D(a[i] * power_f64(rint(n[i] * 0.5)) * power_f64(n[i] - rint(n[i] * 0.5)));
-}
+static inline vd vd_power(vd n) { return (vd)((vb)(n + (6755399441055744.0 + 1023.0)) << 52); }
 static inline unsigned vd_below(vd a, vd b) { EACH_BIT(VD_LANES, a[i] < b[i]); }
 
 /*
@@ -525,6 +492,7 @@ static inline vi vi_add_squares(vi sums, vc bytes)
  * ISA_BYTES_AS_FLOATS needs no groups.
  */
 #include "simd/groups_int8.h"
+#include "simd/derived.h"
 
 #undef EACH_LANE
 #undef EACH_F

@@ -60,15 +60,10 @@ static inline vf vf_row_sums(const vf rows[VF_LANES])
     return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
 }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
-static inline float32x4_t power_f32(float32x4_t n)
+static inline vf vf_power(vf n)
 {
     return vreinterpretq_f32_u32(
         vshlq_n_u32(vreinterpretq_u32_f32(vaddq_f32(n, vdupq_n_f32(12582912.0f + 127.0f))), 23));
-}
-static inline vf vf_scale(vf a, vf n)
-{
-    float32x4_t half = vf_round(vmulq_f32(n, vdupq_n_f32(0.5f)));
-    return vmulq_f32(vmulq_f32(a, power_f32(half)), power_f32(vsubq_f32(n, half)));
 }
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
@@ -102,13 +97,7 @@ static inline vf vf_load_f64(const double *p)
 {
     return vcombine_f32(vcvt_f32_f64(vld1q_f64(p)), vcvt_f32_f64(vld1q_f64(p + 2)));
 }
-static inline vf vf_load_i32(const int32_t *p) { return vcvtq_f32_s32(vld1q_s32(p)); }
 static inline vf vf_load_i16(const int16_t *p) { return vcvtq_f32_s32(vmovl_s16(vld1_s16(p))); }
-static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
-{
-    *low = vf_load_f16(p);
-    *high = vf_load_f16(p + VF_LANES);
-}
 /* low gets the elements of even index, high those of odd index. */
 static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
 {
@@ -187,23 +176,14 @@ static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
     *even = vuzp1q_f64(a, b);
     *odd = vuzp2q_f64(a, b);
 }
-static inline void vd_load_alternating(const double *p, vd *even, vd *odd)
-{
-    vd_unzip(vd_load(p), vd_load(p + VD_LANES), even, odd);
-}
 static inline void vd_store_pair_maxima(double *p, vd a) { *p = vpmaxqd_f64(a); }
 static inline vd vd_max(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }
 static inline vd vd_round(vd a) { return vrndnq_f64(a); }
-static inline float64x2_t power_f64(float64x2_t n)
+static inline vd vd_power(vd n)
 {
     return vreinterpretq_f64_u64(vshlq_n_u64(
         vreinterpretq_u64_f64(vaddq_f64(n, vdupq_n_f64(6755399441055744.0 + 1023.0))), 52));
-}
-static inline vd vd_scale(vd a, vd n)
-{
-    float64x2_t half = vd_round(vmulq_f64(n, vdupq_n_f64(0.5)));
-    return vmulq_f64(vmulq_f64(a, power_f64(half)), power_f64(vsubq_f64(n, half)));
 }
 static inline unsigned vd_below(vd a, vd b)
 {
@@ -316,6 +296,8 @@ static inline vi vi_dot_codes(vi sums, vc codes, vc factors)
               high = vmull_high_s8(codes, factors);
     return vpadalq_s16(sums, vpaddq_s16(low, high));
 }
+
+#include "simd/derived.h"
 
 #define TRANSPOSE_SIZE_F32 4
 #define TRANSPOSE_SIZE_F64 2

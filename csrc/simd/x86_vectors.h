@@ -49,7 +49,6 @@ static inline vf vf_from_i32(vi a) { return X86(cvtepi32_ps)(a); }
 static inline vh vh_load_i8(const int8_t *p) { return X86(cvtepi8_epi16)(X86_LOAD_HALF(p)); }
 static inline vh vh_load_u8(const uint8_t *p) { return X86(cvtepu8_epi16)(X86_LOAD_HALF(p)); }
 
-static inline vf vf_load_i32(const int32_t *p) { return vf_from_i32(vi_load(p)); }
 static inline vf vf_load_i16(const int16_t *p)
 {
     return vf_from_i32(X86(cvtepi16_epi32)(X86_LOAD_HALF(p)));
@@ -58,11 +57,6 @@ static inline vf vf_load_f16(const uint16_t *p) { return X86(cvtph_ps)(X86_LOAD_
 static inline vf vf_load_bf16(const uint16_t *p)
 {
     return X86_FLOATS(X86(slli_epi32)(X86(cvtepu16_epi32)(X86_LOAD_HALF(p)), 16));
-}
-static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
-{
-    *low = vf_load_f16(p);
-    *high = vf_load_f16(p + VF_LANES);
 }
 /* low gets the elements of even index, high those of odd index. */
 static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
