@@ -103,19 +103,6 @@ static size_t put_members(const struct neighbourhoods *n, const struct pairs_of_
     return at;
 }
 
-static size_t count_free(const struct neighbourhoods *n, const struct pairs_of_rows *p,
-                         size_t centre)
-{
-    size_t count = n->own[centre] != 0 && !p->taken[centre];
-    for (size_t k = p->first_lower[centre]; k < p->first_lower[centre + 1]; k++) {
-        count += !p->taken[n->i[p->lower[k]]];
-    }
-    for (size_t k = p->first[centre]; k < p->first[centre + 1]; k++) {
-        count += !p->taken[n->j[k]];
-    }
-    return count;
-}
-
 ptrdiff_t communities_find(const struct neighbourhoods *n, size_t min_size,
                            const struct community_arrays *to, struct cancel_token *token)
 {
@@ -142,10 +129,10 @@ ptrdiff_t communities_find(const struct neighbourhoods *n, size_t min_size,
             break;
         }
         const size_t centre = p.order[c];
-        if (count_free(n, &p, centre) < min_size) {
+        const size_t end = put_members(n, &p, centre, to, at);
+        if (end - at < min_size) {
             continue;
         }
-        const size_t end = put_members(n, &p, centre, to, at);
         for (; at < end; at++) {
             p.taken[to->members[at]] = 1;
         }

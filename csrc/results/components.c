@@ -1,7 +1,6 @@
 /* Connected components of the pairs that reach a threshold, by union-find. */
 #include "results/components.h"
 
-#include "base/pool.h"
 #include "base/scratch.h"
 
 /*
@@ -36,10 +35,7 @@ int components_init(struct components *c, enum compute_type compute, double thre
                     int64_t *parents)
 {
     *c = (struct components){
-        .result_handler = {.compute = compute,
-                           .workers = pool_get_threads(),
-                           .thresholds = constant_thresholds(compute, threshold),
-                           .add_result = add_result},
+        .result_handler = handler_of_threshold(compute, threshold, add_result),
         .parents = parents,
     };
     pthread_mutex_init(&c->lock, NULL);

@@ -3,7 +3,6 @@
 
 #include <math.h>
 
-#include "base/pool.h"
 #include "base/scratch.h"
 
 static void add_result(struct result_handler *handler, size_t worker, size_t query,
@@ -26,11 +25,7 @@ int first_match_init(struct first_match *f, enum compute_type compute, double th
                      int64_t *matches)
 {
     *f = (struct first_match){
-        .result_handler = {.compute = compute,
-                           .workers = pool_get_threads(),
-                           .thresholds = constant_thresholds(compute, threshold),
-                           .add_result = add_result},
-        .matches = matches};
+        .result_handler = handler_of_threshold(compute, threshold, add_result), .matches = matches};
     if (f->result_handler.thresholds == NULL) {
         return -1;
     }

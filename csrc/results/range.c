@@ -6,14 +6,14 @@
  */
 #include <string.h>
 
-#include "base/pool.h"
 #include "base/scratch.h"
 #include "results/range.h"
 
 enum {
     BLOCK_PAIRS = 1 << 12,
-    MAX_GROUPS = 64,          /* this bounds a worker's unfinished blocks to 4 MB */
-    SORTED_BY_INSERTION = 24, /* pairs of one i */
+    MAX_GROUPS = 64,      /* this bounds a worker's unfinished blocks to 4 MB */
+    SORTED_IN_PLACE = 24, /* pairs of one i that are not sorted by marking columns */
+    MIN_SHARE_OF_GAP = 9, /* a sort begins with gaps of about a ninth to a third of the pairs */
     /* The pairs of one i are sorted by marking columns if they cover at least 1 / MARKED_SHARE of
      * all columns. */
     MARKED_SHARE = 4096,
@@ -80,16 +80,12 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
 int range_init(struct range_result *r, enum compute_type compute, double threshold, size_t rows,
                size_t columns)
 {
-    const int threads = pool_get_threads();
-    *r = (struct range_result){
-        .result_handler = {.compute = compute,
-                           .workers = threads,
-                           .thresholds = constant_thresholds(compute, threshold),
-                           .add_result = add_result},
-        .rows = rows,
-        .columns = columns,
-        .max_pairs = SIZE_MAX,
-        .workers = (size_t)threads};
+    *r = (struct range_result){.result_handler =
+                                   handler_of_threshold(compute, threshold, add_result),
+                               .rows = rows,
+                               .columns = columns,
+                               .max_pairs = SIZE_MAX};
+    r->workers = (size_t)r->result_handler.workers;
     while (rows > 0 && (rows - 1) >> r->group_shift >= MAX_GROUPS) {
         r->group_shift++;
     }
@@ -157,48 +153,33 @@ struct row_pair {
     double value;
 };
 
-static struct row_pair heap_item(const struct row_pairs *p, size_t at)
+static struct row_pair pair_at(const struct row_pairs *p, size_t at)
 {
     return (struct row_pair){p->j[at], compute_load(p->compute, p->values, at)};
 }
 
-static void heap_put(const struct row_pairs *p, size_t at, struct row_pair pair)
+static void put_pair(const struct row_pairs *p, size_t at, struct row_pair pair)
 {
     p->j[at] = pair.j;
     compute_store(p->compute, p->values, at, pair.value);
 }
 
-static void insertion_sort(const struct row_pairs *p)
+/* Shell sort, with Knuth's gaps. A few pairs are sorted by insertion. */
+static void sort_in_place(const struct row_pairs *p)
 {
-    for (size_t n = 1; n < p->count; n++) {
-        const struct row_pair pair = heap_item(p, n);
-        size_t at = n;
-        for (; at > 0 && p->j[at - 1] > pair.j; at--) {
-            heap_put(p, at, heap_item(p, at - 1));
+    size_t gap = 1;
+    while (gap < p->count / MIN_SHARE_OF_GAP) {
+        gap = 3 * gap + 1;
+    }
+    for (; gap > 0; gap /= 3) {
+        for (size_t n = gap; n < p->count; n++) {
+            const struct row_pair pair = pair_at(p, n);
+            size_t at = n;
+            for (; at >= gap && p->j[at - gap] > pair.j; at -= gap) {
+                put_pair(p, at, pair_at(p, at - gap));
+            }
+            put_pair(p, at, pair);
         }
-        heap_put(p, at, pair);
-    }
-}
-
-/* heap_sort needs the pair with the highest j at the root. */
-static bool heap_precedes(struct row_pair a, struct row_pair b)
-{
-    return a.j < b.j;
-}
-
-#define HEAP struct row_pairs
-#define HEAP_ITEM struct row_pair
-#include "results/heap_template.h"
-
-static void heap_sort(const struct row_pairs *p)
-{
-    for (size_t at = p->count / 2; at-- > 0;) {
-        heap_sift_down(p, at, p->count, heap_item(p, at));
-    }
-    for (size_t size = p->count; size-- > 1;) {
-        const struct row_pair last = heap_item(p, size);
-        heap_put(p, size, heap_item(p, 0));
-        heap_sift_down(p, 0, size, last);
     }
 }
 
@@ -216,7 +197,7 @@ static void sort_by_marks(const struct row_pairs *p, size_t columns, uint64_t *m
         for (uint64_t bits = marks[word]; bits != 0; bits &= bits - 1) {
             const size_t j = word * 64 + (size_t)__builtin_ctzll(bits);
             const struct row_pair pair = {(int64_t)j, compute_load(p->compute, scores, j)};
-            heap_put(p, at++, pair);
+            put_pair(p, at++, pair);
         }
         marks[word] = 0;
     }
@@ -293,10 +274,8 @@ int range_store(struct range_result *r, const struct pair_arrays *to, struct can
         for (size_t row = 0; row < g.rows && !cancel_poll(token, 0); row++) {
             const struct row_pairs p = {compute, starts[row] - done, to->j + done,
                                         (char *)to->values + done * score};
-            if (p.count <= SORTED_BY_INSERTION) {
-                insertion_sort(&p);
-            } else if (p.count < columns / MARKED_SHARE || marked == 0) {
-                heap_sort(&p);
+            if (p.count <= SORTED_IN_PLACE || p.count < columns / MARKED_SHARE || marked == 0) {
+                sort_in_place(&p);
             } else {
                 sort_by_marks(&p, columns, marks, scores);
             }

@@ -23,6 +23,10 @@ struct score_tile {
     size_t first_candidate;
 };
 
+struct result_handler;
+typedef void add_result_function(struct result_handler *handler, size_t worker, size_t query,
+                                 size_t candidate, double score);
+
 /*
  * Receives the results of a search. Each kind of result has its own handler: topk.c, range.c,
  * top_pairs.c, components.c and first_match.c.
@@ -48,8 +52,7 @@ struct result_handler {
      * Takes a score that reaches its threshold or is NaN. Several threads call it, each with its
      * own worker number.
      */
-    void (*add_result)(struct result_handler *handler, size_t worker, size_t query,
-                       size_t candidate, double score);
+    add_result_function *add_result;
 
     /*
      * May be NULL. Writes the thresholds of a worker and `count` queries from `query` on, for
@@ -90,7 +93,8 @@ static inline double threshold_at(const struct result_handler *handler, size_t w
 }
 
 /*
- * Makes the array of a threshold that all queries and workers share. Returns NULL when memory runs
- * out.
+ * Makes a handler with one threshold, which all queries and workers share. Its `thresholds` are
+ * NULL when memory runs out.
  */
-void *constant_thresholds(enum compute_type compute, double threshold);
+struct result_handler handler_of_threshold(enum compute_type compute, double threshold,
+                                           add_result_function *add_result);

@@ -30,9 +30,19 @@ static bool heap_precedes(struct scored_pair a, struct scored_pair b)
     return is_better(a.score, a.i, b.score, b.i) || (a.score == b.score && a.i == b.i && a.j < b.j);
 }
 
-#define HEAP struct top_pairs
-#define HEAP_ITEM struct scored_pair
-#include "results/heap_template.h"
+/* Replaces the worst pair, at the root of the heap, and moves worse pairs than `pair` up. */
+static void replace_worst(const struct top_pairs *p, struct scored_pair pair)
+{
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < p->size; at = child) {
+        child += child + 1 < p->size && heap_precedes(heap_item(p, child), heap_item(p, child + 1));
+        if (!heap_precedes(pair, heap_item(p, child))) {
+            break;
+        }
+        heap_put(p, at, heap_item(p, child));
+    }
+    heap_put(p, at, pair);
+}
 
 /* Each worker has its own thresholds, so none reads a threshold that another worker writes. */
 static void set_threshold(struct top_pairs *p, size_t worker)
@@ -57,7 +67,7 @@ static void add_result(struct result_handler *handler, size_t worker, size_t que
     }
     pthread_mutex_lock(&p->lock);
     if (heap_precedes(pair, heap_item(p, 0))) {
-        heap_sift_down(p, 0, p->size, pair);
+        replace_worst(p, pair);
     }
     set_threshold(p, worker);
     pthread_mutex_unlock(&p->lock);
