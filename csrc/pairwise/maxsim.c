@@ -177,15 +177,20 @@ static char *edge_at(const struct maxsim_state *s, size_t task, size_t edge)
     return s->edges + (task * 2 + edge) * s->step * s->size;
 }
 
-/* Handles rows [first, end) of a task, which belong to consecutive chosen documents. Returns 0, or
- * -1 when memory runs out. */
+/* Handles the rows of a task from the first one of `document` to row `end`, which belong to
+ * consecutive chosen documents. There may be none. Returns 0, or -1 when memory runs out. */
 static int run_documents(const struct maxsim_state *s, size_t task, size_t worker, size_t document,
-                         size_t first, size_t end, char *maxima)
+                         size_t end)
 {
     const struct maxsim *m = s->call;
     const size_t task_begin = task * s->task_rows,
                  task_end = smaller(s->rows, task_begin + s->task_rows),
-                 documents = document_of(m, end - 1) - document + 1;
+                 first = larger(task_begin, document_begin(m, document));
+    char *maxima = s->maxima + worker * s->maxima_rows * s->step * s->size;
+    if (first >= end) {
+        return 0;
+    }
+    const size_t documents = document_of(m, end - 1) - document + 1;
     if (multiply(s, worker, document, documents, first, end, maxima) < 0) {
         return -1;
     }
@@ -206,29 +211,19 @@ static void run_task(void *context, size_t task, size_t worker)
     struct maxsim_state *s = context;
     const struct maxsim *m = s->call;
     const size_t first = task * s->task_rows, end = smaller(s->rows, first + s->task_rows);
-    char *maxima = s->maxima + worker * s->maxima_rows * s->step * s->size;
     size_t document = document_of(m, first), begin = document, ended = 0;
-    for (; document < m->documents && document_begin(m, document) < end; document++) {
-        const size_t row = larger(first, document_begin(m, document));
+    int status = 0;
+    for (; status == 0 && document < m->documents && document_begin(m, document) < end;
+         document++) {
         ended += document_begin(m, document + 1) <= end;
-        if (is_chosen(m, document)) {
-            continue;
+        if (!is_chosen(m, document)) {
+            status = run_documents(s, task, worker, begin, document_begin(m, document));
+            begin = document + 1;
         }
-        if (begin < document &&
-            run_documents(s, task, worker, begin, larger(first, document_begin(m, begin)), row,
-                          maxima) < 0) {
-            atomic_store(&s->no_memory, true);
-            return;
-        }
-        begin = document + 1;
     }
-    if (begin < document &&
-        run_documents(s, task, worker, begin, larger(first, document_begin(m, begin)), end,
-                      maxima) < 0) {
+    if (status < 0 || run_documents(s, task, worker, begin, end) < 0) {
         atomic_store(&s->no_memory, true);
-        return;
-    }
-    if (s->first + s->count == m->query_rows.size) {
+    } else if (s->first + s->count == m->query_rows.size) {
         progress_add(m->token, ended);
     }
 }
