@@ -174,49 +174,33 @@ static void prepare_queries(struct prefilter *p)
     }
 }
 
-static struct row_bounds take_bounds(struct arena *arena)
-{
-    struct row_bounds bounds;
-    bounds.scale = arena_take(arena, CHUNK, sizeof *bounds.scale);
-    bounds.norm = arena_take(arena, CHUNK, sizeof *bounds.norm);
-    bounds.residual = arena_take(arena, CHUNK, sizeof *bounds.residual);
-    bounds.tail = arena_take(arena, CHUNK, sizeof *bounds.tail);
-    return bounds;
-}
-
 /* Takes the buffers of a worker, and sets its state in the second pass. */
 static void take_worker(struct prefilter *p, size_t number, struct arena *arena)
 {
     const size_t queries = p->block.queries, depth = p->plan.depth;
-    struct prefilter_worker w = {.prefilter = p, .number = number};
-    w.row_norms.value = arena_take(arena, CHUNK, sizeof *w.row_norms.value);
-    w.row_norms.exponent = arena_take(arena, CHUNK, sizeof *w.row_norms.exponent);
-    w.last = arena_take(arena, queries, sizeof *w.last);
-    w.row = arena_take(arena, 1, float_row_size(depth));
-    w.query = arena_take(arena, 1, float_row_size(depth));
-    w.codes = arena_take(arena, p->use_codes && !p->rows_are_codes ? CHUNK : 0, depth);
-    w.scales = arena_take(arena, CHUNK, sizeof *w.scales);
-    w.code_dots = arena_take(arena, SQ8_QUERIES * CHUNK, sizeof *w.code_dots);
-    w.bounds = take_bounds(arena);
-    w.head_bounds = take_bounds(arena);
-    w.row_thresholds = arena_take(arena, CHUNK, sizeof *w.row_thresholds);
-    w.keep_panel = arena_take(arena, CHUNK, sizeof *w.keep_panel);
-    w.keep = arena_take(arena, CHUNK, sizeof *w.keep);
-    w.measured = arena_take(arena, CHUNK, sizeof *w.measured);
-    w.repeats = arena_take(arena, CHUNK, sizeof *w.repeats);
-    w.zero = arena_take(arena, CHUNK, sizeof *w.zero);
-    w.dots = arena_take(arena, COARSE_QUERIES * COARSE_STEP, sizeof *w.dots);
-    w.norms = arena_take(arena, COARSE_CHUNK, sizeof *w.norms);
-    w.divisors = arena_take(arena, COARSE_CHUNK, sizeof *w.divisors);
+    struct scored *last = arena_take(arena, queries, sizeof *last);
+    void *row = arena_take(arena, 1, float_row_size(depth)),
+         *query = arena_take(arena, 1, float_row_size(depth));
+    uint8_t *codes = arena_take(arena, p->use_codes && !p->rows_are_codes ? CHUNK : 0, depth);
     if (arena->block == NULL) {
         return;
     }
-    memset(w.last, 0, queries * sizeof *w.last);
-    memset(w.bounds.tail, 0, CHUNK * sizeof *w.bounds.tail); /* codes have no tail */
+    struct prefilter_worker *w = &p->workers[number];
+    memset(w, 0, sizeof *w);
+    memset(last, 0, queries * sizeof *last);
+    w->prefilter = p;
+    w->number = number;
+    w->last = last;
+    w->row = row;
+    w->query = query;
+    w->codes = codes;
+    float (*of)[CHUNK] = w->bounds_of_codes;
+    w->bounds = (struct row_bounds){of[0], of[1], of[2], of[3]};
+    of = w->bounds_of_heads;
+    w->head_bounds = (struct row_bounds){of[0], of[1], of[2], of[3]};
     for (size_t r = 0; r < CHUNK; r++) {
-        w.row_thresholds[r] = INFINITY;
+        w->row_thresholds[r] = INFINITY;
     }
-    p->workers[number] = w;
 }
 
 /* Takes the buffers of the queries and of the workers. */

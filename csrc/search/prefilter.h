@@ -88,27 +88,14 @@ struct prefilter_worker {
      */
     size_t survivors;
     struct pause task_pause; /* in tasks, which go to GEMM */
-    /* norms of a chunk's rows; a norm is measured when its row is first rescored */
-    struct norms row_norms;
-    uint8_t *measured; /* [CHUNK]: 1 if the norm of the row is measured */
-    uint8_t *repeats;  /* [CHUNK]: enum row_repeats */
-    uint8_t *zero;     /* [CHUNK]: 1 if all elements of the row are 0 */
-    bool any_zero;     /* true if the chunk has such a row */
-    /* true if REPEATS marks rows of the chunk; only set for more than SQ8_QUERIES queries */
+    bool any_zero;           /* true if the chunk has rows that `zero` marks */
+    /* true if the chunk has rows that REPEATS marks; set for more than SQ8_QUERIES queries */
     bool any_repeat;
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
-    uint8_t *codes;
-    struct code_scale *scales;
-    int32_t *code_dots;            /* [SQ8_QUERIES][CHUNK] */
-    float *dots;                   /* [COARSE_QUERIES][COARSE_STEP] */
-    float *norms, *divisors;       /* [COARSE_CHUNK], |x| and max(|x|, eps) of float32 rows */
-    int exponent;                  /* float32 rows are first scaled by 2^-exponent */
-    uint8_t *keep;                 /* [CHUNK] */
-    uint32_t *keep_panel;          /* [CHUNK] */
-    struct row_bounds bounds;      /* [CHUNK], of the codes */
-    struct row_bounds head_bounds; /* [CHUNK] */
-    /* [CHUNK]: thresholds of the rows as queries, in a mirrored search; else infinity */
-    float *row_thresholds;
+    uint8_t *codes;    /* [CHUNK][depth], if the search makes them */
+    int exponent;      /* float32 rows are first scaled by 2^-exponent */
+    struct row_bounds bounds; /* of the codes, in bounds_of_codes */
+    struct row_bounds head_bounds;
     /* pairs of the chunk that the heads or halves have not ruled out */
     size_t first_survivors;
     /* pairs compared since the last decision on codes; pairs that passed */
@@ -125,6 +112,20 @@ struct prefilter_worker {
         uint16_t row; /* relative to the chunk */
         uint16_t query;
     } rescore_queue[QUEUE_SIZE];
+    /* norms of the chunk's rows; a norm is measured when its row is first rescored */
+    double norm_values[CHUNK];
+    int norm_exponents[CHUNK];
+    uint8_t measured[CHUNK]; /* 1 if the norm of the row is measured */
+    uint8_t repeats[CHUNK];  /* enum row_repeats */
+    uint8_t zero[CHUNK];     /* 1 if all elements of the row are 0 */
+    uint8_t keep[CHUNK];
+    uint32_t keep_panel[CHUNK];
+    float row_thresholds[CHUNK]; /* of the rows as queries, in a mirrored search; else infinity */
+    float bounds_of_codes[4][CHUNK], bounds_of_heads[4][CHUNK];
+    struct code_scale scales[CHUNK];
+    int32_t code_dots[SQ8_QUERIES * CHUNK];
+    float dots[COARSE_QUERIES * COARSE_STEP];
+    float norms[COARSE_CHUNK], divisors[COARSE_CHUNK]; /* |x| and max(|x|, eps) of float32 rows */
 };
 
 struct prefilter {

@@ -162,7 +162,7 @@ static double exact_score(struct prefilter_worker *w, size_t r, size_t query)
 {
     const struct prefilter *p = w->prefilter;
     const size_t row = w->first + r;
-    const struct norms row_norms = {w->row_norms.value + r, w->row_norms.exponent + r};
+    const struct norms row_norms = {w->norm_values + r, w->norm_exponents + r};
     const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
     const struct scored_row left = {row, &row_norms, w->row}, right = {query, &norms, w->query};
     if (!w->measured[r]) {
