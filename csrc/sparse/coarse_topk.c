@@ -58,18 +58,18 @@ struct pair_list {
 };
 
 struct coarse_worker {
-    struct best_entries best;
+    _Alignas(SCRATCH_ALIGN) struct best_entries best;
     struct coarse_scores scores;
     struct query_table table;
-    uint32_t *found;           /* words of the select kernel */
-    uint32_t *survivors;       /* (COARSE_BLOCK_ROWS + 1): rows whose coarse scores reach a level */
-    float *selected;           /* (COARSE_BLOCK_ROWS + 1): their coarse scores */
-    double *sums;              /* (COARSE_BLOCK_ROWS): of the survivors */
-    float *level;              /* (TILE_COLUMNS): copies of one level */
-    float *maxima;             /* (MAX_GROUPS): of groups of scores */
-    struct scored_pair *pairs; /* (PAIR_BUFFER) */
     size_t pair_count;
     float expected; /* a little less than the k-th best scores of the queries so far; 0: none */
+    uint32_t found[TILE_ROWS * TILE_COLUMNS / COSINE_STEP + 2]; /* words of the select kernel */
+    uint32_t survivors[COARSE_BLOCK_ROWS + 1]; /* rows whose coarse scores reach a level */
+    float selected[COARSE_BLOCK_ROWS + 1];     /* their coarse scores */
+    double sums[COARSE_BLOCK_ROWS];            /* of the survivors */
+    float level[TILE_COLUMNS];                 /* copies of one level */
+    float maxima[MAX_GROUPS];                  /* of groups of scores */
+    struct scored_pair pairs[PAIR_BUFFER];
 };
 
 struct coarse_job {
@@ -501,21 +501,20 @@ static int run(struct coarse_job *job, int threads)
     while (arena_pass(&arena)) {
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         for (size_t w = 0; w < (size_t)threads; w++) {
-            struct coarse_worker c = {.best = best_entries_allocate(call->k, MORE_ENTRIES, &arena)};
-            coarse_scores_allocate(&c.scores, &arena);
-            query_table_allocate(&c.table, call->queries, &arena);
-            c.found =
-                arena_take(&arena, TILE_ROWS * TILE_COLUMNS / COSINE_STEP + 2, sizeof *c.found);
-            c.survivors = arena_take(&arena, COARSE_BLOCK_ROWS + 1, sizeof *c.survivors);
-            c.selected = arena_take(&arena, COARSE_BLOCK_ROWS + 1, sizeof *c.selected);
-            c.sums = arena_take(&arena, COARSE_BLOCK_ROWS, sizeof *c.sums);
-            c.level = arena_take(&arena, TILE_COLUMNS, sizeof *c.level);
-            c.maxima = arena_take(&arena, MAX_GROUPS, sizeof *c.maxima);
-            c.pairs = arena_take(&arena, PAIR_BUFFER, sizeof *c.pairs);
+            const struct best_entries best = best_entries_allocate(call->k, MORE_ENTRIES, &arena);
+            struct coarse_scores scores = {.keeps_products = false};
+            struct query_table table;
+            coarse_scores_allocate(&scores, &arena);
+            query_table_allocate(&table, call->queries, &arena);
             if (arena.block != NULL) {
-                query_table_clear(&c.table);
-                memset(c.scores.scores, 0, COARSE_BLOCK_ROWS * sizeof *c.scores.scores);
-                job->workers[w] = c;
+                struct coarse_worker *c = &job->workers[w];
+                query_table_clear(&table);
+                memset(scores.scores, 0, COARSE_BLOCK_ROWS * sizeof *scores.scores);
+                c->best = best;
+                c->scores = scores;
+                c->table = table;
+                c->pair_count = 0;
+                c->expected = 0.0f;
             }
         }
     }

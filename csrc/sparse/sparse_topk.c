@@ -33,13 +33,12 @@ static float coarse_inverse(const struct sparse_rows *rows, size_t row)
 }
 
 struct topk_worker {
-    struct best_entries best;
+    _Alignas(SCRATCH_ALIGN) struct best_entries best;
     struct accumulator sums;
-    /* (CHUNK_ROWS) */
-    uint32_t *rows; /* numbers within the block */
-    uint32_t *left; /* positions of the rows that the coarse scores do not rule out */
-    double *totals; /* sums */
-    float *coarse, *selected;
+    uint32_t rows[CHUNK_ROWS]; /* numbers within the block */
+    uint32_t left[CHUNK_ROWS]; /* positions of the rows that the coarse scores do not rule out */
+    double totals[CHUNK_ROWS]; /* sums */
+    float coarse[CHUNK_ROWS], selected[CHUNK_ROWS];
 };
 
 struct topk_job {
@@ -214,17 +213,13 @@ static int run(struct topk_job *job)
         job->workers = arena_take(&arena, (size_t)threads, sizeof *job->workers);
         job->inverses = arena_take(&arena, call->corpus->count, sizeof *job->inverses);
         for (size_t w = 0; w < (size_t)threads; w++) {
-            struct topk_worker worker = {.best =
-                                             best_entries_allocate(call->k, CHUNK_ROWS, &arena)};
-            accumulator_allocate(&worker.sums, &job->postings, true, &arena);
-            worker.rows = arena_take(&arena, CHUNK_ROWS, sizeof *worker.rows);
-            worker.left = arena_take(&arena, CHUNK_ROWS, sizeof *worker.left);
-            worker.totals = arena_take(&arena, CHUNK_ROWS, sizeof *worker.totals);
-            worker.coarse = arena_take(&arena, CHUNK_ROWS, sizeof *worker.coarse);
-            worker.selected = arena_take(&arena, CHUNK_ROWS, sizeof *worker.selected);
+            const struct best_entries best = best_entries_allocate(call->k, CHUNK_ROWS, &arena);
+            struct accumulator sums;
+            accumulator_allocate(&sums, &job->postings, true, &arena);
             if (arena.block != NULL) {
-                accumulator_clear(&worker.sums);
-                job->workers[w] = worker;
+                accumulator_clear(&sums);
+                job->workers[w].best = best;
+                job->workers[w].sums = sums;
             }
         }
         for (size_t row = 0; arena.block != NULL && row < call->corpus->count; row++) {
