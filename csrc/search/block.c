@@ -108,7 +108,7 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
     const struct search_block *block = context;
     const struct search *s = block->search;
     const struct result_handler *handler = s->result_handler;
-    const size_t worker = block->owner == (size_t)ANY_WORKER ? b->worker : block->owner;
+    const size_t worker = block->owner == ANY_WORKER ? b->worker : block->owner;
     const size_t row = block->row + b->row, column = block->query + b->column;
     const struct score_tile tile = {
         .candidate = candidate_number(s, row),
@@ -136,51 +136,44 @@ static void handle_scores(const void *context, const struct gemm_block *b, const
     }
 }
 
-void block_plan(const struct search_block *block, struct plan *plan)
+void block_scores_init(struct block_scores *b, const struct search_block *block)
 {
     const struct search *s = block->search;
     struct axis rows = s->corpus_rows, queries = s->query_rows;
     rows.size = block->rows;
     queries.size = block->queries;
-    plan_pairs(plan, &rows, &queries, &s->depth);
-}
-
-struct reduction block_call(const struct search_block *block, const struct plan *plan)
-{
-    const struct search *s = block->search;
-    struct reduction call = {
-        .op = OP_COSINE, .eps = s->eps, .x = s->corpus, .y = s->queries, .plan = plan};
-    call.out_dtype = dtypes_compute_type(s->corpus.dtype, s->queries.dtype) == COMPUTE_F64
-                         ? DTYPE_F64
-                         : DTYPE_F32;
-    call.distinct =
+    plan_pairs(&b->plan, &rows, &queries, &s->depth);
+    struct reduction *call = &b->call;
+    *call = (struct reduction){
+        .op = OP_COSINE, .eps = s->eps, .x = s->corpus, .y = s->queries, .plan = &b->plan};
+    call->out_dtype = dtypes_compute_type(s->corpus.dtype, s->queries.dtype) == COMPUTE_F64
+                          ? DTYPE_F64
+                          : DTYPE_F32;
+    call->distinct =
         s->ordered_pairs || s->first_candidate + block->row != s->first_query + block->query;
     if (s->row_numbers == NULL) {
-        call.x.data += (ptrdiff_t)block->row * s->corpus_rows.x;
+        call->x.data += (ptrdiff_t)block->row * s->corpus_rows.x;
     } else {
-        call.x_numbers = s->row_numbers + block->row;
-        call.x_step = s->corpus_rows.x;
+        call->x_numbers = s->row_numbers + block->row;
+        call->x_step = s->corpus_rows.x;
     }
     if (s->query_numbers == NULL) {
-        call.y.data += (ptrdiff_t)block->query * s->query_rows.y;
+        call->y.data += (ptrdiff_t)block->query * s->query_rows.y;
     } else {
-        call.y_numbers = s->query_numbers + block->query;
-        call.y_step = s->query_rows.y;
+        call->y_numbers = s->query_numbers + block->query;
+        call->y_step = s->query_rows.y;
     }
-    return call;
+    pair_scores_init(&b->scores, call);
 }
 
 int score_block(struct search_block *block, struct cancel_token *token)
 {
-    struct plan plan;
-    struct pair_scores scores;
-    block_plan(block, &plan);
-    struct reduction call = block_call(block, &plan);
     const struct score_receiver receiver = {handle_scores, block};
-    pair_scores_init(&scores, &call);
-    block->symmetric = scores.symmetric;
-    call.receiver = &receiver;
-    call.token = token;
-    call.workers = block->owner == (size_t)ANY_WORKER ? block->search->result_handler->workers : 1;
-    return pairwise_run(&call);
+    struct block_scores b;
+    block_scores_init(&b, block);
+    block->symmetric = b.scores.symmetric;
+    b.call.receiver = &receiver;
+    b.call.token = token;
+    b.call.workers = block->owner == ANY_WORKER ? block->search->result_handler->workers : 1;
+    return pairwise_run(&b.call);
 }

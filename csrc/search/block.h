@@ -16,7 +16,7 @@ struct search_block {
     size_t owner;
 };
 
-enum { ANY_WORKER = -1 };
+#define ANY_WORKER SIZE_MAX
 
 /* Scores all pairs of a block by GEMM. Returns 0, or -1 when memory runs out. */
 int score_block(struct search_block *block, struct cancel_token *token);
@@ -36,9 +36,13 @@ static inline float float_at_most(double number)
     return rounded > number ? nextafterf(rounded, -INFINITY) : rounded;
 }
 
-/* block_plan makes the plan of a block. block_call makes the reduction that scores the block. */
-void block_plan(const struct search_block *block, struct plan *plan);
-struct reduction block_call(const struct search_block *block, const struct plan *plan);
+/* How the pairs of a block are scored. call points to plan, and scores to both. */
+struct block_scores {
+    struct plan plan;
+    struct reduction call;
+    struct pair_scores scores;
+};
+void block_scores_init(struct block_scores *b, const struct search_block *block);
 
 /* True if the filter or the groups may exclude a pair of a row and a query of the search. */
 static inline bool restricts_pairs(const struct search *s)

@@ -53,7 +53,7 @@ static void pass_pairs(struct prefilter_worker *w, size_t r, const size_t *queri
     bounds_of_rows(p->search->codes->scales + corpus_row(p->search, w->first + r), NULL, 1,
                    p->longest_codes, &(struct row_bounds){&scale, &norm, &residual, NULL});
     join_code_row(w, r, row_codes);
-    kernels_current()->sq8->row_dots_u8(dots, row_codes, codes, count, p->plan.depth);
+    kernels_current()->sq8->row_dots_u8(dots, row_codes, codes, count, p->depth);
     for (size_t i = 0; i < count; i++) {
         if (!(code_bound(dots[i], scale, norm, residual, p->coded.bounds + queries[i]) <
               pair_threshold(w, r, queries[i]))) {
@@ -212,7 +212,7 @@ static void pass_panel(struct prefilter_worker *w, size_t query)
 size_t prefilter_rows(struct prefilter_worker *w)
 {
     const struct prefilter *p = w->prefilter;
-    const size_t depth = p->plan.depth, queries = p->block.queries;
+    const size_t depth = p->depth, queries = p->block.queries;
     const float *vectors[COARSE_QUERIES] = {NULL};
     if (gemm_is_cheaper(w, 0)) {
         return 0;
@@ -536,8 +536,7 @@ static void halves_of_chunk(struct prefilter_worker *w, struct comparison *c)
     const struct sq8_codes *codes = p->search->codes;
     w->kind = w->half_pause.left == 0 ? HALVES : CODES;
     pause_step(&w->half_pause);
-    c->rows = corpus_rows(w, codes->upper, (ptrdiff_t)HALF_BYTES(p->plan.depth), p->plan.depth,
-                          &w->bounds);
+    c->rows = corpus_rows(w, codes->upper, (ptrdiff_t)HALF_BYTES(p->depth), p->depth, &w->bounds);
     c->scales = w->numbers == NULL ? codes->scales + w->at : w->scales;
     if (w->numbers == NULL) { /* the scales of the next chunk */
         prefetch_lines((const char *)(c->scales + w->rows), CHUNK * sizeof *c->scales);

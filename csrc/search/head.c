@@ -6,9 +6,7 @@
 
 enum {
     BATCH = 30, /* rows that are multiplied with a panel; a multiple of 6, at most COARSE_STEP */
-    DEPTH_BLOCK = 128, /* elements of a panel that stay in L1 while a batch is multiplied with it */
-    MAX_VECTORS = SQ8_MAX_DEPTH / 4, /* of a row; a vector has at least four lanes */
-    DIRECTIONS = 64                  /* directions of one kernel call */
+    DEPTH_BLOCK = 128 /* elements of a panel that stay in L1 while a batch is multiplied with it */
 };
 
 static size_t vector_lanes(void)
@@ -27,18 +25,7 @@ static double panel_error(size_t depth)
            0x1p-23 * (1.0 + 0x1p-9);
 }
 
-/*
- * The largest error of a dot product of D elements, in proportion to the norms. A lane adds
- * D / lanes products; then come at most 16 additions of lanes and 15 products of the last elements.
- * Each takes at most two roundings of 2^-24. The last factor covers the terms of second order.
- */
-static double dot_error(size_t depth)
-{
-    return ((double)depth / (double)vector_lanes() + 32.0) * 0x1p-23 * (1.0 + 0x1p-9);
-}
-
-/* The largest error of a head, in proportion to the norm of its row. `error` is that of an element.
- */
+/* The largest error of a head, in proportion to the norm of its row, from that of one element. */
 static double head_error(double error, const struct rotation *rotation)
 {
     return error * sqrt((double)rotation->size * (1.0 + rotation->error));
@@ -48,27 +35,12 @@ static double head_error(double error, const struct rotation *rotation)
 static void multiply(const struct rotation *rotation, const float *vector, size_t depth,
                      float *head)
 {
-    const size_t lanes = vector_lanes(), vectors = depth / lanes;
-    ptrdiff_t at[MAX_VECTORS];
-    const void *left[DIRECTIONS], *right = vector;
-    const struct dots d = {
-        .left_offsets = at,
-        .right_offsets = at,
-        .vectors = vectors,
-        .tail = depth % lanes,
-        .tail_offset = (ptrdiff_t)(vectors * lanes),
-        .out_row_step = 1,
-        .out_column_step = rotation->size,
-    };
-    for (size_t i = 0; i < vectors; i++) {
-        at[i] = (ptrdiff_t)(i * lanes);
-    }
+    float squares[COARSE_STEP]; /* of the directions; not used */
     for (size_t i = 0, n; i < rotation->size; i += n) {
-        n = smaller(DIRECTIONS, rotation->size - i);
-        for (size_t j = 0; j < n; j++) {
-            left[j] = rotation->directions + (i + j) * depth;
-        }
-        kernels_current()->layers[COMPUTE_F32].dots(&d, left, n, &right, 1, head + i);
+        n = smaller(COARSE_STEP, rotation->size - i);
+        kernels_current()->sums->coarse_dots[DTYPE_F32](
+            head + i, squares, rotation->directions + i * depth,
+            (ptrdiff_t)(depth * sizeof *vector), n, &vector, 1, depth);
     }
 }
 
@@ -246,7 +218,7 @@ void head_of_query(const struct rotation *rotation, size_t depth, struct coded_q
     const double head = sum_of_squares(vector, rotation->size),
                  square = sum_of_squares(unit_query, depth);
     coded_queries_set(heads, query, vector, finite && isfinite(head));
-    const double error = head_error(dot_error(depth), rotation),
+    const double error = head_error(kernels_current()->sums->coarse_error(depth), rotation),
                  least = fmax(0.0, sqrt(head) - error),
                  rest = square - least * least / (1.0 + rotation->error);
     bound->norm = (float)((sqrt(head) + error) * (1.0 + 0x1p-20));

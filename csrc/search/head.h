@@ -24,7 +24,7 @@
  * The product of the heads is bounded like the product of other codes (quantize.h): residual is the
  * distance of R x from its codes, and tail is an upper bound of |x_t|. R x is computed as H dot
  * products of floats, each with an error of at most s |r_i| |x|, where s is panel_error(D) for rows
- * and dot_error(D) for queries. So its error is at most head_error(s) |x|, where
+ * and that of coarse_error_function for queries. So its error is at most head_error(s) |x|, where
  * head_error(s) = s sqrt(H (1 + d)). Both residuals include it. d
  * |x_r| |q_r| <= 1.1 d (|x'| + residual) is in the residual of the query, and 2^-17 in its residual
  * and its tail cover the rounding of the bound and of the exact score, which are in proportion to

@@ -122,23 +122,23 @@ static bool keeps_unit_queries(const struct prefilter *p)
  */
 static double normalize_query(const struct prefilter *p, size_t query, void *buffer, float *to)
 {
-    const struct pair_scores *s = &p->scores;
+    const struct pair_scores *s = p->scores;
     const double divisor = pair_scores_divisor(s, p->query_norms.value[query]);
     const void *row;
-    const struct gemm_rows request = {0, query, 1, 0, p->plan.depth, 0, buffer, 0, &row};
+    const struct gemm_rows request = {0, query, 1, 0, p->depth, 0, buffer, 0, &row};
     pair_scores_find_rows(s, SIDE_Y, &p->query_norms.exponent[query], &request);
     const float *floats = row; /* if the product is float32 */
     const bool in_floats = s->product == COMPUTE_F32;
-    double square = in_floats ? sum_of_squares(floats, p->plan.depth) : 0.0;
-    for (size_t k = 0; k < p->plan.depth && !in_floats; k++) {
+    double square = in_floats ? sum_of_squares(floats, p->depth) : 0.0;
+    for (size_t k = 0; k < p->depth && !in_floats; k++) {
         const double element = compute_load(s->product, row, k);
         square += element * element;
     }
     const double norm = sqrt(square), inverse_norm = norm > 0.0 ? 1.0 / norm : 0.0;
-    for (size_t k = 0; k < p->plan.depth && in_floats; k++) {
+    for (size_t k = 0; k < p->depth && in_floats; k++) {
         to[k] = (float)(floats[k] * inverse_norm);
     }
-    for (size_t k = 0; k < p->plan.depth && !in_floats; k++) {
+    for (size_t k = 0; k < p->depth && !in_floats; k++) {
         to[k] = (float)(compute_load(s->product, row, k) * inverse_norm);
     }
     const double factor = divisor / norm;
@@ -152,17 +152,17 @@ static void prepare_queries(struct prefilter *p)
     for (size_t query = 0; query < p->block.queries && !cancel_poll(p->search->token, 0); query++) {
         const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
         if (query % NORM_BATCH == 0) {
-            pair_scores_measure(&p->scores, SIDE_Y, 0, query,
+            pair_scores_measure(p->scores, SIDE_Y, 0, query,
                                 smaller(NORM_BATCH, p->block.queries - query), &norms);
         }
-        float *unit_query = p->unit_queries + (keeps_unit_queries(p) ? query * p->plan.depth : 0);
+        float *unit_query = p->unit_queries + (keeps_unit_queries(p) ? query * p->depth : 0);
         const double factor = normalize_query(p, query, w->query, unit_query);
         p->threshold_factors[query] = factor;
         if (p->use_codes) {
             coded_queries_set(&p->coded, query, unit_query, !isnan(factor));
         }
         if (p->use_heads) {
-            head_of_query(&p->search->heads->rotation, p->plan.depth, &p->heads, query, unit_query,
+            head_of_query(&p->search->heads->rotation, p->depth, &p->heads, query, unit_query,
                           !isnan(factor), p->head);
         }
     }
@@ -177,7 +177,7 @@ static void prepare_queries(struct prefilter *p)
 /* Takes the buffers of a worker, and sets its state in the second pass. */
 static void take_worker(struct prefilter *p, size_t number, struct arena *arena)
 {
-    const size_t queries = p->block.queries, depth = p->plan.depth;
+    const size_t queries = p->block.queries, depth = p->depth;
     struct scored *last = arena_take(arena, queries, sizeof *last);
     void *row = arena_take(arena, 1, float_row_size(depth)),
          *query = arena_take(arena, 1, float_row_size(depth));
@@ -206,7 +206,7 @@ static void take_worker(struct prefilter *p, size_t number, struct arena *arena)
 /* Takes the buffers of the queries and of the workers. */
 static void take_memory(struct prefilter *p, struct arena *arena)
 {
-    const size_t queries = p->block.queries, depth = p->plan.depth,
+    const size_t queries = p->block.queries, depth = p->depth,
                  head_size = p->use_heads ? p->search->heads->rotation.size : 0,
                  padded = queries + COSINE_PADDING;
     p->query_norms.value = arena_take(arena, padded, sizeof *p->query_norms.value);
@@ -238,17 +238,17 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
 {
     struct prefilter p = {.search = s, .block = *block, .task_first = first};
     struct arena arena = {.block = NULL};
-    block_plan(&p.block, &p.plan);
-    p.call = block_call(&p.block, &p.plan);
-    pair_scores_init(&p.scores, &p.call);
-    p.float_rows = float_rows_of(s, p.call.x.data);
-    p.coarse_error = (float)(1.5 * kernels_current()->sums->coarse_error(p.plan.depth) +
-                             exact_score_error + 0x1p-20);
+    block_scores_init(&p.block_scores, &p.block);
+    p.scores = &p.block_scores.scores;
+    p.depth = s->depth.size;
+    p.float_rows = float_rows_of(s, p.block_scores.call.x.data);
+    p.coarse_error =
+        (float)(1.5 * kernels_current()->sums->coarse_error(p.depth) + exact_score_error + 0x1p-20);
     p.rows_are_codes =
         rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->upper == NULL);
     p.has_halves = s->codes != NULL && !p.rows_are_codes;
-    p.longest_codes = (p.rows_are_codes ? UINT8_MAX : CODE_ZERO - 1) * sqrtf((float)p.plan.depth) *
-                      (1.0f + 0x1p-20f);
+    p.longest_codes =
+        (p.rows_are_codes ? UINT8_MAX : CODE_ZERO - 1) * sqrtf((float)p.depth) * (1.0f + 0x1p-20f);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
     /* Rows that are their own codes are compared in small chunks, so that reading from memory
      * hardly pauses while rows are compared. */
@@ -257,11 +257,11 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
     p.use_halves = p.has_halves && !s->mirrored && compares_rows(&p);
     p.coarse_after_codes = p.use_codes && (block->queries <= MAX_COARSE_AFTER_CODES || s->mirrored);
-    const size_t rows = block->rows - first, per_row = block->queries * p.plan.depth;
+    const size_t rows = block->rows - first, per_row = block->queries * p.depth;
     p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);
     const size_t tasks = size_parts(rows, p.task_rows);
     const int threads =
-        thread_count_for(size_product_or_max(rows, block->queries), p.plan.depth, GRAIN_GEMM);
+        thread_count_for(size_product_or_max(rows, block->queries), p.depth, GRAIN_GEMM);
     p.worker_count = smaller(
         (size_t)(threads < s->result_handler->workers ? threads : s->result_handler->workers),
         tasks);

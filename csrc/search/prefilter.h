@@ -131,9 +131,9 @@ struct prefilter_worker {
 struct prefilter {
     const struct search *search;
     struct search_block block; /* all corpus rows, one block of queries */
-    struct plan plan;
-    struct reduction call;
-    struct pair_scores scores;
+    struct block_scores block_scores;
+    const struct pair_scores *scores; /* those of block_scores */
+    size_t depth;                     /* of a row */
     struct float_rows float_rows;
     size_t code_chunk;   /* rows of a chunk of codes */
     bool rows_are_codes; /* 8-bit integers, in place */

@@ -33,7 +33,7 @@ float unit_threshold(const struct prefilter_worker *w, size_t query)
     if (isinf(p->threshold_factors[query])) { /* a query of zeros: all its scores are exactly 0 */
         return threshold > 0.0 ? INFINITY : -INFINITY;
     }
-    return lowered((threshold - underflow[p->scores.compute]) * p->threshold_factors[query]);
+    return lowered((threshold - underflow[p->scores->compute]) * p->threshold_factors[query]);
 }
 
 float row_threshold(const struct prefilter_worker *w, size_t r)
@@ -41,7 +41,7 @@ float row_threshold(const struct prefilter_worker *w, size_t r)
     const struct prefilter *p = w->prefilter;
     const double threshold = threshold_at(p->search->result_handler, w->number,
                                           candidate_number(p->search, w->first + r));
-    return threshold > 0.0 ? lowered(threshold - underflow[p->scores.compute]) : -INFINITY;
+    return threshold > 0.0 ? lowered(threshold - underflow[p->scores->compute]) : -INFINITY;
 }
 
 /*
@@ -77,7 +77,7 @@ static __attribute__((noinline)) int scaled_row(struct prefilter_worker *w, size
 static void prefetch_row(const struct prefilter *p, size_t row)
 {
     prefetch_lines(float_rows_data(&p->float_rows, row),
-                   p->plan.depth * dtype_size(p->call.x.dtype));
+                   p->depth * dtype_size(p->search->corpus.dtype));
 }
 
 void coarse_rows(struct prefilter_worker *w, size_t first, size_t rows, const float *const *vectors,
@@ -150,7 +150,7 @@ static bool pass_bounds(const struct prefilter_worker *w, size_t r, size_t query
 static bool coarse_is_enough(struct prefilter_worker *w, size_t r, size_t query)
 {
     const struct prefilter *p = w->prefilter;
-    const float *vector = p->unit_queries + query * p->plan.depth;
+    const float *vector = p->unit_queries + query * p->depth;
     coarse_rows(w, w->first + r, 1, &vector, 1);
     const float dot = w->dots[0], norm = w->norms[0], divisor = w->divisors[0];
     return pass_bounds(w, r, query, dot / divisor, p->coarse_error * norm / divisor) ||
@@ -166,10 +166,10 @@ static double exact_score(struct prefilter_worker *w, size_t r, size_t query)
     const struct norms norms = {p->query_norms.value + query, p->query_norms.exponent + query};
     const struct scored_row left = {row, &row_norms, w->row}, right = {query, &norms, w->query};
     if (!w->measured[r]) {
-        pair_scores_measure(&p->scores, SIDE_X, 0, row, 1, &row_norms);
+        pair_scores_measure(p->scores, SIDE_X, 0, row, 1, &row_norms);
         w->measured[r] = 1;
     }
-    return pair_scores_one(&p->scores, &left, &right);
+    return pair_scores_one(p->scores, &left, &right);
 }
 
 /* True if row r of the chunk has the same bytes as the row `other`. If `other` is the row before it
@@ -177,7 +177,7 @@ static double exact_score(struct prefilter_worker *w, size_t r, size_t query)
 static bool rows_are_equal(struct prefilter_worker *w, size_t r, const char *row, const char *other)
 {
     const struct prefilter *p = w->prefilter;
-    const size_t bytes = p->plan.depth * dtype_size(p->call.x.dtype);
+    const size_t bytes = p->depth * dtype_size(p->search->corpus.dtype);
     if (other != row - p->float_rows.row_step) {
         return memcmp(row, other, bytes) == 0;
     }
@@ -196,7 +196,7 @@ static void rescore(struct prefilter_worker *w, size_t r, size_t query)
     struct scored *last = w->last + query;
     /* The score of a row with itself follows a separate rule. */
     const bool may_reuse =
-        p->float_rows.in_place && !(p->scores.symmetric && w->first + r == query);
+        p->float_rows.in_place && !(p->scores->symmetric && w->first + r == query);
     double score;
     if (may_reuse && last->row != NULL && rows_are_equal(w, r, row, last->row)) {
         score = last->score;

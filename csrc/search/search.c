@@ -67,18 +67,15 @@ static int search_rows(const struct search *s)
     struct search_block block = {.search = s,
                                  .rows = s->corpus_rows.size,
                                  .queries = s->query_rows.size,
-                                 .owner = (size_t)ANY_WORKER};
-    struct plan plan;
-    struct pair_scores scores;
+                                 .owner = ANY_WORKER};
+    struct block_scores scores;
     if (block.rows == 0 || block.queries == 0) {
         return 0;
     }
     if (s->corpus.packed_bits) {
         return search_bits(s);
     }
-    block_plan(&block, &plan);
-    const struct reduction call = block_call(&block, &plan);
-    pair_scores_init(&scores, &call);
+    block_scores_init(&scores, &block);
     const size_t queries = s->query_rows.size;
     const bool prefilter_pays = search_has_prefilter(s);
     size_t block_queries = QUERY_BLOCK;
@@ -86,10 +83,11 @@ static int search_rows(const struct search *s)
         const size_t even = size_parts(queries, size_parts(queries, MIRRORED_BLOCK));
         block_queries = size_parts(even, SQ8_PANEL) * SQ8_PANEL;
     }
-    if (scores.symmetric && s->self && !prefilter_pays) {
+    const bool within = scores.scores.symmetric && s->self;
+    if (within && !prefilter_pays) {
         return score_block(&block, s->token);
     }
-    block.triangle = scores.symmetric && s->self;
+    block.triangle = within;
     for (block.query = 0; block.query < queries && !cancel_requested(s->token);
          block.query += block_queries) {
         block.queries = smaller(block_queries, queries - block.query);
@@ -110,16 +108,6 @@ size_t search_pairs(const struct search *s)
 }
 
 /* ---- filters ---- */
-
-/* Returns a copy of a search that has only the queries [first, first + n). */
-static struct search with_queries(const struct search *s, size_t first, size_t n)
-{
-    struct search part = *s;
-    part.queries.data += (ptrdiff_t)first * s->query_rows.y;
-    part.query_rows.size = n;
-    part.first_query += first;
-    return part;
-}
 
 /* The codes and heads of some of the corpus rows. */
 struct parts {
@@ -254,7 +242,7 @@ static RUNS_ONCE int search_pairs_marked(const struct search *search_of_all)
             mark_candidates(s, query, &marks);
         }
         const size_t any = bitmap_count(marks.words, s->first_candidate, s->corpus_rows.size);
-        struct search part = with_queries(s, first, n);
+        struct search part = search_with_queries(s, first, n);
         const size_t cost = smaller(s->codes == NULL ? SINGLE_COST : SINGLE_COST_CODES, n);
         if (n == 1 || size_product_or_max(marks.total, cost) > any * n) {
             status = search_pieces(&part, marks.words);
@@ -263,7 +251,7 @@ static RUNS_ONCE int search_pairs_marked(const struct search *search_of_all)
         for (size_t q = 0; q < n && status == 0 && !cancel_requested(s->token); q++) {
             memset(marks.words, 0, words * sizeof(uint64_t));
             mark_candidates(&part, q, &marks);
-            const struct search single = with_queries(&part, q, 1);
+            const struct search single = search_with_queries(&part, q, 1);
             status = search_pieces(&single, marks.words);
         }
     }

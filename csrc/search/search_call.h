@@ -101,3 +101,13 @@ static inline bool search_is_within(const struct search *s)
 {
     return s->self && s->corpus.data == s->queries.data && s->first_candidate == s->first_query;
 }
+
+/* Returns a copy of a search that has only the queries [first, first + n). */
+static inline struct search search_with_queries(const struct search *s, size_t first, size_t n)
+{
+    struct search part = *s;
+    part.queries.data += (ptrdiff_t)first * s->query_rows.y;
+    part.query_rows.size = n;
+    part.first_query += first;
+    return part;
+}

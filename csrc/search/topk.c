@@ -391,11 +391,8 @@ static RUNS_ONCE int search_blocks(struct topk *t, const struct search *search)
     int status = 0;
     for (size_t at = 0, n; at < queries && status == 0 && !cancel_requested(search->token);
          at += n) {
-        struct search s = *search;
         n = smaller(most, queries - at);
-        s.queries.data += (ptrdiff_t)at * s.query_rows.y;
-        s.query_rows.size = n;
-        s.first_query += at;
+        const struct search s = search_with_queries(search, at, n);
         status = search_collecting(t, &s);
     }
     scratch_free(arena.block);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/pool.h"
-#include "search/block.h"
 #include "search/float_rows.h"
 
 enum {
@@ -45,14 +44,13 @@ void *waiting_init(struct waiting *w, const struct search *s, size_t k, size_t w
     if (arena.block == NULL) {
         return NULL;
     }
-    block_plan(&all, &w->plan);
-    w->call = block_call(&all, &w->plan);
-    pair_scores_init(&w->scores, &w->call);
+    block_scores_init(&w->scores, &all);
     memset(w->norms.value + rows, 0, COSINE_PADDING * sizeof *w->norms.value);
     memset(w->norms.exponent + rows, 0, COSINE_PADDING * sizeof *w->norms.exponent);
     for (size_t row = 0; row < rows && !cancel_poll(s->token, 0); row += MEASURED_ROWS) {
         const struct norms norms = {w->norms.value + row, w->norms.exponent + row};
-        pair_scores_measure(&w->scores, SIDE_X, 0, row, smaller(MEASURED_ROWS, rows - row), &norms);
+        pair_scores_measure(&w->scores.scores, SIDE_X, 0, row, smaller(MEASURED_ROWS, rows - row),
+                            &norms);
     }
     for (size_t row = 0; row < rows; row++) {
         struct waiting_query *q = waiting_query_at(w, row);
@@ -119,7 +117,7 @@ void waiting_score(const struct waiting *w, size_t row, const struct waiting_pai
         }
         const struct scored_row x = {candidate, &left, buffer};
         add_score(s, worker, query, s->first_candidate + candidate,
-                  pair_scores_one(&w->scores, &x, &y));
+                  pair_scores_one(&w->scores.scores, &x, &y));
     }
 }
 
@@ -156,7 +154,7 @@ static int score_numbered(const struct search *search, const size_t *rows, size_
         .search = &s, .rows = row_count, .queries = query_count, .owner = owner};
     return row_count == 0 || query_count == 0
                ? 0
-               : score_block(&block, owner == (size_t)ANY_WORKER ? s.token : NULL);
+               : score_block(&block, owner == ANY_WORKER ? s.token : NULL);
 }
 
 /* Runs a task: scores all pairs of a group. */
@@ -248,7 +246,7 @@ void groups_free(struct groups *g)
 
 int score_centers(const struct groups *g, size_t from, size_t to)
 {
-    const size_t *numbers = g->numbers + from, all = (size_t)ANY_WORKER,
+    const size_t *numbers = g->numbers + from, all = ANY_WORKER,
                  rest = g->search->corpus_rows.size - to;
     return score_numbered(g->search, numbers, to - from, numbers, to - from, all) |
            score_numbered(g->search, numbers, to - from, g->numbers + to, rest, all);

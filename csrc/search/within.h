@@ -2,8 +2,7 @@
 
 /* Top-k of rows with themselves: pairs that wait for their exact scores, groups of similar rows. */
 
-#include "pairwise/pair_scores.h"
-#include "search/search_call.h"
+#include "search/block.h"
 
 /*
  * The prefilter passes a lower and an upper bound of a pair's score to the result handler
@@ -13,9 +12,7 @@
  */
 struct waiting {
     const struct search *search;
-    struct plan plan;
-    struct reduction call;
-    struct pair_scores scores;
+    struct block_scores scores;
     struct norms norms; /* of all rows */
     size_t k, room;     /* lower bounds and pairs of a query */
     size_t step;        /* bytes from query to query */
