@@ -5,6 +5,7 @@
 
 #include "base/pool.h"
 #include "base/scratch.h"
+#include "pairwise/gemm.h"
 
 enum {
     /* Size of the rows of x in a block. They stay in the cache. A block has at least MIN_ROWS. */
@@ -161,18 +162,6 @@ static void compare(const struct bit_state *s, size_t worker, size_t row, size_t
     }
 }
 
-/* Returns the number of pairs of `rows` rows from `row` on and rows [column, end) of y. In a
- * triangle, pairs whose row of x comes after their row of y do not count. */
-static size_t pairs_in(const struct bit_blocks *b, size_t row, size_t rows, size_t column,
-                       size_t end)
-{
-    size_t pairs = rows * (end - column);
-    for (size_t r = row; b->triangle && r < row + rows; r++) {
-        pairs -= r > column ? smaller(r, end) - column : 0;
-    }
-    return pairs;
-}
-
 static void compare_task(void *context, size_t task, size_t worker)
 {
     const struct bit_state *s = context;
@@ -186,7 +175,7 @@ static void compare_task(void *context, size_t task, size_t worker)
         const size_t begin = b->triangle ? larger(row, column) : column;
         if (begin < end) {
             compare(s, worker, row, rows, begin, end);
-            progress_add(b->token, pairs_in(b, row, rows, column, end));
+            progress_add(b->token, gemm_pairs(b->triangle, row, rows, column, end - column));
         }
     }
 }

@@ -229,18 +229,13 @@ static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t
     }
 }
 
-/* Counts the sums of a chunk: for a symmetric product only those on and above the diagonal. */
-static size_t sums_in_chunk(const struct gemm_state *g, const struct gemm_task *t, size_t first,
-                            size_t count)
+size_t gemm_pairs(bool triangle, size_t row, size_t rows, size_t column, size_t columns)
 {
-    size_t sums = count * t->right_count;
-    if (!g->call->symmetric) {
-        return sums;
+    size_t pairs = rows * columns;
+    for (size_t i = larger(row, column); triangle && i < row + rows; i++) {
+        pairs -= smaller(i - column, columns);
     }
-    for (size_t i = first; i < first + count; i++) {
-        sums -= i > t->right ? smaller(i - t->right, t->right_count) : 0;
-    }
-    return sums;
+    return pairs;
 }
 
 static void take_memory(const struct gemm_state *g, struct gemm_task *t, struct arena *arena)
@@ -271,7 +266,8 @@ static void run_chunks(const struct gemm_state *g, const struct gemm_task *t, si
             sums += whole ? 0 : round_up(count, g->tile_rows) * g->tile_columns;
         }
         if (k + depth == g->call->depth) {
-            progress_add(g->call->token, sums_in_chunk(g, t, first, count));
+            progress_add(g->call->token,
+                         gemm_pairs(g->call->symmetric, first, count, t->right, t->right_count));
         }
     }
 }

@@ -85,3 +85,9 @@ enum {
 
 /* Runs the product. Returns 0, or -1 when memory for the panels runs out. */
 int gemm_run(const struct gemm *gemm);
+
+/*
+ * Returns the number of pairs of rows [row, row + rows) of one side and [column, column + columns)
+ * of the other. In a triangle, pairs whose first row comes after their second one do not count.
+ */
+size_t gemm_pairs(bool triangle, size_t row, size_t rows, size_t column, size_t columns);

@@ -33,22 +33,6 @@ static void score_rest_by_gemm(struct prefilter *p, size_t worker, size_t first,
 }
 
 /*
- * Returns the number of pairs of rows [from, end) and the queries of the block. In a triangle,
- * pairs whose row index is above the query index do not count.
- */
-static size_t pairs_in(const struct search_block *block, size_t from, size_t end)
-{
-    size_t pairs = (end - from) * block->queries;
-    if (!block->triangle) {
-        return pairs;
-    }
-    for (size_t row = from; row < end; row++) {
-        pairs -= row > block->query ? smaller(row - block->query, block->queries) : 0;
-    }
-    return pairs;
-}
-
-/*
  * Returns the size of the chunk of codes that begins at row `first`. A search with few queries
  * begins without thresholds, so all rows of its first chunk are rescored. That chunk is therefore
  * small, and each of the next chunks is twice as large as the one before.
@@ -107,7 +91,8 @@ static void prefilter_task(void *context, size_t task, size_t worker)
         pause_step(&w->task_pause);
     }
     score_rest_by_gemm(p, worker, first, end - first, 0);
-    progress_add(p->search->token, pairs_in(&p->block, from, end));
+    progress_add(p->search->token,
+                 gemm_pairs(p->block.triangle, from, end - from, p->block.query, p->block.queries));
 }
 
 static bool keeps_unit_queries(const struct prefilter *p)
