@@ -44,25 +44,20 @@ struct coded_queries coded_queries_take(struct arena *arena, size_t queries, siz
     return c;
 }
 
-/* The largest magnitude of n elements. Compilers vectorize the loop over lanes. */
+/* The largest magnitude of n elements, which are finite. The bits of magnitudes are in the order of
+ * the magnitudes; a loop over integers is vectorized by compilers. */
 static float largest_magnitude(const float *vector, size_t n)
 {
-    float lanes[LANES] = {0.0f}, largest = 0.0f;
-    const size_t whole = n / LANES * LANES;
-    for (size_t k = 0; k < whole; k += LANES) {
-        for (size_t i = 0; i < LANES; i++) {
-            const float magnitude = fabsf(vector[k + i]);
-            lanes[i] = magnitude > lanes[i] ? magnitude : lanes[i];
-        }
+    int32_t largest = 0;
+    float magnitude;
+    for (size_t k = 0; k < n; k++) {
+        int32_t bits;
+        memcpy(&bits, vector + k, sizeof bits);
+        bits &= INT32_MAX;
+        largest = bits > largest ? bits : largest;
     }
-    for (size_t i = 0; i < LANES; i++) {
-        largest = lanes[i] > largest ? lanes[i] : largest;
-    }
-    for (size_t k = whole; k < n; k++) {
-        const float magnitude = fabsf(vector[k]);
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    return largest;
+    memcpy(&magnitude, &largest, sizeof magnitude);
+    return magnitude;
 }
 
 /* A panel adds the products of four elements, two from each of two steps, in 16 bits. Returns the

@@ -168,27 +168,21 @@ void quantize_heads(const struct head_source *source, size_t first, size_t count
             x = float_row(rows, first + r, 0, buffer);
             x_step = rows->row_step;
         }
-        bool accurate = true;
         squares_of(x, x_step, n, depth, squares);
         multiply_rows(rotation, panels, x, x_step, n, depth, heads);
         for (size_t i = 0; i < n; i++) {
-            accurate = accurate && square_is_accurate(squares[i]);
-        }
-        for (size_t i = 0; i < n && accurate; i++) {
-            quantize_head(rotation, heads + i * step, depth, squares[i],
-                          float_divisor(sqrtf(squares[i]), eps, 0), codes + (r + i) * size,
-                          scales + r + i);
-        }
-        for (size_t i = 0; i < n && !accurate; i++) {
-            bool zero;
-            float square;
-            const int exponent = float_row_exponent(rows, first + r + i, buffer, &zero);
-            x = float_row(rows, first + r + i, exponent, buffer);
-            squares_of(x, 0, 1, depth, &square);
-            multiply_rows(rotation, panels, x, 0, 1, depth, heads);
-            const bool known = zero || square_is_accurate(square);
-            const float divisor = float_divisor(sqrtf(square), eps, exponent);
-            quantize_head(rotation, heads, depth, square, known ? divisor : NAN,
+            float *head = heads + i * step;
+            bool zero = false;
+            int exponent = 0;
+            if (!square_is_accurate(squares[i])) { /* scales the row */
+                exponent = float_row_exponent(rows, first + r + i, buffer, &zero);
+                const float *scaled = float_row(rows, first + r + i, exponent, buffer);
+                squares_of(scaled, 0, 1, depth, squares + i);
+                multiply_rows(rotation, panels, scaled, 0, 1, depth, head);
+            }
+            const bool known = zero || square_is_accurate(squares[i]);
+            const float divisor = float_divisor(sqrtf(squares[i]), eps, exponent);
+            quantize_head(rotation, head, depth, squares[i], known ? divisor : NAN,
                           codes + (r + i) * size, scales + r + i);
         }
     }
