@@ -15,38 +15,29 @@
  * if SIMD_VPOPCNTDQ is. VNNI instructions compute dot products of SQ8 codes and of 8-bit
  * integers. VPOPCNTDQ instructions count bits.
  */
-#define SIMD_REGION
-#if defined(__clang__) && defined(SIMD_VNNI)
-#pragma clang attribute push( \
-    __attribute__(( \
-        target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni"))), \
-    apply_to = function)
-#elif defined(__clang__) && defined(SIMD_VPOPCNTDQ)
-#pragma clang attribute push( \
-    __attribute__(( \
-        target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vpopcntdq"))), \
-    apply_to = function)
-#elif defined(__clang__)
-#pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2"))), \
-    apply_to = function)
-#elif defined(SIMD_VNNI)
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vnni")
-#elif defined(SIMD_VPOPCNTDQ)
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2,avx512vpopcntdq")
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi,bmi2")
-#endif
-
-#ifdef SIMD_VNNI
+#if defined(SIMD_VNNI)
 #define ISA_NAME avx512_vnni
+#define SIMD_MORE "avx512vnni"
 #elif defined(SIMD_VPOPCNTDQ)
 #define ISA_NAME avx512_vpopcntdq
+#define SIMD_MORE "avx512vpopcntdq"
 #else
 #define ISA_NAME avx512
+#define SIMD_MORE "avx2"
+#endif
+#define SIMD_REGION
+#if defined(__clang__)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,bmi,bmi2," SIMD_MORE))), \
+    apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,bmi,bmi2")
+#ifdef SIMD_VNNI
+#pragma GCC target("avx512vnni")
+#elif defined(SIMD_VPOPCNTDQ)
+#pragma GCC target("avx512vpopcntdq")
+#endif
 #endif
 #define VF_LANES 16
 #define FMA_ROUNDINGS 1
