@@ -118,8 +118,8 @@ extern const struct sums_kernels PASTE(sums_kernels_, ISA_SUMS);
 #include "kernels/floats_template.h"
 
 #define EACH_ELEMENT(row) \
-    [ELEMENT_F64] = row(f64), [ELEMENT_F32] = row(f32), [ELEMENT_F16] = row(f16), \
-    [ELEMENT_BF16] = row(bf16), [ELEMENT_I8] = row(i8), [ELEMENT_U8] = row(u8)
+    [DTYPE_F64] = row(f64), [DTYPE_F32] = row(f32), [DTYPE_F16] = row(f16), \
+    [DTYPE_BF16] = row(bf16), [DTYPE_I8] = row(i8), [DTYPE_U8] = row(u8)
 #define ROWS(e) {rows_all_##e, rows_dot_##e, rows_square_##e}
 #define COLUMNS(e) {columns_all_##e, columns_dot_##e, columns_square_##e}
 #define COSINE_ROWS(e) cosine_rows_##e
@@ -141,17 +141,16 @@ const struct sums_kernels PASTE(sums_kernels_, ISA_NAME) = {
     .columns = {EACH_ELEMENT(COLUMNS)},
     .cosine_rows = {EACH_ELEMENT(COSINE_ROWS)},
     .cosine_sums = cosine_sums,
-    .to_floats =
-        {EACH_ELEMENT(TO_FLOATS), [ELEMENT_I16] = to_floats_i16, [ELEMENT_U16] = to_floats_u16,
-         [ELEMENT_I32] = to_floats_i32, [ELEMENT_U32] = to_floats_u32,
-         [ELEMENT_I64] = to_floats_i64, [ELEMENT_U64] = to_floats_u64},
-    .coarse_dots = {[ELEMENT_F32] = coarse_dots_f32,
-                    [ELEMENT_F16] = coarse_dots_f16,
-                    [ELEMENT_BF16] = coarse_dots_bf16,
-                    [ELEMENT_F64] = coarse_dots_f64,
-                    [ELEMENT_I16] = coarse_dots_i16,
-                    [ELEMENT_I32] = coarse_dots_i32,
-                    [ELEMENT_I64] = coarse_dots_i64},
+    .to_floats = {EACH_ELEMENT(TO_FLOATS), [DTYPE_I16] = to_floats_i16, [DTYPE_U16] = to_floats_u16,
+                  [DTYPE_I32] = to_floats_i32, [DTYPE_U32] = to_floats_u32,
+                  [DTYPE_I64] = to_floats_i64, [DTYPE_U64] = to_floats_u64},
+    .coarse_dots = {[DTYPE_F32] = coarse_dots_f32,
+                    [DTYPE_F16] = coarse_dots_f16,
+                    [DTYPE_BF16] = coarse_dots_bf16,
+                    [DTYPE_F64] = coarse_dots_f64,
+                    [DTYPE_I16] = coarse_dots_i16,
+                    [DTYPE_I32] = coarse_dots_i32,
+                    [DTYPE_I64] = coarse_dots_i64},
     .coarse_error = coarse_error,
 };
 #define ISA_SUMS ISA_NAME
@@ -213,7 +212,7 @@ const struct tile_kernels PASTE(tile_kernels_, ISA_NAME)[] = {
     [COMPUTE_F64] = TILE_KERNELS(f64, VD_LANES),
 };
 const struct half_kernels PASTE(half_kernels_, ISA_NAME) = {
-    .narrow = {[ELEMENT_F16] = narrow_f16, [ELEMENT_BF16] = narrow_bf16},
+    .narrow = {[DTYPE_F16] = narrow_f16, [DTYPE_BF16] = narrow_bf16},
     .round_to_odd = round_to_odd,
 };
 #define ISA_TILES ISA_NAME

@@ -18,23 +18,23 @@
  * count elements.
  */
 
-/* The element types that kernels read in place. vectors/dtype.h has those that are converted. */
-enum element {
-    ELEMENT_F64,
-    ELEMENT_F32,
-    ELEMENT_F16,
-    ELEMENT_BF16,
-    ELEMENT_I8,
-    ELEMENT_U8,
-    ELEMENTS,
+/* Element types of operands. Kernels read the first KERNEL_DTYPES of them in place. */
+enum dtype {
+    DTYPE_F64,
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_I8,
+    DTYPE_U8, /* and bool */
+    KERNEL_DTYPES,
     /* For these types there are conversion kernels only. */
-    ELEMENT_I16 = ELEMENTS,
-    ELEMENT_U16,
-    ELEMENT_I32,
-    ELEMENT_U32,
-    ELEMENT_I64,
-    ELEMENT_U64,
-    CONVERTED_ELEMENTS
+    DTYPE_I16 = KERNEL_DTYPES,
+    DTYPE_U16,
+    DTYPE_I32,
+    DTYPE_U32,
+    DTYPE_I64,
+    DTYPE_U64,
+    DTYPES
 };
 
 /* The type in which a driver computes. Loading an operand converts it to this type exactly. */
@@ -539,12 +539,12 @@ typedef void add_rows_kernel(void *to, size_t to_row_step, size_t to_column_step
 
 /* Sums along rows and down columns. */
 struct sums_kernels {
-    rows_kernel *rows[ELEMENTS][SUMS_KINDS];
-    columns_kernel *columns[ELEMENTS][SUMS_KINDS];
-    cosine_rows_kernel *cosine_rows[ELEMENTS];
+    rows_kernel *rows[KERNEL_DTYPES][SUMS_KINDS];
+    columns_kernel *columns[KERNEL_DTYPES][SUMS_KINDS];
+    cosine_rows_kernel *cosine_rows[KERNEL_DTYPES];
     cosine_sums_kernel *cosine_sums;
-    to_floats_kernel *to_floats[CONVERTED_ELEMENTS];
-    coarse_dots_kernel *coarse_dots[CONVERTED_ELEMENTS]; /* NULL for 8-bit and unsigned integers */
+    to_floats_kernel *to_floats[DTYPES];
+    coarse_dots_kernel *coarse_dots[DTYPES]; /* NULL for 8-bit and unsigned integers */
     coarse_error_function *coarse_error;
 };
 
@@ -596,7 +596,7 @@ struct byte_kernels {
 
 /* Rounding to 16-bit floats. narrow has entries for f16 and bf16; others are NULL. */
 struct half_kernels {
-    narrow_kernel *narrow[ELEMENTS];
+    narrow_kernel *narrow[KERNEL_DTYPES];
     round_to_odd_kernel *round_to_odd;
 };
 

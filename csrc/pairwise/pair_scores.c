@@ -77,7 +77,7 @@ void pair_scores_find_rows(const struct pair_scores *s, enum side side, const in
     const struct operand *operand = operand_of(s, side);
     const struct axes *reduced = &s->plan->reduced;
     const ptrdiff_t stride = reduced->count == 0 ? 0 : axis_stride(&reduced->at[0], side);
-    const bool in_place = operand->dtype == (enum dtype)compute_element(s->product) &&
+    const bool in_place = operand->dtype == compute_element(s->product) &&
                           operand_in_place(operand) && reduced->count <= 1 &&
                           (stride == (ptrdiff_t)compute_size(s->product) || s->plan->depth == 1);
     for (size_t r = 0; r < request->count; r++) {

@@ -295,9 +295,9 @@ static bool can_store_direct(const struct pair_scores *s)
 {
     const ptrdiff_t item = (ptrdiff_t)compute_size(s->compute);
     return s->call->receiver == NULL && s->call->op == OP_COSINE &&
-           s->call->out_dtype == (enum dtype)compute_element(s->compute) &&
-           s->plan->right.count == 1 && s->plan->right.at[0].out == item &&
-           s->plan->left.count == 1 && s->plan->left.at[0].out % item == 0;
+           s->call->out_dtype == compute_element(s->compute) && s->plan->right.count == 1 &&
+           s->plan->right.at[0].out == item && s->plan->left.count == 1 &&
+           s->plan->left.at[0].out % item == 0;
 }
 
 static void measure_side(const struct pairwise_state *p, enum side side, size_t rows,

@@ -6,26 +6,6 @@
 #include "vectors/compute_type.h"
 #include "kernels/kernels.h"
 
-/*
- * Element types of operands. Kernels can read the first ELEMENTS of them in place; the others are
- * converted to double first.
- */
-enum dtype {
-    DTYPE_F64 = ELEMENT_F64,
-    DTYPE_F32 = ELEMENT_F32,
-    DTYPE_F16 = ELEMENT_F16,
-    DTYPE_BF16 = ELEMENT_BF16,
-    DTYPE_I8 = ELEMENT_I8,
-    DTYPE_U8 = ELEMENT_U8, /* and bool */
-    DTYPE_I16 = ELEMENT_I16,
-    DTYPE_U16 = ELEMENT_U16,
-    DTYPE_I32 = ELEMENT_I32,
-    DTYPE_U32 = ELEMENT_U32,
-    DTYPE_I64 = ELEMENT_I64,
-    DTYPE_U64 = ELEMENT_U64,
-    DTYPES = CONVERTED_ELEMENTS,
-};
-
 static inline bool dtype_is_float(enum dtype dtype)
 {
     return dtype <= DTYPE_BF16;
@@ -43,15 +23,15 @@ static inline enum compute_type dtypes_compute_type(enum dtype x, enum dtype y)
     return dtype_compute_type(x) == COMPUTE_F32 ? dtype_compute_type(y) : COMPUTE_F64;
 }
 
-static inline enum element compute_element(enum compute_type compute)
+static inline enum dtype compute_element(enum compute_type compute)
 {
     static const unsigned char elements[PRODUCT_TYPES] = {
-        [COMPUTE_F32] = ELEMENT_F32,
-        [COMPUTE_F64] = ELEMENT_F64,
-        [COMPUTE_I8] = ELEMENT_I8,
-        [COMPUTE_U8] = ELEMENT_U8,
+        [COMPUTE_F32] = DTYPE_F32,
+        [COMPUTE_F64] = DTYPE_F64,
+        [COMPUTE_I8] = DTYPE_I8,
+        [COMPUTE_U8] = DTYPE_U8,
     };
-    return (enum element)elements[compute];
+    return (enum dtype)elements[compute];
 }
 
 size_t dtype_size(enum dtype dtype);
@@ -70,7 +50,7 @@ struct operand {
 /* True if a kernel can read contiguous elements in place. */
 static inline bool operand_in_place(const struct operand *operand)
 {
-    return operand->dtype < (enum dtype)ELEMENTS && operand->aligned && !operand->swapped;
+    return operand->dtype < KERNEL_DTYPES && operand->aligned && !operand->swapped;
 }
 
 /*

@@ -100,7 +100,7 @@ static void sum_some_columns(const struct reduce_state *s, const struct output_r
     const size_t n = range->n, step = n * compute_size(s->compute);
     const char *x = range->x + at.x, *y = range->y + at.y;
     struct sums_call call = {x, y, reduced->x, reduced->y, steps, n, sums, n};
-    enum element element = (enum element)s->call->x.dtype;
+    enum dtype element = s->call->x.dtype;
     if (!s->in_place) {
         char *x_block = (char *)converted, *y_block = (char *)(converted + COLUMN_STEPS * n);
         for (size_t i = 0; i < steps; i++, x += reduced->x, y += reduced->y) {

@@ -11,44 +11,44 @@
 
 enum { MAX_LENGTH = 1100, ROWS = 9, MAX_DEPTH = 2200 };
 
-static const size_t element_size[ELEMENTS] = {8, 4, 2, 2, 1, 1};
+static const size_t element_size[KERNEL_DTYPES] = {8, 4, 2, 2, 1, 1};
 
-static double element(enum element type, const void *array, size_t i)
+static double element(enum dtype type, const void *array, size_t i)
 {
     switch (type) {
-    case ELEMENT_F64:
+    case DTYPE_F64:
         return ((const double *)array)[i];
-    case ELEMENT_F32:
+    case DTYPE_F32:
         return ((const float *)array)[i];
-    case ELEMENT_F16:
+    case DTYPE_F16:
         return f16_to_f32(((const uint16_t *)array)[i]);
-    case ELEMENT_BF16:
+    case DTYPE_BF16:
         return bf16_to_f32(((const uint16_t *)array)[i]);
-    case ELEMENT_I8:
+    case DTYPE_I8:
         return ((const int8_t *)array)[i];
     default:
         return ((const uint8_t *)array)[i];
     }
 }
 
-static void fill(enum element type, void *array, size_t n)
+static void fill(enum dtype type, void *array, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         double value = random_number();
         switch (type) {
-        case ELEMENT_F64:
+        case DTYPE_F64:
             ((double *)array)[i] = value;
             break;
-        case ELEMENT_F32:
+        case DTYPE_F32:
             ((float *)array)[i] = (float)value;
             break;
-        case ELEMENT_F16:
+        case DTYPE_F16:
             ((uint16_t *)array)[i] = f16_from_double(value);
             break;
-        case ELEMENT_I8:
+        case DTYPE_I8:
             ((int8_t *)array)[i] = (int8_t)(value < 0.5 ? -128 : (int)(value * 100));
             break;
-        case ELEMENT_U8:
+        case DTYPE_U8:
             ((uint8_t *)array)[i] = (uint8_t)(value < 0.5 ? 255 : (int)(fabs(value) * 100));
             break;
         default:
@@ -61,8 +61,8 @@ static void fill(enum element type, void *array, size_t n)
 /* The reference of row and column sums over n terms, `stride` elements apart. It adds the rounding
  * errors of products and sums at the end, because a long double has no more digits than a double
  * under valgrind and on some machines. */
-static long double naive(enum element type, const void *x, const void *y, size_t first,
-                         size_t stride, size_t n)
+static long double naive(enum dtype type, const void *x, const void *y, size_t first, size_t stride,
+                         size_t n)
 {
     double sum = 0, lost = 0;
     for (size_t i = 0; i < n; i++) {
@@ -87,7 +87,7 @@ static int near(double got, long double expected, size_t n)
 
 static double x_array[ROWS * MAX_LENGTH], y_array[ROWS * MAX_LENGTH];
 
-static void check_rows(const struct kernels *k, enum element type, size_t n)
+static void check_rows(const struct kernels *k, enum dtype type, size_t n)
 {
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
     for (int kind = 0; kind < SUMS_KINDS; kind++) {
@@ -112,7 +112,7 @@ static void check_rows(const struct kernels *k, enum element type, size_t n)
 
 /* cosine_rows gives the same bits as row sums followed by cosine_sums. 16-bit floats are an
  * exception: cosine_rows sums them in float. */
-static void check_cosine_rows(const struct kernels *k, enum element type, size_t rows, size_t n)
+static void check_cosine_rows(const struct kernels *k, enum dtype type, size_t rows, size_t n)
 {
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
     double sums[2][3][ROWS], out[2][ROWS];
@@ -145,12 +145,12 @@ static void check_wide_rows(const struct kernels *k)
         x[i] = bf16_from_double(scale * random_number());
         y[i] = bf16_from_double(scale * random_number());
     }
-    k->sums->cosine_rows[ELEMENT_BF16](
+    k->sums->cosine_rows[DTYPE_BF16](
         &(struct sums_call){x, y, LENGTH * 2, LENGTH * 2, COUNT, LENGTH, xy, COUNT}, out, 0);
     for (size_t r = 0; r < COUNT; r++) {
-        const long double squares = naive(ELEMENT_BF16, x, x, r * LENGTH, 1, LENGTH);
+        const long double squares = naive(DTYPE_BF16, x, x, r * LENGTH, 1, LENGTH);
         CHECK(within(xx[r], squares, 1e-6L * squares), "%s row %zu", k->name, r);
-        CHECK(within(xy[r], naive(ELEMENT_BF16, x, y, r * LENGTH, 1, LENGTH), 1e-5L * squares),
+        CHECK(within(xy[r], naive(DTYPE_BF16, x, y, r * LENGTH, 1, LENGTH), 1e-5L * squares),
               "%s row %zu", k->name, r);
     }
 }
@@ -180,7 +180,7 @@ static void check_cosine_sums(const struct kernels *k)
 }
 
 /* Sums n columns over `steps` rows, in calls of at most COLUMN_STEPS rows, as the driver does. */
-static void check_columns(const struct kernels *k, enum element type, size_t n, size_t steps)
+static void check_columns(const struct kernels *k, enum dtype type, size_t n, size_t steps)
 {
     static double sums[6 * MAX_LENGTH];
     const ptrdiff_t step = (ptrdiff_t)(n * element_size[type]);
@@ -217,7 +217,7 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
     static double sums[MAX_ROWS * MAX_COLUMNS], errors[MAX_ROWS * MAX_COLUMNS];
     static double ahead_sums[MAX_ROWS * MAX_COLUMNS], ahead_errors[MAX_ROWS * MAX_COLUMNS];
     const size_t rows = k->tiles->rows, columns = k->tiles[f64].columns, size = f64 ? 8 : 4;
-    const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
+    const enum dtype type = f64 ? DTYPE_F64 : DTYPE_F32;
     const void *left_rows[MAX_ROWS];
     CHECK(rows <= MAX_ROWS && columns <= MAX_COLUMNS, "tile %zu x %zu", rows, columns);
     fill(type, left, rows * depth);
@@ -265,8 +265,8 @@ static void check_rough(const struct kernels *k, size_t n, double eps)
     static int16_t codes[ROUGH_ROWS * ROUGH_DEPTH], panel[ROUGH_COLUMNS * ROUGH_DEPTH];
     static int32_t scores[SCORES];
     const size_t length = rough_length(n);
-    fill(ELEMENT_F32, rows, COUNT * n);
-    fill(ELEMENT_F32, columns, ROUGH_COLUMNS * n);
+    fill(DTYPE_F32, rows, COUNT * n);
+    fill(DTYPE_F32, columns, ROUGH_COLUMNS * n);
     for (size_t i = 5 * n; i < 6 * n; i++) {
         rows[i] *= 1e-20f;
     }
@@ -326,7 +326,7 @@ static void check_transpose(const struct kernels *k, bool f64, size_t count, siz
     enum { STEP = 43 };
     static double from[40 * 40], to[40 * STEP];
     const void *rows[40];
-    const enum element type = f64 ? ELEMENT_F64 : ELEMENT_F32;
+    const enum dtype type = f64 ? DTYPE_F64 : DTYPE_F32;
     const size_t size = element_size[type];
     fill(type, from, 40 * 40);
     fill(type, to, 40 * STEP);
@@ -449,11 +449,11 @@ static void check_widening(const struct kernels *k)
             halves[i] = f16_from_double(random_number());
         }
         out[n] = 7.0f;
-        k->sums->to_floats[ELEMENT_F16](out, halves, n, 1.0);
+        k->sums->to_floats[DTYPE_F16](out, halves, n, 1.0);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == f16_to_f32(halves[i]), "%s to_floats_f16", k->name);
         }
-        k->sums->to_floats[ELEMENT_BF16](out, halves, n, 1.0);
+        k->sums->to_floats[DTYPE_BF16](out, halves, n, 1.0);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == bf16_to_f32(halves[i]), "%s to_floats_bf16", k->name);
         }
@@ -474,19 +474,19 @@ static void check_narrowing(const struct kernels *k)
     }
     for (size_t n = 0; n <= 100; n++) {
         out[n] = 7;
-        k->halves->narrow[ELEMENT_F16](out, in, n);
+        k->halves->narrow[DTYPE_F16](out, in, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == f16_from_double(in[i]), "%s narrow_f16 of %g", k->name, in[i]);
         }
-        k->halves->narrow[ELEMENT_BF16](out, in, n);
+        k->halves->narrow[DTYPE_BF16](out, in, n);
         for (size_t i = 0; i < n; i++) {
             CHECK(out[i] == bf16_from_double(in[i]), "%s narrow_bf16 of %g", k->name, in[i]);
         }
         CHECK(out[n] == 7, "%s narrowing wrote past its end", k->name);
     }
     in[0] = NAN;
-    k->halves->narrow[ELEMENT_F16](out, in, 1);
-    k->halves->narrow[ELEMENT_BF16](out + 1, in, 1);
+    k->halves->narrow[DTYPE_F16](out, in, 1);
+    k->halves->narrow[DTYPE_BF16](out + 1, in, 1);
     CHECK(isnan(f16_to_f32(out[0])) && isnan(bf16_to_f32(out[1])), "%s narrowing of NaN", k->name);
 }
 
@@ -503,7 +503,7 @@ int main(void)
             CHECK(!kernels_select(k->name), "selected a table that cannot run");
             continue;
         }
-        for (int type = 0; type < ELEMENTS; type++) {
+        for (int type = 0; type < KERNEL_DTYPES; type++) {
             fill(type, x_array, ROWS * MAX_LENGTH);
             fill(type, y_array, ROWS * MAX_LENGTH);
             for (size_t n = 0; n <= 140; n++) {

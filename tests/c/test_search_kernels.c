@@ -173,10 +173,10 @@ static long double product(const float *x, const float *y, size_t n, long double
 static void check_coarse_dots(const struct kernels *k, size_t n)
 {
     static const struct {
-        enum element element;
+        enum dtype element;
         size_t size;
-    } types[] = {{ELEMENT_F32, 4}, {ELEMENT_F16, 2}, {ELEMENT_BF16, 2}, {ELEMENT_F64, 8},
-                 {ELEMENT_I16, 2}, {ELEMENT_I32, 4}, {ELEMENT_I64, 8}};
+    } types[] = {{DTYPE_F32, 4}, {DTYPE_F16, 2}, {DTYPE_BF16, 2}, {DTYPE_F64, 8},
+                 {DTYPE_I16, 2}, {DTYPE_I32, 4}, {DTYPE_I64, 8}};
     static uint16_t halves[ROWS * MAX_DEPTH];
     static int64_t integers[ROWS * MAX_DEPTH];
     static double wide_doubles[ROWS * MAX_DEPTH];
@@ -191,12 +191,12 @@ static void check_coarse_dots(const struct kernels *k, size_t n)
         integers[i] = (int64_t)(0x1p50 * doubles[i % MAX_DEPTH]);
     }
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
-        const enum element element = types[t].element;
+        const enum dtype element = types[t].element;
         const size_t size = types[t].size;
-        const void *x = element == ELEMENT_F32   ? (const void *)floats
-                        : element == ELEMENT_F64 ? (const void *)wide_doubles
-                        : element >= ELEMENT_I8  ? (const void *)integers
-                                                 : halves;
+        const void *x = element == DTYPE_F32   ? (const void *)floats
+                        : element == DTYPE_F64 ? (const void *)wide_doubles
+                        : element >= DTYPE_I8  ? (const void *)integers
+                                               : halves;
         k->sums->to_floats[element](wide, x, rows * step, 1.0);
         for (size_t count = 1; count <= COARSE_QUERIES; count++) {
             long double norm;
@@ -235,16 +235,16 @@ static void check_to_floats(const struct kernels *k, size_t n)
                   "%s to_floats[%d] %zu: %g, %g", k->name, element, i, (double)got[i], expected); \
         } \
     }
-    CHECK_TYPE(ELEMENT_F64, double, doubles[i] * 1e3)
-    CHECK_TYPE(ELEMENT_F32, float, floats[i] * 1e3f)
-    CHECK_TYPE(ELEMENT_I8, int8_t, 127 * doubles[i])
-    CHECK_TYPE(ELEMENT_U8, uint8_t, 255 * fabs(doubles[i]))
-    CHECK_TYPE(ELEMENT_I16, int16_t, 32767 * doubles[i])
-    CHECK_TYPE(ELEMENT_U16, uint16_t, 65535 * fabs(doubles[i]))
-    CHECK_TYPE(ELEMENT_I32, int32_t, 2147483647.0 * doubles[i])
-    CHECK_TYPE(ELEMENT_U32, uint32_t, 4294967295.0 * fabs(doubles[i]))
-    CHECK_TYPE(ELEMENT_I64, int64_t, 9e18 * doubles[i])
-    CHECK_TYPE(ELEMENT_U64, uint64_t, 1.8e19 * fabs(doubles[i]))
+    CHECK_TYPE(DTYPE_F64, double, doubles[i] * 1e3)
+    CHECK_TYPE(DTYPE_F32, float, floats[i] * 1e3f)
+    CHECK_TYPE(DTYPE_I8, int8_t, 127 * doubles[i])
+    CHECK_TYPE(DTYPE_U8, uint8_t, 255 * fabs(doubles[i]))
+    CHECK_TYPE(DTYPE_I16, int16_t, 32767 * doubles[i])
+    CHECK_TYPE(DTYPE_U16, uint16_t, 65535 * fabs(doubles[i]))
+    CHECK_TYPE(DTYPE_I32, int32_t, 2147483647.0 * doubles[i])
+    CHECK_TYPE(DTYPE_U32, uint32_t, 4294967295.0 * fabs(doubles[i]))
+    CHECK_TYPE(DTYPE_I64, int64_t, 9e18 * doubles[i])
+    CHECK_TYPE(DTYPE_U64, uint64_t, 1.8e19 * fabs(doubles[i]))
 #undef CHECK_TYPE
 }
 
