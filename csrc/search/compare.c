@@ -6,12 +6,6 @@
 #include "search/prefilter.h"
 #include "search/quantize.h"
 
-/* True if the codes of a pair are compared after its heads. */
-static bool has_codes(const struct prefilter *p)
-{
-    return p->search->codes != NULL;
-}
-
 /* Writes the codes of row r of the chunk, in a search that has its codes in halves. */
 static void join_code_row(const struct prefilter_worker *w, size_t r, uint8_t *codes)
 {
@@ -41,7 +35,7 @@ static void pass_pairs(struct prefilter_worker *w, size_t r, const size_t *queri
     float scale, norm, residual;
     int32_t dots[SQ8_QUERIES];
     w->first_survivors += count;
-    if (w->kind != HEADS || !has_codes(p)) {
+    if (w->kind != HEADS || !p->has_halves) {
         for (size_t i = 0; i < count; i++) {
             queue_survivor(w, r, queries[i]);
         }
@@ -62,12 +56,14 @@ static void pass_pairs(struct prefilter_worker *w, size_t r, const size_t *queri
     }
 }
 
-/* Prefetches the codes of rows of the chunk that passed the heads or the upper halves. */
+/* Prefetches the codes of rows of the chunk that are compared next, because the rows passed the
+ * heads or the upper halves. */
 static void prefetch_codes(const struct prefilter_worker *w, const uint16_t *rows, size_t count)
 {
     const struct search *s = w->prefilter->search;
     const size_t bytes = HALF_BYTES(s->depth.size);
-    for (size_t i = 0; i < count; i++) {
+    const bool has_next = w->prefilter->has_halves && (w->kind == HEADS || w->kind == HALVES);
+    for (size_t i = 0; i < count && has_next; i++) {
         const size_t at = corpus_row(s, w->first + rows[i]) * bytes;
         prefetch_lines((const char *)s->codes->upper + at, bytes);
         prefetch_lines((const char *)s->codes->lower + at, bytes);
@@ -95,9 +91,7 @@ static void pass_rows(struct prefilter_worker *w, size_t query)
 {
     uint16_t kept[CHUNK];
     const size_t count = list_kept(w, kept);
-    if (w->kind == HEADS && has_codes(w->prefilter)) {
-        prefetch_codes(w, kept, count);
-    }
+    prefetch_codes(w, kept, count);
     for (size_t i = 0; i < count; i++) {
         pass_pairs(w, kept[i], &query, 1);
     }
@@ -187,9 +181,7 @@ static void pass_panel(struct prefilter_worker *w, size_t query)
         kept[count] = (uint16_t)r;
         count += w->any_repeat || w->keep_panel[r] != 0;
     }
-    if (w->kind == HEADS && has_codes(w->prefilter)) {
-        prefetch_codes(w, kept, count);
-    }
+    prefetch_codes(w, kept, count);
     struct run run = {.start = NULL};
     for (size_t i = 0; i < count; i++) {
         const size_t r = kept[i];
@@ -240,25 +232,6 @@ size_t prefilter_rows(struct prefilter_worker *w)
     return queries;
 }
 
-/* Returns the code of 0 in the rows, plus the offset that the kernels add to their elements:
- * scale * (code + offset - zero) is close to x / max(|x|, eps). */
-int code_zero(const struct prefilter *p)
-{
-    const struct sq8_kernels *kernels = kernels_current()->sq8;
-    if (!p->rows_are_codes) {
-        return CODE_ZERO + kernels->u8_offset;
-    }
-    return p->float_rows.operand->dtype == DTYPE_I8 ? kernels->i8_offset : kernels->u8_offset;
-}
-
-/* A panel computes panel_lanes queries, even if there are fewer. Halves are read once for a panel,
- * and once for SQ8_QUERIES queries row by row. */
-bool compares_rows(const struct prefilter *p)
-{
-    const size_t lanes = kernels_current()->sq8->panel_lanes;
-    return p->block.queries <= (p->has_halves ? SQ8_QUERIES : larger(SQ8_QUERIES, lanes / 2));
-}
-
 /* Finds the codes of the next queries, at most SQ8_QUERIES from `query` on, and returns the number
  * of these. `codes` has room for `size` queries; missing ones repeat the first one. */
 static size_t find_queries(const struct coded_queries *queries, size_t query, const int8_t **codes,
@@ -276,20 +249,14 @@ static size_t find_queries(const struct coded_queries *queries, size_t query, co
  * the number of these. squares gets the sums of squares of the rows, if it is not NULL.
  */
 static size_t multiply_rows(struct prefilter_worker *w, const struct sq8_rows *rows,
-                            const struct coded_queries *queries, size_t query, bool is_signed,
-                            int32_t *squares)
+                            const struct coded_queries *queries, size_t query, int32_t *squares)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     const int8_t *codes[SQ8_QUERIES];
     const size_t count = find_queries(queries, query, codes, SQ8_QUERIES);
-    (is_signed ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, squares, rows, codes,
-                                                      count);
+    (w->prefilter->signed_codes ? kernels->dots_i8 : kernels->dots_u8)(w->code_dots, CHUNK, squares,
+                                                                       rows, codes, count);
     return count;
-}
-
-static bool codes_are_signed(const struct prefilter *p)
-{
-    return p->rows_are_codes && p->float_rows.operand->dtype == DTYPE_I8;
 }
 
 /* Returns the chunk as rows of n bytes of an array of the corpus. */
@@ -309,7 +276,7 @@ static struct sq8_rows corpus_rows(const struct prefilter_worker *w, const void 
 
 /*
  * Returns the codes of the chunk. Makes them if the search has none. If the rows are their own
- * codes and compares_rows() is true, the pass that measures their norms also multiplies them with
+ * codes and by_rows is set, the pass that measures their norms also multiplies them with
  * the first queries. It then writes the products to w->code_dots and sets *has_dots.
  */
 static struct sq8_rows codes_of_chunk(struct prefilter_worker *w, bool *has_dots)
@@ -331,7 +298,7 @@ static struct sq8_rows codes_of_chunk(struct prefilter_worker *w, bool *has_dots
         chunk = corpus_rows(w, codes->upper, (ptrdiff_t)half, depth, &w->bounds);
     }
     if (p->has_halves) {
-        if (p->coded.in_halves || (w->numbers == NULL && !compares_rows(p))) {
+        if (p->coded.in_halves || (w->numbers == NULL && !p->by_rows)) {
             chunk.halves[0] = codes->upper + w->at * half;
             chunk.halves[1] = codes->lower + w->at * half;
         }
@@ -343,9 +310,9 @@ static struct sq8_rows codes_of_chunk(struct prefilter_worker *w, bool *has_dots
         bounds_of_rows(codes->scales + w->at, w->numbers, w->rows, p->longest_codes, &w->bounds);
         return chunk;
     }
-    if (p->rows_are_codes && compares_rows(p)) {
+    if (p->rows_are_codes && p->by_rows) {
         int32_t squares[CHUNK];
-        multiply_rows(w, &chunk, &p->coded, 0, codes_are_signed(p), squares);
+        multiply_rows(w, &chunk, &p->coded, 0, squares);
         bounds_of_squares(squares, w->rows, eps, p->longest_codes, &w->bounds);
         *has_dots = true;
         return chunk;
@@ -372,7 +339,6 @@ static struct sq8_rows heads_of_chunk(struct prefilter_worker *w)
 struct comparison {
     struct sq8_rows rows;
     const struct coded_queries *queries;
-    bool is_signed;
     bool has_dots; /* the products with the first queries are in w->code_dots */
     /* Scales of rows whose codes are in halves; `rows` are then the upper ones, without bounds.
      * Else NULL. */
@@ -493,7 +459,7 @@ static void compare_rows(struct prefilter_worker *w, const struct comparison *c,
     }
     const size_t count = c->has_dots && query == 0
                              ? smaller(SQ8_QUERIES, c->queries->queries)
-                             : multiply_rows(w, &c->rows, c->queries, query, c->is_signed, NULL);
+                             : multiply_rows(w, &c->rows, c->queries, query, NULL);
     for (size_t q = 0; q < count; q++) {
         if (kernels_current()->sq8->select(w->keep, w->code_dots + q * CHUNK, &c->rows.bounds,
                                            w->rows, c->queries->bounds + query + q,
@@ -518,9 +484,9 @@ static void compare_panel(struct prefilter_worker *w, const struct comparison *c
         thresholds[q] = unit_threshold(w, query + q);
         without_zero |= (uint32_t)rules_out_zero(w, query + q) << q;
     }
-    sq8_panel_kernel *kernel = c->queries->in_halves ? kernels->half_panel
-                               : c->is_signed        ? kernels->panel_i8
-                                                     : kernels->panel_u8;
+    sq8_panel_kernel *kernel = c->queries->in_halves        ? kernels->half_panel
+                               : w->prefilter->signed_codes ? kernels->panel_i8
+                                                            : kernels->panel_u8;
     if (kernel(w->keep_panel, &c->rows, panel, thresholds)) {
         for (size_t r = 0; without_zero != 0 && r < w->rows; r++) {
             w->keep_panel[r] &= w->zero[r] ? ~without_zero : UINT32_MAX;
@@ -565,7 +531,6 @@ static struct comparison comparison_of_chunk(struct prefilter_worker *w)
         return c;
     } else {
         c.rows = codes_of_chunk(w, &c.has_dots);
-        c.is_signed = codes_are_signed(p);
     }
     find_zero_rows(w, &c.rows);
     for (size_t r = 0; r < w->rows && p->search->mirrored; r++) {
@@ -618,16 +583,15 @@ size_t prefilter_codes(struct prefilter_worker *w)
      * of the chunk have no pairs with it.
      */
     const size_t lowest = p->block.query;
-    const bool by_rows = compares_rows(p);
-    const size_t begin = !by_rows && p->block.triangle && w->first > lowest
+    const size_t begin = !p->by_rows && p->block.triangle && w->first > lowest
                              ? smaller(w->first - lowest, queries) / width * width
                              : 0;
-    const size_t step = by_rows ? SQ8_QUERIES : width;
+    const size_t step = p->by_rows ? SQ8_QUERIES : width;
     for (size_t query = begin; query < queries; query += step) {
         if (gemm_is_cheaper(w, query)) {
             return query;
         }
-        if (by_rows) {
+        if (p->by_rows) {
             compare_rows(w, &c, query);
         } else {
             compare_panel(w, &c, query);
@@ -638,7 +602,7 @@ size_t prefilter_codes(struct prefilter_worker *w)
         judge_codes(w, w->survivors - survivors, queries);
     }
     if (w->kind == HEADS) {
-        judge_first(w, has_codes(p) ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES, HEAD_PAUSE,
+        judge_first(w, p->has_halves ? MIN_HEAD_GAIN : MIN_HEAD_GAIN_NO_CODES, HEAD_PAUSE,
                     &w->head_pause);
     } else if (w->kind == HALVES) {
         judge_first(w, MIN_HALF_GAIN, HALF_PAUSE, &w->half_pause);

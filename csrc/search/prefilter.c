@@ -95,6 +95,15 @@ static void prefilter_task(void *context, size_t task, size_t worker)
                  gemm_pairs(p->block.triangle, from, end - from, p->block.query, p->block.queries));
 }
 
+/* Returns the code of 0 in the rows, plus the offset that the kernels add to their elements:
+ * scale * (code + offset - zero) is close to x / max(|x|, eps). */
+static int code_zero(const struct prefilter *p)
+{
+    const struct sq8_kernels *kernels = kernels_current()->sq8;
+    return p->signed_codes ? kernels->i8_offset
+                           : kernels->u8_offset + (p->rows_are_codes ? 0 : CODE_ZERO);
+}
+
 static bool keeps_unit_queries(const struct prefilter *p)
 {
     return !p->use_codes || p->coarse_after_codes;
@@ -202,7 +211,7 @@ static void take_memory(struct prefilter *p, struct arena *arena)
     if (p->use_codes) {
         p->coded = coded_queries_take(arena, queries, depth, code_zero(p));
         p->coded.in_halves =
-            p->has_halves && !compares_rows(p) && queries <= kernels_current()->sq8->panel_lanes;
+            p->has_halves && !p->by_rows && queries <= kernels_current()->sq8->panel_lanes;
     }
     if (p->use_heads) {
         p->heads = coded_queries_take(arena, queries, head_size,
@@ -231,7 +240,11 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
         (float)(1.5 * kernels_current()->sums->coarse_error(p.depth) + exact_score_error + 0x1p-20);
     p.rows_are_codes =
         rows_are_codes(&p.float_rows) && (s->codes == NULL || s->codes->upper == NULL);
+    p.signed_codes = p.rows_are_codes && s->corpus.dtype == DTYPE_I8;
     p.has_halves = s->codes != NULL && !p.rows_are_codes;
+    p.by_rows =
+        block->queries <=
+        (p.has_halves ? SQ8_QUERIES : larger(SQ8_QUERIES, kernels_current()->sq8->panel_lanes / 2));
     p.longest_codes =
         (p.rows_are_codes ? UINT8_MAX : CODE_ZERO - 1) * sqrtf((float)p.depth) * (1.0f + 0x1p-20f);
     p.use_codes = p.rows_are_codes || s->codes != NULL || block->queries > COARSE_QUERIES;
@@ -240,7 +253,7 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.code_chunk =
         p.rows_are_codes && s->codes == NULL && block->queries <= SQ8_QUERIES ? SMALL_CHUNK : CHUNK;
     p.use_heads = p.use_codes && s->heads != NULL && !p.rows_are_codes;
-    p.use_halves = p.has_halves && !s->mirrored && compares_rows(&p);
+    p.use_halves = p.has_halves && !s->mirrored && p.by_rows;
     p.coarse_after_codes = p.use_codes && (block->queries <= MAX_COARSE_AFTER_CODES || s->mirrored);
     const size_t rows = block->rows - first, per_row = block->queries * p.depth;
     p.task_rows = smaller(TASK_ROWS, larger(TASK_MULTIPLICATIONS / per_row / CHUNK, 1) * CHUNK);

@@ -137,6 +137,13 @@ struct prefilter {
     struct float_rows float_rows;
     size_t code_chunk;   /* rows of a chunk of codes */
     bool rows_are_codes; /* 8-bit integers, in place */
+    bool signed_codes;   /* rows_are_codes, as int8_t */
+    /*
+     * Queries are compared row by row, not in panels. A panel computes panel_lanes queries, even if
+     * there are fewer. Halves are read once for a panel, and once for SQ8_QUERIES queries row by
+     * row.
+     */
+    bool by_rows;
     bool has_halves;     /* the codes of rows are in halves, in the corpus */
     float longest_codes; /* an upper bound of the norm of a row's codes, before they are scaled */
     bool coarse_after_codes; /* pairs that their codes do not rule out are compared as floats */
@@ -228,13 +235,6 @@ bool gemm_is_cheaper(const struct prefilter_worker *w, size_t query);
  */
 size_t prefilter_rows(struct prefilter_worker *w);
 size_t prefilter_codes(struct prefilter_worker *w);
-
-/* True if queries are compared one after another, not in panels. */
-bool compares_rows(const struct prefilter *p);
-
-/* Returns the code of 0 in the rows, plus the offset that the kernels add to their elements:
- * scale * (code + offset - zero) is close to x / max(|x|, eps). */
-int code_zero(const struct prefilter *p);
 
 /* Queues a pair of a row of the chunk and a query, unless a triangle excludes it. */
 void queue_survivor(struct prefilter_worker *w, size_t r, size_t query);
