@@ -56,8 +56,7 @@ static void pass_pairs(struct prefilter_worker *w, size_t r, const size_t *queri
     }
 }
 
-/* Prefetches the codes of rows of the chunk that are compared next, because the rows passed the
- * heads or the upper halves. */
+/* Prefetches the codes of rows of the chunk that passed the heads or the upper halves. */
 static void prefetch_codes(const struct prefilter_worker *w, const uint16_t *rows, size_t count)
 {
     const struct search *s = w->prefilter->search;

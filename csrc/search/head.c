@@ -25,7 +25,8 @@ static double panel_error(size_t depth)
            0x1p-23 * (1.0 + 0x1p-9);
 }
 
-/* The largest error of a head, in proportion to the norm of its row, from that of one element. */
+/* The largest error of a head, in proportion to the norm of its row. `error` is that of an element.
+ */
 static double head_error(double error, const struct rotation *rotation)
 {
     return error * sqrt((double)rotation->size * (1.0 + rotation->error));

@@ -89,7 +89,7 @@ struct prefilter_worker {
     size_t survivors;
     struct pause task_pause; /* in tasks, which go to GEMM */
     bool any_zero;           /* true if the chunk has rows that `zero` marks */
-    /* true if the chunk has rows that REPEATS marks; set for more than SQ8_QUERIES queries */
+    /* true if REPEATS marks rows of the chunk; only set for more than SQ8_QUERIES queries */
     bool any_repeat;
     void *row, *query; /* buffers for one corpus row and one query, converted for the product */
     uint8_t *codes;    /* [CHUNK][depth], if the search makes them */

@@ -168,8 +168,7 @@ static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 /* Loads 64-bit integers as floats. The relative error is at most 2^-22. */
 static inline vf vf_load_i64(const int64_t *p) { EACH_F((float)p[i]); }
-/* The same for doubles and for 16-bit and 32-bit integers, which are rounded once. derived.h has
- * vf_load_i32. */
+/* Load doubles or 16-bit integers as floats. Each is rounded once. derived.h has vf_load_i32. */
 static inline vf vf_load_f64(const double *p) { EACH_F((float)p[i]); }
 static inline vf vf_load_i16(const int16_t *p) { EACH_F((float)p[i]); }
 
