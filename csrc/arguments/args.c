@@ -4,7 +4,6 @@
 #include "arguments/result_memory.h"
 
 #include <math.h>
-#include <stdatomic.h>
 
 /* ---- names and positions ---- */
 
@@ -64,16 +63,8 @@ int dim_or_axis(const char *function, PyObject *dim, PyObject *axis, PyObject **
 
 PyObject *axis_error(void)
 {
-    /* Caching is safe: NumPy and this module both support one interpreter only. */
-    static _Atomic(PyObject *) cached;
-    PyObject *class = atomic_load(&cached), *module;
-    if (class == NULL && (module = PyImport_ImportModule("numpy.exceptions")) != NULL) {
-        class = PyObject_GetAttrString(module, "AxisError");
-        Py_DECREF(module);
-        /* Two threads can get here together. They store the same class and leak one reference. */
-        atomic_store(&cached, class);
-    }
-    return class;
+    OWNED PyObject *module = PyImport_ImportModule("numpy.exceptions");
+    return module == NULL ? NULL : PyObject_GetAttrString(module, "AxisError");
 }
 
 /* ---- numbers ---- */

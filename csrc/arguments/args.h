@@ -45,7 +45,7 @@ static inline PyObject *finished_two(PyObject *first, PyObject *second, int stat
     return NULL;
 }
 
-/* Returns numpy.exceptions.AxisError, borrowed, or NULL with an error set. */
+/* Returns numpy.exceptions.AxisError. New reference, or NULL with an error set. */
 PyObject *axis_error(void);
 
 /* Reads an integer, clipped to the range of Py_ssize_t. Returns 0, or -1 with TypeError set.

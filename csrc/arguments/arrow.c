@@ -50,13 +50,9 @@ static PyObject *take_chunk(struct arrow_array *source)
 static PyArrayObject *take_rows(struct arrow_reader *reader, const struct arrow_rows *rows,
                                 struct arrow_array *source)
 {
-    PyArrayObject *array = NULL;
-    reader->owner = take_chunk(source);
-    if (reader->owner != NULL) {
-        array = arrow_read_chunk(reader, rows, PyCapsule_GetPointer(reader->owner, OWNER));
-        release(reader->owner);
-    }
-    return array;
+    OWNED PyObject *owner = reader->owner = take_chunk(source);
+    return owner == NULL ? NULL
+                         : arrow_read_chunk(reader, rows, PyCapsule_GetPointer(owner, OWNER));
 }
 
 /* ---- streams ---- */
@@ -174,22 +170,11 @@ static int add_chunks(struct arrow_reader *reader, const struct arrow_rows *rows
 static PyArrayObject *read_chunks(struct arrow_reader *reader, const struct arrow_rows *rows,
                                   struct arrow_stream *stream, struct arrow_array *chunk)
 {
-    PyObject *list = PyList_New(0);
-    PyArrayObject *array = NULL;
+    OWNED PyObject *list = PyList_New(0);
     if (list == NULL || add_chunks(reader, rows, stream, chunk, list) < 0) {
-        release(list);
         return NULL;
     }
-    if (PyList_GET_SIZE(list) > 1) {
-        return arrow_join(reader, list, 0);
-    }
-    if (PyList_GET_SIZE(list) == 1) {
-        array = (PyArrayObject *)Py_NewRef(PyList_GET_ITEM(list, 0));
-    } else {
-        array = no_rows(rows);
-    }
-    Py_DECREF(list);
-    return array;
+    return PyList_GET_SIZE(list) > 0 ? arrow_join(reader, list, 0) : no_rows(rows);
 }
 
 /* Calls the release callbacks that have not run yet. They can be Python functions, which must not
@@ -273,16 +258,12 @@ static PyObject *call_export(PyObject *object, PyObject *method)
 {
     PyObject *exported = PyObject_CallMethodNoArgs(object, method);
     if (exported == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyObject *type, *value, *traceback;
+        OWNED PyObject *type = NULL, *value = NULL, *traceback = NULL;
         PyErr_Fetch(&type, &value, &traceback);
         exported = PyObject_CallMethodOneArg(object, method, Py_None);
-        if (exported == NULL) {
-            PyErr_Restore(type, value, traceback); /* replaces the second error */
-            return NULL;
+        if (exported == NULL) { /* the first error replaces the second */
+            PyErr_Restore(Py_XNewRef(type), Py_XNewRef(value), Py_XNewRef(traceback));
         }
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
     }
     return exported;
 }
@@ -291,14 +272,11 @@ PyArrayObject *array_from_arrow(const char *function, const char *name, PyObject
 {
     struct arrow_reader reader = {function, name, NULL, 0, NULL};
     const bool one_array = type_has(object, PROTOCOL_ARROW_ARRAY);
-    PyObject *exported = call_export(
+    OWNED PyObject *exported = call_export(
         object, protocol_name(one_array ? PROTOCOL_ARROW_ARRAY : PROTOCOL_ARROW_STREAM));
     if (exported == NULL) {
         explain_error(function, name, true);
         return NULL;
     }
-    PyArrayObject *array =
-        one_array ? from_array(&reader, exported) : from_stream(&reader, exported);
-    release(exported);
-    return array;
+    return one_array ? from_array(&reader, exported) : from_stream(&reader, exported);
 }

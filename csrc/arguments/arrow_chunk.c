@@ -244,11 +244,13 @@ static PyArrayObject *read_level(const struct arrow_reader *reader, int level, s
 
 PyArrayObject *arrow_join(const struct arrow_reader *reader, PyObject *list, int axis)
 {
+    if (list != NULL && PyList_GET_SIZE(list) == 1) {
+        return (PyArrayObject *)Py_NewRef(PyList_GET_ITEM(list, 0));
+    }
     PyObject *array = list == NULL ? NULL : PyArray_Concatenate(list, axis);
     if (list != NULL && array == NULL) {
         explain_error(reader->function, reader->name, false);
     }
-    release(list);
     return (PyArrayObject *)array;
 }
 
@@ -276,15 +278,14 @@ static PyArrayObject *read_scattered(const struct arrow_reader *reader, int leve
                                      const struct dims *dims, int64_t count)
 {
     const int64_t lists_of_row = count / dims->size[0];
-    PyObject *list = PyList_New(0);
+    OWNED PyObject *list = PyList_New(0);
     for (int64_t i = 0; i < count && list != NULL; i++) {
         struct arrow_reader of_row = *reader;
         list_at(lists, i, &inner.start, &inner.count);
         const struct dims one = {2, {1, inner.count}};
         of_row.first_row += i / lists_of_row;
         if (arrow_append(list, read_level(&of_row, level + 1, inner, &one)) < 0) {
-            release(list);
-            list = NULL;
+            return NULL;
         }
     }
     PyArrayObject *array = arrow_join(reader, list, 0);
@@ -406,21 +407,15 @@ static PyArrayObject *read_column(const struct arrow_reader *reader, struct wind
 static PyArrayObject *read_matrix(const struct arrow_reader *reader, const struct arrow_rows *rows,
                                   const struct arrow_array *table)
 {
-    PyObject *list = PyList_New(0);
+    OWNED PyObject *list = PyList_New(0);
     npy_intp shape[2] = {(npy_intp)table->length, 1};
     for (int64_t i = 0; i < rows->columns && list != NULL; i++) {
         struct arrow_reader of_column = *reader;
         const struct window window = {table->children[i], table->offset, table->length};
         of_column.layout = &rows->of_column[i];
         if (arrow_append(list, reshaped(read_column(&of_column, window), 2, shape)) < 0) {
-            release(list);
-            list = NULL;
+            return NULL;
         }
-    }
-    if (list != NULL && rows->columns == 1) {
-        PyObject *array = Py_NewRef(PyList_GET_ITEM(list, 0));
-        Py_DECREF(list);
-        return (PyArrayObject *)array;
     }
     return arrow_join(reader, list, 1);
 }

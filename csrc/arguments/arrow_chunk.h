@@ -24,8 +24,8 @@ struct arrow_reader {
 PyArrayObject *arrow_read_chunk(const struct arrow_reader *reader, const struct arrow_rows *rows,
                                 const struct arrow_array *chunk);
 
-/* Returns the arrays of a list joined along an axis. Steals the reference to the list, which may be
- * NULL with an error set. */
+/* Returns the arrays of a list joined along an axis, or its only array. The list may be NULL with
+ * an error set. */
 PyArrayObject *arrow_join(const struct arrow_reader *reader, PyObject *list, int axis);
 
 /* Raises the error for a row whose number of elements differs from that of an earlier row. */

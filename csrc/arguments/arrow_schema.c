@@ -218,19 +218,15 @@ static int extension_of(const char *function, const char *name, const struct arr
         return 0;
     }
     const char *text = metadata_value(schema->metadata, "ARROW:extension:metadata", &length);
-    PyObject *module = text == NULL ? NULL : PyImport_ImportModule("json"),
-             *dict = module == NULL
-                         ? NULL
-                         : PyObject_CallMethod(module, "loads", "s#", text, (Py_ssize_t)length);
-    Py_XDECREF(module);
+    OWNED PyObject *module = text == NULL ? NULL : PyImport_ImportModule("json"),
+                   *dict = module == NULL ? NULL
+                                          : PyObject_CallMethod(module, "loads", "s#", text,
+                                                                (Py_ssize_t)length);
     if (dict == NULL && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_ValueError)) {
         return -1;
     }
     PyErr_Clear();
-    const bool valid =
-        dict != NULL && PyDict_Check(dict) && read_tensor(dict, layout->level[0].width, layout);
-    Py_XDECREF(dict);
-    if (!valid) {
+    if (dict == NULL || !PyDict_Check(dict) || !read_tensor(dict, layout->level[0].width, layout)) {
         return raise_format(PyExc_ValueError, ARROW_MALFORMED, function, name,
                             "the shape of its tensors does not fit its lists");
     }
@@ -243,24 +239,23 @@ static int extension_of(const char *function, const char *name, const struct arr
 static int refuse(const char *function, const char *name, enum status status,
                   const struct arrow_schema *inner)
 {
-    if (status == MALFORMED) {
-        PyErr_Format(PyExc_ValueError, ARROW_MALFORMED, function, name,
-                     "its type has no format, or other children than its format says");
-    } else if (status == TOO_DEEP) {
-        PyErr_Format(PyExc_TypeError, ARROW_NESTED, function, name, ARROW_MAX_LEVELS);
-    } else {
-        PyErr_Format(PyExc_TypeError, ARROW_TYPE, function, name, type_name(inner));
+    switch (status) {
+    case MALFORMED:
+        return raise_format(PyExc_ValueError, ARROW_MALFORMED, function, name,
+                            "its type has no format, or other children than its format says");
+    case TOO_DEEP:
+        return raise_format(PyExc_TypeError, ARROW_NESTED, function, name, ARROW_MAX_LEVELS);
+    default:
+        return raise_format(PyExc_TypeError, ARROW_TYPE, function, name, type_name(inner));
     }
-    return -1;
 }
 
 /* Returns the names of the columns of vectors, or of those of numbers, separated by commas. New
  * reference, or NULL with an error set. */
 static PyObject *column_names(const struct arrow_schema *schema, bool of_vectors)
 {
-    PyObject *names = PyList_New(0), *comma = PyUnicode_FromString(", "), *text = NULL;
-    bool valid = names != NULL && comma != NULL;
-    for (int64_t i = 0; i < schema->n_children && valid; i++) {
+    OWNED PyObject *names = PyList_New(0), *comma = PyUnicode_FromString(", ");
+    for (int64_t i = 0; i < schema->n_children && names != NULL && comma != NULL; i++) {
         const struct arrow_schema *inner;
         struct arrow_layout layout = {0};
         if (layout_of(schema->children[i], &layout, &inner) != HOLDS_NUMBERS ||
@@ -268,17 +263,16 @@ static PyObject *column_names(const struct arrow_schema *schema, bool of_vectors
             continue;
         }
         const char *given = schema->children[i]->name, *name = given == NULL ? "" : given;
-        PyObject *one = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
-        valid = one != NULL && PyList_Append(names, one) == 0;
-        Py_XDECREF(one);
+        OWNED PyObject *one = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strlen(name), "replace");
+        if (one == NULL || PyList_Append(names, one) < 0) {
+            return NULL;
+        }
     }
-    if (valid) {
-        text = PyList_GET_SIZE(names) > 0 ? PyUnicode_Join(comma, names)
-                                          : PyUnicode_FromString("it has none");
+    if (names == NULL || comma == NULL) {
+        return NULL;
     }
-    Py_XDECREF(names);
-    Py_XDECREF(comma);
-    return text;
+    return PyList_GET_SIZE(names) > 0 ? PyUnicode_Join(comma, names)
+                                      : PyUnicode_FromString("it has none");
 }
 
 /* Finds the columns of a table that hold its rows. Returns 0, or -1 with an error set. */

@@ -82,7 +82,7 @@ PyArray_Descr *bfloat16_descr(void)
     static _Atomic(PyArray_Descr *) cached;
     PyArray_Descr *descr = atomic_load(&cached);
     if (descr == NULL) {
-        PyObject *module = PyImport_ImportModule("ml_dtypes"), *type = NULL;
+        OWNED PyObject *module = PyImport_ImportModule("ml_dtypes"), *type = NULL;
         if (module != NULL) {
             type = PyObject_GetAttrString(module, "bfloat16");
         } else if (PyErr_ExceptionMatches(PyExc_ImportError)) {
@@ -92,8 +92,6 @@ PyArray_Descr *bfloat16_descr(void)
         if (type != NULL) {
             PyArray_DescrConverter(type, &descr);
         }
-        Py_XDECREF(module);
-        Py_XDECREF(type);
         if (descr == NULL) {
             return NULL;
         }
@@ -181,11 +179,10 @@ static bool cpu_can_read(const struct dl_tensor *tensor)
 /* Returns an array over a tensor, or NULL with an error set. Steals the reference to the owner,
  * which may be NULL with an error set. */
 static PyArrayObject *array_over(const char *function, const char *name,
-                                 const struct dl_tensor *tensor, bool read_only, PyObject *owner)
+                                 const struct dl_tensor *tensor, bool read_only, PyObject *given)
 {
+    OWNED PyObject *owner = given;
     struct dl_layout layout;
-    PyArray_Descr *descr = NULL;
-    PyArrayObject *array = NULL;
     if (owner == NULL) {
         return NULL;
     }
@@ -193,26 +190,23 @@ static PyArrayObject *array_over(const char *function, const char *name,
         raise_template(PyExc_TypeError, "NEEDS_CPU", "{ss ss sN}", "function", function, "name",
                        name, "device",
                        PyUnicode_FromFormat("DLPack type %d", (int)tensor->device_type));
-    } else {
-        descr = descr_of(function, name, tensor);
+        return NULL;
     }
-    if (descr != NULL && !layout_of(tensor, PyDataType_ELSIZE(descr), &layout)) {
-        PyErr_Format(PyExc_ValueError, DLPACK_MALFORMED, function, name);
-        Py_CLEAR(descr);
-    }
-    if (descr != NULL) {
-        array = (PyArrayObject *)PyArray_NewFromDescr(
-            &PyArray_Type, descr, tensor->ndim, layout.shape, layout.empty ? NULL : layout.strides,
-            layout.empty ? NULL : tensor->data + tensor->byte_offset,
-            read_only ? 0 : NPY_ARRAY_WRITEABLE, NULL);
-    }
-    if (array != NULL && !layout.empty) {
-        if (PyArray_SetBaseObject(array, owner) < 0) { /* steals the reference, even on failure */
-            Py_CLEAR(array);
+    OWNED PyArray_Descr *descr = descr_of(function, name, tensor);
+    if (descr == NULL || !layout_of(tensor, PyDataType_ELSIZE(descr), &layout)) {
+        if (descr != NULL) {
+            PyErr_Format(PyExc_ValueError, DLPACK_MALFORMED, function, name);
         }
-        return array;
+        return NULL;
     }
-    release(owner);
+    Py_INCREF(descr);
+    PyArrayObject *array = (PyArrayObject *)PyArray_NewFromDescr(
+        &PyArray_Type, descr, tensor->ndim, layout.shape, layout.empty ? NULL : layout.strides,
+        layout.empty ? NULL : tensor->data + tensor->byte_offset,
+        read_only ? 0 : NPY_ARRAY_WRITEABLE, NULL);
+    if (array != NULL && !layout.empty && PyArray_SetBaseObject(array, Py_NewRef(owner)) < 0) {
+        Py_CLEAR(array);
+    }
     return array;
 }
 
@@ -234,26 +228,25 @@ static PyArrayObject *array_of_versioned(const char *function, const char *name,
  * and are called without it. */
 static PyObject *new_capsule(PyObject *object)
 {
-    PyObject *const name = protocol_name(PROTOCOL_DLPACK), *capsule = NULL;
-    PyObject *version = Py_BuildValue("(ii)", 1, 0),
-             *keywords = Py_BuildValue("(s)", "max_version");
-    if (version != NULL && keywords != NULL) {
-        PyObject *args[] = {object, version};
-        capsule = PyObject_VectorcallMethod(name, args, 1, keywords);
-        if (capsule == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Clear();
-            capsule = PyObject_CallMethodNoArgs(object, name);
-        }
+    PyObject *const name = protocol_name(PROTOCOL_DLPACK);
+    OWNED PyObject *version = Py_BuildValue("(ii)", 1, 0),
+                   *keywords = Py_BuildValue("(s)", "max_version");
+    if (version == NULL || keywords == NULL) {
+        return NULL;
     }
-    release(version);
-    release(keywords);
+    PyObject *args[] = {object, version},
+             *capsule = PyObject_VectorcallMethod(name, args, 1, keywords);
+    if (capsule == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        capsule = PyObject_CallMethodNoArgs(object, name);
+    }
     return capsule;
 }
 
 PyArrayObject *array_from_dlpack(const char *function, const char *name, PyObject *object)
 {
-    PyArrayObject *array = NULL;
-    PyObject *capsule = new_capsule(object), *owner;
+    OWNED PyObject *capsule = new_capsule(object);
+    PyObject *owner;
     if (capsule == NULL) {
         explain_error(function, name, true);
         return NULL;
@@ -264,19 +257,18 @@ PyArrayObject *array_from_dlpack(const char *function, const char *name, PyObjec
         if (owner != NULL) {
             PyCapsule_SetName(capsule, "used_dltensor_versioned");
         }
-        array = array_of_versioned(function, name, versioned, owner);
-    } else if (PyCapsule_IsValid(capsule, "dltensor")) {
+        return array_of_versioned(function, name, versioned, owner);
+    }
+    if (PyCapsule_IsValid(capsule, "dltensor")) {
         struct dl_managed *managed = PyCapsule_GetPointer(capsule, "dltensor");
         owner = PyCapsule_New(managed, OWNER, delete_managed);
         if (owner != NULL) {
             PyCapsule_SetName(capsule, "used_dltensor");
         }
-        array = array_over(function, name, &managed->tensor, false, owner);
-    } else {
-        PyErr_Format(PyExc_TypeError, DLPACK_CAPSULE, function, name, Py_TYPE(capsule)->tp_name);
+        return array_over(function, name, &managed->tensor, false, owner);
     }
-    release(capsule);
-    return array;
+    PyErr_Format(PyExc_TypeError, DLPACK_CAPSULE, function, name, Py_TYPE(capsule)->tp_name);
+    return NULL;
 }
 
 /* ---- DLPack's table of C functions ---- */

@@ -310,11 +310,7 @@ int conv2d_arguments_open(struct conv2d_arguments *a, PyObject *tuple)
         conv2d_options_read(&options, "conv2d", stride, padding, dilation, groups) < 0) {
         return -1;
     }
-    if (open_parameters(&a->arrays, "conv2d", o) < 0 || set_convolution(a, &options) < 0) {
-        layer_arrays_close(&a->arrays);
-        return -1;
-    }
-    return 0;
+    return open_parameters(&a->arrays, "conv2d", o) < 0 ? -1 : set_convolution(a, &options);
 }
 
 /* ---- pools ---- */
@@ -369,11 +365,7 @@ int pool_images_open(struct layer_arrays *a, struct max_pool2d *pool, const char
                      PyObject *x, bool ceil_mode)
 {
     static const char *const names[] = {"x"};
-    if (layer_arrays_open(a, function, 1, names, &x) < 0 || set_pool(a, pool, ceil_mode) < 0) {
-        layer_arrays_close(a);
-        return -1;
-    }
-    return 0;
+    return layer_arrays_open(a, function, 1, names, &x) < 0 ? -1 : set_pool(a, pool, ceil_mode);
 }
 
 /* ---- batch normalization ---- */
@@ -445,11 +437,7 @@ static int set_linear(struct linear_arguments *a)
 int linear_arguments_open(struct linear_arguments *a, PyObject *const *objects)
 {
     a->bias = NULL;
-    if (open_parameters(&a->arrays, "linear", objects) < 0 || set_linear(a) < 0) {
-        linear_arguments_close(a);
-        return -1;
-    }
-    return 0;
+    return open_parameters(&a->arrays, "linear", objects) < 0 ? -1 : set_linear(a);
 }
 
 void linear_arguments_close(struct linear_arguments *a)

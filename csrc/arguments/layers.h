@@ -14,7 +14,7 @@
 
 enum { LAYER_ARRAYS = 5 };
 
-/* Array arguments of a layer. Release them with layer_arrays_close. */
+/* Array arguments of a layer. Release them with layer_arrays_close, even if they were refused. */
 struct layer_arrays {
     const char *function;
     size_t count;
@@ -72,7 +72,7 @@ struct conv2d_arguments {
     int ndim;                   /* of x: 4, or 3 for one image */
 };
 
-/* Reads a tuple (x, weight, bias, stride, padding, dilation, groups). Close a->arrays. */
+/* Reads a tuple (x, weight, bias, stride, padding, dilation, groups). */
 int conv2d_arguments_open(struct conv2d_arguments *a, PyObject *tuple);
 
 /* Reads the windows of a pool from a tuple (kernel_size, stride, padding, dilation). A stride of

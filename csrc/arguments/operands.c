@@ -120,19 +120,15 @@ static bool raise_mistake(const char *function, const char *name, PyObject *obje
 static void explain_refusal(const char *function, const char *name, PyObject *object,
                             bool any_reason)
 {
-    PyObject *type, *value, *traceback;
+    OWNED PyObject *type = NULL, *value = NULL, *traceback = NULL;
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
         return;
     }
     PyErr_Fetch(&type, &value, &traceback);
     if (!raise_mistake(function, name, object)) {
-        PyErr_Restore(type, value, traceback);
+        PyErr_Restore(Py_XNewRef(type), Py_XNewRef(value), Py_XNewRef(traceback));
         explain_error(function, name, any_reason);
-        return;
     }
-    release(type);
-    release(value);
-    release(traceback);
 }
 
 int is_lazy(PyObject *object)
@@ -271,30 +267,26 @@ static PyArrayObject *by_numpy(PyObject *object)
  * rows, or raises an error that names the wrong row. */
 static PyArrayObject *from_sequence(const char *function, const char *name, PyObject *object)
 {
-    PyObject *type, *value, *traceback, *stacked;
+    OWNED PyObject *type = NULL, *value = NULL, *traceback = NULL;
     PyObject *array = PyArray_FROM_O(object);
     if (array != NULL || !PyErr_ExceptionMatches(PyExc_Exception) ||
         PyErr_ExceptionMatches(PyExc_MemoryError)) {
         return (PyArrayObject *)array;
     }
     PyErr_Fetch(&type, &value, &traceback);
-    stacked = call_columns("from_objects", function, name, object);
+    PyObject *stacked = call_columns("from_objects", function, name, object);
     if (stacked == Py_None) {
-        Py_DECREF(stacked);
-        PyErr_Restore(type, value, traceback);
+        Py_CLEAR(stacked);
+        PyErr_Restore(Py_XNewRef(type), Py_XNewRef(value), Py_XNewRef(traceback));
         explain_refusal(function, name, object, false);
-        return NULL;
     }
-    release(type);
-    release(value);
-    release(traceback);
     return (PyArrayObject *)stacked;
 }
 
 /* Converts an object that has __dlpack__. */
 static PyArrayObject *from_tensor(const char *function, const char *name, PyObject *object)
 {
-    PyObject *type, *value, *traceback;
+    OWNED PyObject *type = NULL, *value = NULL, *traceback = NULL;
     PyArrayObject *array = array_from_dlpack_api(function, name, object);
     if (array != NULL || PyErr_Occurred()) {
         return array;
@@ -317,13 +309,9 @@ static PyArrayObject *from_tensor(const char *function, const char *name, PyObje
     }
     const bool refused = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_ValueError);
     if (array == NULL && (refused || !PyErr_Occurred())) {
-        PyErr_Restore(type, value, traceback);
+        PyErr_Restore(Py_XNewRef(type), Py_XNewRef(value), Py_XNewRef(traceback));
         explain_refusal(function, name, object, true);
-        return NULL;
     }
-    release(type);
-    release(value);
-    release(traceback);
     return array;
 }
 

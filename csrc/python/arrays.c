@@ -286,7 +286,7 @@ static PyObject *first_rows(PyObject *room, npy_intp rows)
     PyObject *views = PyDict_New(), *name, *array;
     Py_ssize_t at = 0;
     while (views != NULL && PyDict_Next(room, &at, &name, &array)) {
-        PyObject *view = NULL;
+        OWNED PyObject *view = NULL;
         if (PyArray_Check(array) && PyArray_NDIM((PyArrayObject *)array) >= 1 &&
             PyArray_DIM((PyArrayObject *)array, 0) >= rows) {
             const bool corpus =
@@ -298,7 +298,6 @@ static PyObject *first_rows(PyObject *room, npy_intp rows)
         if (view == NULL || PyDict_SetItem(views, name, view) < 0) {
             Py_CLEAR(views);
         }
-        Py_XDECREF(view);
     }
     return views;
 }
@@ -395,17 +394,17 @@ static PyObject *state_without(PyObject *Py_UNUSED(self), PyObject *args)
     if (column && !can_read(s.numbers, NPY_INT64, 1, &rows)) {
         return misfit();
     }
-    PyArrayObject *living = copy_living(s.living, rows, rows);
+    OWNED PyArrayObject *living = copy_living(s.living, rows, rows);
     if (living == NULL) {
         return NULL;
     }
     if (!byte_bitmap_without(PyArray_DATA(living), (size_t)rows,
                              column ? PyArray_DATA(s.numbers) : NULL, PyArray_DATA(numbers),
                              (size_t)PyArray_DIM(numbers, 0))) {
-        Py_DECREF(living);
         Py_RETURN_NONE;
     }
-    return state_with(&s, NULL, (PyObject *)living, s.size - PyArray_DIM(numbers, 0), s.given);
+    return state_with(&s, NULL, Py_NewRef((PyObject *)living), s.size - PyArray_DIM(numbers, 0),
+                      s.given);
 }
 
 /* ---- communities ---- */

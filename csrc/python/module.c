@@ -238,12 +238,8 @@ static int check_thread_variable(void)
 /* Adds a constant to the module. Returns 0, or -1 with an error set. */
 static int add_float(PyObject *module, const char *name, double value)
 {
-    PyObject *object = PyFloat_FromDouble(value);
-    if (object == NULL || PyModule_AddObject(module, name, object) < 0) {
-        Py_XDECREF(object);
-        return -1;
-    }
-    return 0;
+    OWNED PyObject *object = PyFloat_FromDouble(value);
+    return PyModule_AddObjectRef(module, name, object);
 }
 
 static int module_exec(PyObject *module)

@@ -163,7 +163,8 @@ static bool read_layer(PyObject *classes, PyObject *layer, bool gradients, struc
                        struct kept *k)
 {
     l->kind = kind_of(classes, layer);
-    PyObject *attributes = l->kind == LAYER_KINDS ? NULL : PyObject_GenericGetDict(layer, NULL);
+    OWNED PyObject *attributes =
+        l->kind == LAYER_KINDS ? NULL : PyObject_GenericGetDict(layer, NULL);
     if (attributes == NULL) {
         return false;
     }
@@ -178,7 +179,6 @@ static bool read_layer(PyObject *classes, PyObject *layer, bool gradients, struc
     } else if (l->kind == LAYER_FLATTEN) {
         read = read && read_flatten(attributes);
     }
-    Py_DECREF(attributes);
     return read;
 }
 
@@ -447,7 +447,7 @@ static PyObject *run_forward(struct tape *t, PyArrayObject *x)
 static PyObject *network_forward_layers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *classes, *layers, *object, *capsule = NULL;
-    struct array_argument x = {0};
+    CLOSED_BY(array_release) struct array_argument x = {0};
     if (!PyArg_ParseTuple(args, "O!O!O:forward_layers", &PyTuple_Type, &classes, &PyTuple_Type,
                           &layers, &object) ||
         PyTuple_GET_SIZE(classes) != LAYER_KINDS || PyTuple_GET_SIZE(layers) == 0) {
@@ -458,11 +458,10 @@ static PyObject *network_forward_layers(PyObject *Py_UNUSED(self), PyObject *arg
         return PyErr_NoMemory();
     }
     memset(&t->tape, 0, sizeof t->tape);
-    PyArrayObject *array = read_layers(classes, layers, 0, object, true, &t->read, &x, &t->count);
+    OWNED PyArrayObject *array =
+        read_layers(classes, layers, 0, object, true, &t->read, &x, &t->count);
     PyObject *y = array == NULL ? NULL : run_forward(t, array);
     const Py_ssize_t together = (Py_ssize_t)larger(t->count, 1);
-    release((PyObject *)array);
-    array_release(&x);
     if (y != NULL) {
         capsule = PyCapsule_New(t, tape_name, tape_free);
     }

@@ -87,8 +87,9 @@ static int reduce_dim(const char *function, const struct array_argument *x,
         if (!may_be_clipped(dim)) {
             PyOS_snprintf(number, sizeof number, " %zd", dim);
         }
-        return fail(axis_error(), function, x, y, ndim == 1 ? DIM_OF_ONE_VECTOR : DIM_OUT_OF_RANGE,
-                    number, ndim, -range, range - 1);
+        OWNED PyObject *error = axis_error();
+        return fail(error, function, x, y, ndim == 1 ? DIM_OF_ONE_VECTOR : DIM_OUT_OF_RANGE, number,
+                    ndim, -range, range - 1);
     }
     dim += dim < 0 ? range : 0;
     if (*reduced >> dim & 1) {
@@ -124,7 +125,7 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
         dims->count = 1;
         return integer_argument(function, "dim", object, &dims->dim[0]);
     }
-    PyObject *tuple = PySequence_Tuple(object);
+    OWNED PyObject *tuple = PySequence_Tuple(object);
     if (tuple == NULL) {
         return -1;
     }
@@ -132,11 +133,9 @@ static int dims_argument(const char *function, PyObject *object, struct dims *di
     dims->count = (int)(size < most ? size : most);
     for (int i = 0; i < dims->count; i++) {
         if (integer_argument(function, "dim", PyTuple_GET_ITEM(tuple, i), &dims->dim[i]) < 0) {
-            Py_DECREF(tuple);
             return -1;
         }
     }
-    Py_DECREF(tuple);
     return 0;
 }
 
