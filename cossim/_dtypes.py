@@ -28,6 +28,11 @@ def is_real(dtype: np.dtype[Any]) -> bool:
     return (dtype.kind in "fiub" and dtype.itemsize <= 8) or is_bfloat16(dtype)
 
 
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Returns NumPy's name of a dtype. The structured dtype for bfloat16 without ml_dtypes is named bfloat16 too."""
+    return "bfloat16" if is_bfloat16(dtype) else dtype.name
+
+
 def stored_dtype(name: str) -> np.dtype[Any]:
     """Returns the dtype of elements in files, given its NumPy name. bfloat16 is stored as its bits, in uint16."""
     return np.dtype("uint16" if name == "bfloat16" else name).newbyteorder("<")

@@ -86,7 +86,7 @@ def heatmap(
     """
     scores = _scores("heatmap", matrix, 2)
     rows, others = scores.shape
-    columns = labels if columns is None and rows == others else columns
+    columns, numbers = labels if columns is None and rows == others else columns, None
     if order is not None:
         if rows != others:
             raise ValueError(_errors.PLOT_NOT_SQUARE.format(function="heatmap", shape=scores.shape))
@@ -94,8 +94,6 @@ def heatmap(
         if numbers.dtype.kind not in "iu" or not np.array_equal(np.sort(numbers), np.arange(rows)):
             raise ValueError(_errors.PLOT_ORDER.format(last=rows - 1))
         scores = scores[np.ix_(numbers, numbers)]
-    else:
-        numbers = None
     if ax is None:
         ax = _new_axes((6.4, 5.4))
     if "norm" not in options:

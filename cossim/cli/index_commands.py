@@ -6,7 +6,6 @@ import re
 import numpy as np
 
 from cossim import _errors
-from cossim._core import DEFAULT_EPS
 from cossim._io import errors_as_text, write_errors_as_text
 from cossim._progress import reporting
 from cossim.cli import result_files, row_files, search_commands
@@ -37,10 +36,7 @@ def _add_build(commands):
     corpus = parser.add_argument("corpus", metavar="CORPUS", help=FILE)
     output = parser.add_argument("-o", "--output", metavar="INDEX", required=True, help="where the index goes")
     _add_column(parser)
-    eps = "smallest norm to divide by (default: %(default)s)"
-    parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
-    binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
-    parser.add_argument("--binary", action="store_true", help=binary)
+    search_commands.add_rows_options(parser)
     add_running(parser)
     set_run(parser, _build, reads=[corpus], writes=[output], prepare=_prepare_build)
 
@@ -76,11 +72,8 @@ def _add_search(commands):
     ids = parser.add_argument(
         "--ids", metavar="FILE", help="a file with a name in each line, for the rows in order of their numbers"
     )
-    output = parser.add_argument(
-        "-o", "--output", metavar="FILE", type=search_commands.output_path, help=result_files.OUTPUT_HELP
-    )
-    memory = "limit of the memory for blocks of queries in a file: a number of bytes, or a size such as 256M or 1.5G"
-    parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
+    output = search_commands.add_output(parser)
+    search_commands.add_memory(parser, "for blocks of queries in a file")
     add_running(parser)
     set_run(parser, _search, [index, queries, *filters, ids], [output], _check_max_pairs, _prepare_search)
 
@@ -95,13 +88,9 @@ def add_dedupe(commands):
     ids = "add names of rows to the result: from a column of the file, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
     parser.add_argument("--kept", action="store_true", help="print only the rows to keep")
-    output = parser.add_argument(
-        "-o", "--output", metavar="FILE", type=search_commands.output_path, help=result_files.OUTPUT_HELP
-    )
-    eps = "smallest norm to divide by (default: %(default)s)"
-    parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
-    memory = "limit of the memory of the search, without the result: a number of bytes, or a size such as 256M or 1.5G"
-    parser.add_argument("--memory", metavar="SIZE", type=search_commands.byte_count, help=memory)
+    output = search_commands.add_output(parser)
+    search_commands.add_rows_options(parser, binary=False)
+    search_commands.add_memory(parser)
     add_running(parser)
     set_run(parser, _dedupe, reads=[corpus], writes=[output], prepare=_prepare_dedupe)
 
@@ -178,13 +167,6 @@ def _add(arguments):
     result_files.print_csv(result_files.Result({}, lambda line: {"first": first[line], "rows": count[line]}, 1))
 
 
-def _names(arguments, index):
-    """Returns the names in the file --ids, one for each number that was ever given, or None."""
-    if arguments.ids is None:
-        return None
-    return row_files.names_in_file(arguments.ids, arguments.index, index._state.given)
-
-
 def _check_max_pairs(parser, arguments):
     if arguments.max_pairs is not None and arguments.threshold is None:
         parser.error(_errors.WITHOUT_THRESHOLD)
@@ -192,7 +174,8 @@ def _check_max_pairs(parser, arguments):
 
 def _prepare_search(arguments):
     index = _loaded(arguments.index)
-    names = _names(arguments, index)
+    ids, given = arguments.ids, index._state.given  # a name for each number that was ever given
+    names = None if ids is None else row_files.names_in_file(ids, arguments.index, given)
     if arguments.output is not None:
         result_files.check(arguments.output, names is not None)
     queries = None

@@ -104,16 +104,29 @@ def _add_common(parser):
     parser.add_argument("--column", metavar="NAME", action="append", help=column)
     ids = "add names of rows to the result: from a column of the files, or from a file with a name in each line"
     parser.add_argument("--ids", metavar="COLUMN|FILE", help=ids)
-    output = parser.add_argument("-o", "--output", metavar="FILE", type=output_path, help=result_files.OUTPUT_HELP)
-    parser.add_argument(
-        "--eps", metavar="X", type=float, default=DEFAULT_EPS, help="smallest norm to divide by (default: %(default)s)"
-    )
-    binary = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
-    parser.add_argument("--binary", action="store_true", help=binary)
-    memory = "limit of the memory of the search, without the result: a number of bytes, or a size such as 256M or 1.5G"
-    parser.add_argument("--memory", metavar="SIZE", type=byte_count, help=memory)
+    output = add_output(parser)
+    add_rows_options(parser)
+    add_memory(parser)
     add_running(parser)
     return output
+
+
+def add_output(parser):
+    target = f"where the result goes, by its suffix {', '.join(result_files.FORMATS)} (default: CSV on stdout)"
+    return parser.add_argument("-o", "--output", metavar="FILE", type=output_path, help=target)
+
+
+def add_rows_options(parser, binary=True):
+    eps = "smallest norm to divide by (default: %(default)s)"
+    parser.add_argument("--eps", metavar="X", type=float, default=DEFAULT_EPS, help=eps)
+    if binary:
+        text = "the rows are packed bits, as numpy.packbits(rows > 0, axis=1) gives them: bit 1 is +1, bit 0 is -1"
+        parser.add_argument("--binary", action="store_true", help=text)
+
+
+def add_memory(parser, what="of the search, without the result"):
+    memory = f"limit of the memory {what}: a number of bytes, or a size such as 256M or 1.5G"
+    parser.add_argument("--memory", metavar="SIZE", type=byte_count, help=memory)
 
 
 def add_filters(parser, rows):

@@ -13,6 +13,14 @@ IMAGES = "MNIST idx file or .npy of N images of 28 x 28, gzipped or not"
 # ---- arguments ----
 
 
+# the numbers of train: name, metavar, type, default, text
+NUMBERS = (
+    ("--epochs", "N", integer, 60, "passes over the images"),
+    ("--batch-size", "N", integer, 128, "images per step"),
+    ("--temperature", "T", float, 0.2, "temperature of the loss"),
+    ("--seed", "N", integer, 0, "seed of all random numbers"),
+    ("--lr", "X", float, 2e-3, "learning rate of Adam"),
+)
 _weights_path, _npy_path = with_suffix(".npz", ".safetensors"), with_suffix(".npy")
 
 
@@ -23,16 +31,8 @@ def add_train(commands):
     images = parser.add_argument("images", metavar="IMAGES", help=IMAGES)
     target = "where the weights go, .npz or .safetensors"
     output = parser.add_argument("-o", "--output", metavar="FILE", type=_weights_path, required=True, help=target)
-    epochs = "passes over the images (default: %(default)s)"
-    parser.add_argument("--epochs", metavar="N", type=integer, default=60, help=epochs)
-    size = "images per step (default: %(default)s)"
-    parser.add_argument("--batch-size", metavar="N", type=integer, default=128, help=size)
-    temperature = "temperature of the loss (default: %(default)s)"
-    parser.add_argument("--temperature", metavar="T", type=float, default=0.2, help=temperature)
-    seed = "seed of all random numbers (default: %(default)s)"
-    parser.add_argument("--seed", metavar="N", type=integer, default=0, help=seed)
-    rate = "learning rate of Adam (default: %(default)s)"
-    parser.add_argument("--lr", metavar="X", type=float, default=2e-3, help=rate)
+    for name, metavar, kind, default, text in NUMBERS:
+        parser.add_argument(name, metavar=metavar, type=kind, default=default, help=f"{text} (default: %(default)s)")
     checkpoint = "file saved after each epoch and on Ctrl-C, .npz or .safetensors; if it exists, training resumes there"
     checkpoint = parser.add_argument("--checkpoint", metavar="FILE", type=_weights_path, help=checkpoint)
     add_running(parser)

@@ -173,13 +173,6 @@ def _probability(function, p):
     return number
 
 
-def _dropout_factors(p, shape, dtype, rng):
-    """Returns 1 / (1 - p) with probability 1 - p, else 0, for each element."""
-    with fixed_arithmetic():
-        kept = np.random.default_rng(rng).random(shape, np.float32) >= p
-        return kept * dtype.type(1 / (1 - p) if p < 1 else 0)
-
-
 def dropout(x: Array, p: Number = 0.5, training: bool = True, *, rng: Seed | None = None) -> ArrayOrScalar[Any]:
     """Replaces elements by 0 with probability p and divides the others by 1 - p, as in torch.nn.functional.dropout.
 
@@ -246,8 +239,11 @@ def dropout_vjp(
     """
     p, training = _probability("dropout", p), bool(training)
     x = layer_arrays("dropout", x=x)["x"]
-    factors = _dropout_factors(p, x.shape, x.dtype, rng) if training and p > 0 else x.dtype.type(1)
+    factors = x.dtype.type(1)
     with fixed_arithmetic():
+        if training and p > 0:
+            kept = np.random.default_rng(rng).random(x.shape, np.float32) >= p
+            factors = kept * x.dtype.type(1 / (1 - p) if p < 1 else 0)
         y = np.asarray(x * factors)
 
     def pullback(dy):

@@ -138,17 +138,11 @@ class Conv2d(ArrayLayer):
 
     def _arguments_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        if self.padding != (0, 0):
-            text += f", padding={self.padding}"
-        if self.dilation != (1, 1):
-            text += f", dilation={self.dilation}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        if self.bias is None:
-            text += ", bias=False"
-        if self.padding_mode != "zeros":
-            text += f", padding_mode={self.padding_mode}"
-        return text
+        shown = {"padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+        shown |= {"bias": self.bias is not None, "padding_mode": self.padding_mode}
+        usual = ((0, 0), (1, 1), 1, True, "zeros")
+        changed = (item for item, value in zip(shown.items(), usual, strict=True) if item[1] != value)
+        return text + "".join(f", {name}={value}" for name, value in changed)
 
 
 # padding modes: torch's name to NumPy's name

@@ -193,8 +193,7 @@ class Index:
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes)
-        self._state = index_state.readable(self._state)
-        self._room, self._lock = None, WriteLock()
+        self._set(self._state, self._eps, self._binary)
 
     def __len__(self) -> int:
         return self._state.size

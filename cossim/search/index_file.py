@@ -58,7 +58,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cossim import _errors
-from cossim._dtypes import NUMPY_NAMES, SAFETENSORS_NAMES, bfloat16, is_bfloat16, stored_dtype
+from cossim._dtypes import NUMPY_NAMES, SAFETENSORS_NAMES, bfloat16, dtype_name, is_bfloat16, stored_dtype
 from cossim._io import open_regular, replacing
 
 ALIGNMENT = 64  # bytes of a cache line and of the widest SIMD vector
@@ -116,11 +116,6 @@ class ChosenRows:
 
 
 # ---- the header ----
-
-
-def _name(dtype):
-    """Returns NumPy's name of a dtype. The structured dtype for bfloat16 without ml_dtypes is named bfloat16 too."""
-    return "bfloat16" if is_bfloat16(dtype) else dtype.name
 
 
 def _layout(arrays, start):
@@ -191,7 +186,7 @@ def _blocks(array, limit):
 
 def _bytes_of(array):
     """Copies an array's bytes as they are stored. Without a copy, the array could change after its checksum."""
-    stored = stored_dtype(_name(array.dtype))
+    stored = stored_dtype(dtype_name(array.dtype))
     if array.dtype.name == "bool":
         array = array.view(np.uint8)  # a bool view of other data may hold bytes above 1; the copy converts them to 1
     elif is_bfloat16(array.dtype):  # as uint16, because NumPy cannot convert bfloat16 itself
@@ -240,7 +235,7 @@ def write(path, metadata, arrays, *, progress=None):
     >>> write(path, {"metric": "cosine"}, {"rows": np.eye(2, dtype=np.float32)})
     """
     path = os.fsdecode(path)
-    described = [(name, _name(array.dtype), list(array.shape)) for name, array in arrays.items()]
+    described = [(name, dtype_name(array.dtype), list(array.shape)) for name, array in arrays.items()]
     total, done, crc, blocks = _end(_layout(described, 0), 0), 0, 0, ""
     size = len(_encode(metadata, described, "0" * 8 * -(-total // BLOCK)))
     if size > LONGEST_HEADER:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arithmetic import fixed_arithmetic
-from cossim._dtypes import is_bfloat16
+from cossim._dtypes import dtype_name, is_bfloat16
 from cossim.search import rotation
 from cossim.search.blocks import Request
 from cossim.search.index_file import ChosenRows, aligned_empty
@@ -241,10 +241,6 @@ _MANTISSA = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
 _WIDER = {"float16": ("float32", "float64"), "bfloat16": ("float32", "float64"), "float32": ("float64",)}
 
 
-def _name(dtype):
-    return "bfloat16" if is_bfloat16(dtype) else dtype.name
-
-
 def _widest_range(name):
     """Returns the range of whole numbers that a dtype holds without gaps."""
     if name == "bool":
@@ -262,7 +258,7 @@ def exact_rows(function: str, rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArr
     """
     if rows.dtype == dtype:
         return rows
-    source, target = _name(rows.dtype), _name(dtype)
+    source, target = dtype_name(rows.dtype), dtype_name(dtype)
     exact = source == target or target in _WIDER.get(source, ())
     if rows.dtype.kind in "iub" and not exact:
         least, most = _widest_range(target)
@@ -273,7 +269,7 @@ def exact_rows(function: str, rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArr
         rows = (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     elif source != target and target == "bfloat16":  # whole numbers below 2^8
         rows = (rows.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(dtype)
-    return rows if _name(rows.dtype) == target else rows.astype(dtype.newbyteorder("="))
+    return rows if dtype_name(rows.dtype) == target else rows.astype(dtype.newbyteorder("="))
 
 
 def _copy_rows(to, rows, places=None):
