@@ -279,7 +279,7 @@ def matmul(left: NDArray[Any], right: NDArray[Any], /) -> NDArray[Any]: ...
 def activation(name: str, x: NDArray[Any], gradient: NDArray[Any] | None, /, *, slope: float = 0.0) -> Any: ...
 def avg_pool2d(
     x: NDArray[Any],
-    out: NDArray[Any],
+    size: _Size,
     rows: NDArray[Any],
     row_sizes: NDArray[Any],
     columns: NDArray[Any],
@@ -287,7 +287,7 @@ def avg_pool2d(
     /,
     *,
     gradient: bool,
-) -> None: ...
+) -> NDArray[Any]: ...
 def channel_affine(
     x: NDArray[Any], y: NDArray[Any] | None, centre: NDArray[Any], factors: NDArray[Any], /
 ) -> NDArray[Any]: ...

@@ -6,7 +6,6 @@ This module finds the windows along each axis. The C core calculates the means.
 from __future__ import annotations
 
 import functools
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -36,22 +35,19 @@ class _Windows(NamedTuple):
     sizes: np.ndarray
 
 
-def _run(x, windows, out_shape, gradient):
-    """Pools images x (..., H, W). With gradient=True, spreads a gradient x of pooled images over out_shape."""
-    planes, (rows, columns) = math.prod(x.shape[:-2]), windows
-    out = np.empty((planes, *out_shape[-2:]), x.dtype)
-    given = x.reshape(planes, *x.shape[-2:])
-    _core.avg_pool2d(given, out, rows.spans, rows.sizes, columns.spans, columns.sizes, gradient=gradient)
-    return out.reshape(out_shape)
+def _run(x, windows, size, gradient=False):
+    """Pools images x (..., H, W) to a size. With gradient=True, spreads a gradient x of pooled images to this size."""
+    rows, columns = windows
+    return _core.avg_pool2d(x, size, rows.spans, rows.sizes, columns.spans, columns.sizes, gradient=gradient)
 
 
 def _pooled(x, windows):
-    return _run(x, windows, (*x.shape[:-2], *(len(side.spans) for side in windows)), False)
+    return _run(x, windows, tuple(len(side.spans) for side in windows))
 
 
 def _pooled_vjp(function, x, windows):
-    y, shape = _pooled(x, windows), x.shape
-    return y, lambda dy: _run(layer_gradient(function, dy, y), windows, shape, True)
+    y, size = _pooled(x, windows), x.shape[-2:]
+    return y, lambda dy: _run(layer_gradient(function, dy, y), windows, size, True)
 
 
 def _fixed_windows(function, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override):

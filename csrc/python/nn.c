@@ -171,6 +171,22 @@ static PyObject *nn_pool_images(PyObject *Py_UNUSED(self), PyObject *args)
     return Py_BuildValue("ON", a.arrays[0], size_tuple(pool.out));
 }
 
+/* Returns a new array for images like x, (C, H, W) or (N, C, H, W), of another size. */
+static PyArrayObject *new_images(PyArrayObject *x, npy_intp height, npy_intp width, int type)
+{
+    npy_intp shape[4] = {PyArray_DIM(x, 0), PyArray_DIM(x, 1)}, *end = shape + PyArray_NDIM(x);
+    end[-2] = height;
+    end[-1] = width;
+    return new_array(PyArray_NDIM(x), shape, type);
+}
+
+/* Returns the type of images (C, H, W) or (N, C, H, W) that the core can read, else -1. */
+static int type_of_images(PyArrayObject *x)
+{
+    const int type = float_type(x), ndim = type < 0 ? 0 : PyArray_NDIM(x);
+    return (ndim == 3 || ndim == 4) && can_read(x, type, ndim, NULL) ? type : -1;
+}
+
 static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *x, *windows;
@@ -183,14 +199,10 @@ static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
         pool_images_open(&a, &pool, "max_pool2d", x, ceil_mode) < 0) {
         return NULL;
     }
-    const int ndim = PyArray_NDIM(a.arrays[0]);
-    npy_intp shape[4];
-    memcpy(shape, PyArray_DIMS(a.arrays[0]), (size_t)ndim * sizeof *shape);
-    shape[ndim - 2] = (npy_intp)pool.out.h;
-    shape[ndim - 1] = (npy_intp)pool.out.w;
-    PyArrayObject *out = new_array(ndim, shape, a.type);
-    PyArrayObject *indices =
-        return_indices ? new_array(ndim, shape, NPY_INT64) : (PyArrayObject *)Py_NewRef(Py_None);
+    const npy_intp height = (npy_intp)pool.out.h, width = (npy_intp)pool.out.w;
+    PyArrayObject *out = new_images(a.arrays[0], height, width, a.type),
+                  *indices = return_indices ? new_images(a.arrays[0], height, width, NPY_INT64)
+                                            : (PyArrayObject *)Py_NewRef(Py_None);
     if (out != NULL && indices != NULL) {
         pool.output = PyArray_DATA(out);
         pool.indices = data_or_null(indices);
@@ -203,23 +215,18 @@ static PyObject *nn_max_pool2d(PyObject *Py_UNUSED(self), PyObject *args)
 
 static PyObject *nn_max_pool2d_scatter(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    PyArrayObject *indices, *gradient, *out;
-    npy_intp shape[4];
+    PyArrayObject *indices, *gradient;
     Py_ssize_t height, width;
     struct without_gil released;
     if (!PyArg_ParseTuple(args, "OO(nn):max_pool2d_scatter", &indices, &gradient, &height,
                           &width)) {
         return NULL;
     }
-    const int type = float_type(gradient), ndim = type < 0 ? 0 : PyArray_NDIM(gradient);
-    if ((ndim != 3 && ndim != 4) || !can_read(gradient, type, ndim, NULL) || height < 0 ||
-        width < 0) {
+    const int type = type_of_images(gradient);
+    if (type < 0) {
         return misfit();
     }
-    memcpy(shape, PyArray_DIMS(gradient), (size_t)ndim * sizeof *shape);
-    shape[ndim - 2] = height;
-    shape[ndim - 1] = width;
-    out = new_array(ndim, shape, type);
+    PyArrayObject *out = new_images(gradient, height, width, type);
     if (out == NULL) {
         return NULL;
     }
@@ -370,36 +377,39 @@ static bool are_spans(PyArrayObject *spans, PyArrayObject *sizes, npy_intp windo
     return fit;
 }
 
-/* Pools x (planes, h, w) to out (planes, oh, ow), or with gradient=True spreads x = dy (planes, oh,
- * ow) to out (planes, h, w). */
+/* Pools images to a size, or with gradient=True spreads a gradient of pooled images to this size.
+ */
 static PyObject *nn_avg_pool2d(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"", "", "", "", "", "", "gradient", NULL};
-    PyArrayObject *x, *out, *rows, *row_sizes, *columns, *column_sizes;
+    PyArrayObject *x, *rows, *row_sizes, *columns, *column_sizes;
+    Py_ssize_t height, width;
     int gradient;
     struct without_gil released;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOOOO$p:avg_pool2d", names, &x, &out, &rows,
-                                     &row_sizes, &columns, &column_sizes, &gradient)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O(nn)OOOO$p:avg_pool2d", names, &x, &height,
+                                     &width, &rows, &row_sizes, &columns, &column_sizes,
+                                     &gradient)) {
         return NULL;
     }
-    const int type = float_type(x);
-    if (!can_read(x, type, 3, NULL)) {
+    const int type = type_of_images(x);
+    if (type < 0) {
         return misfit();
     }
-    const npy_intp shape[3] = {PyArray_DIM(x, 0), -1, -1};
-    if (!can_write(out, type, 3, shape)) {
-        return misfit();
+    PyArrayObject *out = new_images(x, height, width, type);
+    if (out == NULL || PyArray_SIZE(out) == 0) { /* its other sizes may be huge */
+        return finished(out, 0);
     }
     PyArrayObject *image = gradient ? out : x, *pooled = gradient ? x : out;
-    if (!are_spans(rows, row_sizes, PyArray_DIM(pooled, 1), PyArray_DIM(image, 1)) ||
-        !are_spans(columns, column_sizes, PyArray_DIM(pooled, 2), PyArray_DIM(image, 2))) {
-        return misfit();
+    const struct extent2 in = last_two(image), to = last_two(pooled);
+    if (!are_spans(rows, row_sizes, (npy_intp)to.h, (npy_intp)in.h) ||
+        !are_spans(columns, column_sizes, (npy_intp)to.w, (npy_intp)in.w)) {
+        return finished(out, misfit_status());
     }
     struct avg_pool2d pool = {
         .compute = compute_type_of(type),
-        .planes = dim(x, 0),
-        .in = last_two(image),
-        .out = last_two(pooled),
+        .planes = (size_t)PyArray_SIZE(out) / ((size_t)height * (size_t)width),
+        .in = in,
+        .out = to,
         .rows = PyArray_DATA(rows),
         .columns = PyArray_DATA(columns),
         .row_sizes = PyArray_DATA(row_sizes),
@@ -408,7 +418,7 @@ static PyObject *nn_avg_pool2d(PyObject *Py_UNUSED(self), PyObject *args, PyObje
     pool.token = without_gil_begin(&released, NULL, 0);
     const int status =
         (gradient ? avg_pool2d_gradient : avg_pool2d)(&pool, PyArray_DATA(x), PyArray_DATA(out));
-    return none_or_error(without_gil_finish(&released, status));
+    return finished(out, without_gil_finish(&released, status));
 }
 
 static PyObject *nn_activation(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
@@ -455,10 +465,11 @@ PyMethodDef nn_methods[] = {
     BY_NAME("activation", nn_activation, "name, x, gradient, /, *, slope=0.0",
             "leaky_relu, gelu or gelu_tanh of x, or gradient, unless it is None, times its\n"
             "derivative."),
-    BY_NAME("avg_pool2d", nn_avg_pool2d,
-            "x, out, rows, row_sizes, columns, column_sizes, /, *, gradient",
-            "Average pooling of x (planes, h, w) over rows (oh, 2) and columns (ow, 2), or its\n"
-            "gradient: then x is (planes, oh, ow)."),
+    BY_NAME(
+        "avg_pool2d", nn_avg_pool2d,
+        "x, size, rows, row_sizes, columns, column_sizes, /, *, gradient",
+        "Average pooling of images over rows (oh, 2) and columns (ow, 2) to the size (oh, ow),\n"
+        "or its gradient: then x is the gradient of the result, and size that of the images."),
     BY_POSITION("channel_affine", nn_channel_affine, "x, y, centre, factors",
                 "(x - centre) * factors[:, 0] + y * factors[:, 1] + factors[:, 2] of x and y\n"
                 "(images, channels, pixels). y may be None."),

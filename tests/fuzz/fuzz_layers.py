@@ -359,7 +359,8 @@ def unchecked(source):
             out = np.zeros((len(x), *out.shape[1:]) if len(x) < 1000 else out.shape, x.dtype)
         gradient = bool(source.below(2))
         sides = [_windows(source, x, out, axis, gradient) for axis in (1, 2)]
-        _core.avg_pool2d(x, out, *sides[0], *sides[1], gradient=gradient)
+        size = out.shape[1:] if type(out) is np.ndarray and out.ndim == 3 else sizes[0]
+        _core.avg_pool2d(x, size, *sides[0], *sides[1], gradient=gradient)
     else:
         rows = _plain(source, 2)
         codes, scales = (_plain(source, 2, np.uint8), _plain(source, 2, np.uint8)), _plain(source, 2)
