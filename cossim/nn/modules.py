@@ -138,7 +138,7 @@ class Conv2d(ArrayLayer):
 
     def _arguments_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        shown = {"padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+        shown: dict[str, Any] = {"padding": self.padding, "dilation": self.dilation, "groups": self.groups}
         shown |= {"bias": self.bias is not None, "padding_mode": self.padding_mode}
         usual = ((0, 0), (1, 1), 1, True, "zeros")
         changed = (item for item, value in zip(shown.items(), usual, strict=True) if item[1] != value)
