@@ -197,7 +197,6 @@ static bool round_to_odd(float *out, const double *in, size_t n)
     {TILE_ROWS, \
      TILE_VECTORS * lanes, \
      tile_##type, \
-     tile_ahead_##type, \
      tile_sum_##type, \
      transpose_rows_##type, \
      cosine_##type, \

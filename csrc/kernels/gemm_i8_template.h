@@ -79,10 +79,11 @@ INLINE int32_t NAME(left_sum)(const group_element *row, size_t k)
 }
 
 static void NAME(tile)(double *sums, double *errors, const void *const *rows, const void *panel,
-                       size_t at, size_t k, unsigned flags)
+                       size_t at, size_t k, unsigned flags, size_t ahead)
 {
     int32_t block[TILE_ROWS * WIDTH];
     (void)errors;
+    (void)ahead;
     NAME(tile_block)(block, rows, at, panel, (k + BYTE_GROUP - 1) / BYTE_GROUP * BYTE_GROUP);
     for (int r = 0; r < TILE_ROWS; r++) {
         const int32_t *from = block + r * WIDTH;

@@ -108,8 +108,8 @@ INLINE void NAME(multiply_block)(FLOAT_TYPE *restrict block, const void *const *
 }
 
 /*
- * tile_kernel of kernels.h, or tile_ahead_kernel unless ahead is 0. An Intel processor delays a
- * load if the low 12 bits of its address are those of a store that has not reached the cache yet.
+ * tile_kernel of kernels.h, for an `ahead` that is a constant 0 or not 0. An Intel processor delays
+ * a load if the low 12 bits of its address are those of a store that has not reached the cache yet.
  * The block is stored at the end of each chain, so it gets an address whose low bits come last in
  * the panel of the next chain.
  */
@@ -151,15 +151,13 @@ INLINE void NAME(add_tile)(double *sums, double *errors, const void *const *rows
 }
 
 static void NAME(tile)(double *sums, double *errors, const void *const *rows, const void *panel,
-                       size_t at, size_t k, unsigned flags)
+                       size_t at, size_t k, unsigned flags, size_t ahead)
 {
-    NAME(add_tile)(sums, errors, rows, panel, at, k, flags, 0);
-}
-
-static void NAME(tile_ahead)(double *sums, double *errors, const void *const *rows,
-                             const void *panel, size_t at, size_t k, unsigned flags, size_t ahead)
-{
-    NAME(add_tile)(sums, errors, rows, panel, at, k, flags, ahead);
+    if (ahead == 0) {
+        NAME(add_tile)(sums, errors, rows, panel, at, k, flags, 0);
+    } else {
+        NAME(add_tile)(sums, errors, rows, panel, at, k, flags, ahead);
+    }
 }
 
 /*

@@ -118,17 +118,12 @@ typedef bool cosine_rows_kernel(const struct sums_call *call, double *out, doubl
  * errors holds the rounding errors of sums; only the kernel for doubles uses it. TILE_FIRST marks
  * the first block of a tile: sums and errors are initialized. TILE_LAST marks the last one: errors
  * are added to sums. k is TILE_DEPTH in every block except the last.
+ *
+ * For rows of floats that are read from memory, `ahead` is not 0: while the kernel multiplies
+ * elements of the left rows, it prefetches those `ahead` bytes after them.
  */
 typedef void tile_kernel(double *sums, double *errors, const void *const *rows, const void *panel,
-                         size_t at, size_t k, unsigned flags);
-
-/*
- * tile_kernel for rows that are read from memory: while it multiplies elements of the left rows, it
- * prefetches those `ahead` bytes after them. Has the bits of tile_kernel.
- */
-typedef void tile_ahead_kernel(double *sums, double *errors, const void *const *rows,
-                               const void *panel, size_t at, size_t k, unsigned flags,
-                               size_t ahead);
+                         size_t at, size_t k, unsigned flags, size_t ahead);
 
 enum { TILE_FIRST = 1, TILE_LAST = 2, TILE_DEPTH = 256 };
 _Static_assert(TILE_DEPTH * 255 * 255 <= 1 << 24,
@@ -574,7 +569,6 @@ struct bit_kernels {
 struct tile_kernels {
     size_t rows, columns; /* of a tile */
     tile_kernel *tile;
-    tile_ahead_kernel *tile_ahead;
     tile_sum_kernel *tile_sum;
     transpose_kernel *transpose;
     cosine_kernel *cosine;

@@ -46,7 +46,6 @@ struct gemm_state {
     size_t tile_rows, tile_columns;
     size_t tile_depth; /* elements of a row that one kernel call sums, at most */
     tile_kernel *tile;
-    tile_ahead_kernel *tile_ahead;    /* NULL for 8-bit integers */
     transpose_kernel *transpose;      /* packs panels of floats */
     const struct byte_kernels *bytes; /* packs 8-bit integers; NULL for floats */
     size_t row_size;                  /* bytes of an element of a row */
@@ -169,7 +168,7 @@ static void find_left_rows(const struct gemm_state *g, const struct gemm_task *t
 static size_t bytes_to_next_chunk(const struct gemm_state *g, const struct gemm_task *t,
                                   size_t count)
 {
-    if (!g->call->prefetch_left || g->tile_ahead == NULL || count < 2 ||
+    if (!g->call->prefetch_left || g->bytes != NULL || count < 2 ||
         t->left_pointers[0] == t->left_rows) {
         return 0;
     }
@@ -209,14 +208,8 @@ static void multiply_panel(const struct gemm_state *g, const struct gemm_task *t
                                                        t->right + column, columns, t->worker, NULL,
                                                        0});
             }
-            const void *const *rows = t->left_pointers + row;
-            const char *columns_of_block = panel + at * width * g->size;
-            if (ahead == 0) {
-                g->tile(to, to + g->error_offset, rows, columns_of_block, at, n, flags);
-            } else {
-                g->tile_ahead(to, to + g->error_offset, rows, columns_of_block, at, n, flags,
-                              ahead);
-            }
+            g->tile(to, to + g->error_offset, t->left_pointers + row, panel + at * width * g->size,
+                    at, n, flags, ahead);
             if (last && (next - done >= g->epilogue_rows || next == count)) {
                 g->call->epilogue(g->call->context,
                                   &(struct gemm_block){t->batch, first + done, next - done,
@@ -382,7 +375,6 @@ static void choose_kernels(struct gemm_state *g)
         g->tile_columns = kernels->columns;
         g->tile_depth = TILE_DEPTH;
         g->tile = kernels->tile;
-        g->tile_ahead = kernels->tile_ahead;
         g->transpose = kernels->transpose;
         g->size = g->row_size;
         g->depth_step = 1;

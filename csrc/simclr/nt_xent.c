@@ -213,7 +213,7 @@ static void fill_block(const struct nt_xent_state *s, const struct nt_xent_worke
             const unsigned flags =
                 (at == 0 ? TILE_FIRST : 0) | (at + n == s->depth ? TILE_LAST : 0);
             s->tile(w->tile_sums, w->tile_sums + s->tile_rows * s->width, rows,
-                    packed + at * s->width * s->size, at, n, flags);
+                    packed + at * s->width * s->size, at, n, flags, 0);
         }
         s->kernels->exponents(block + (j - first) * s->width * s->size, w->tile_sums,
                               smaller(s->tile_rows, end - j) * s->width, s->factor, s->shift,
@@ -400,7 +400,7 @@ static void add_products(const struct nt_xent_state *s, const struct nt_xent_wor
             columns[r] = s->columns + smaller(k + r, s->depth - 1) * s->column_step;
         }
         double *to = products + k * s->width;
-        s->tile(to, to + s->group * products_of_panel(s), columns, w->weighted, first, n, flags);
+        s->tile(to, to + s->group * products_of_panel(s), columns, w->weighted, first, n, flags, 0);
     }
 }
 

@@ -62,7 +62,7 @@ static void check_product(const struct byte_kernels *k, const char *name, bool i
         for (size_t c = 0; c < count; c++) columns[c] = right[c] + at;
         k->pack(panel, columns, count, n);
         k->tile(sums, NULL, rows, panel, at, n,
-                (at == 0 ? TILE_FIRST : 0) | (at + n == depth ? TILE_LAST : 0));
+                (at == 0 ? TILE_FIRST : 0) | (at + n == depth ? TILE_LAST : 0), 0);
     }
     for (size_t r = 0; r < k->rows; r++) {
         for (size_t c = 0; c < count; c++) {

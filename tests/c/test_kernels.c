@@ -231,12 +231,12 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
         memset(panel, 0, sizeof panel);
         k->tiles[f64].transpose(panel, columns, right_rows, columns - 1, n);
         const unsigned flags = (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0);
-        k->tiles[f64].tile(sums, errors, left_rows, panel, done, n, flags);
-        k->tiles[f64].tile_ahead(ahead_sums, ahead_errors, left_rows, panel, done, n, flags,
-                                 rows * depth * size); /* a prefetch may be beyond the rows */
+        k->tiles[f64].tile(sums, errors, left_rows, panel, done, n, flags, 0);
+        k->tiles[f64].tile(ahead_sums, ahead_errors, left_rows, panel, done, n, flags,
+                           rows * depth * size); /* beyond the rows: a prefetch may */
     }
     CHECK(memcmp(sums, ahead_sums, rows * columns * sizeof *sums) == 0,
-          "%s tile_ahead f64=%d depth %zu", k->name, f64, depth);
+          "%s tile ahead f64=%d depth %zu", k->name, f64, depth);
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
             long double expected = 0, magnitude = 0;

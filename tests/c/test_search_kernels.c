@@ -28,7 +28,7 @@ static void check_tile_sum(const struct tile_kernels *k, const char *name, bool 
         memset(panel, 0, sizeof panel);
         k[f64].transpose(panel, columns, &right, 1, n);
         k[f64].tile(sums, errors, left_rows, panel, done, n,
-                    (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0));
+                    (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0), 0);
     }
     const double alone = k[f64].tile_sum(x, y, depth);
     CHECK(memcmp(&alone, sums, sizeof alone) == 0, "%s tile_sum f64=%d depth %zu: %.17g, %.17g",
