@@ -259,8 +259,8 @@ static size_t multiply_rows(struct prefilter_worker *w, const struct sq8_rows *r
 }
 
 /* Returns the chunk as rows of n bytes of an array of the corpus. */
-static struct sq8_rows corpus_rows(const struct prefilter_worker *w, const void *data,
-                                   ptrdiff_t step, size_t n, const struct row_bounds *bounds)
+static struct sq8_rows rows_of_array(const struct prefilter_worker *w, const void *data,
+                                     ptrdiff_t step, size_t n, const struct row_bounds *bounds)
 {
     return (struct sq8_rows){.codes = (const uint8_t *)data + (ptrdiff_t)w->at * step,
                              .step = step,
@@ -292,9 +292,9 @@ static struct sq8_rows codes_of_chunk(struct prefilter_worker *w, bool *has_dots
                              .bounds = w->bounds,
                              .thresholds = w->row_thresholds};
     if (p->rows_are_codes) {
-        chunk = corpus_rows(w, f->data, f->row_step, depth, &w->bounds);
+        chunk = rows_of_array(w, f->data, f->row_step, depth, &w->bounds);
     } else if (p->coded.in_halves) {
-        chunk = corpus_rows(w, codes->upper, (ptrdiff_t)half, depth, &w->bounds);
+        chunk = rows_of_array(w, codes->upper, (ptrdiff_t)half, depth, &w->bounds);
     }
     if (p->has_halves) {
         if (p->coded.in_halves || (w->numbers == NULL && !p->by_rows)) {
@@ -331,7 +331,7 @@ static struct sq8_rows heads_of_chunk(struct prefilter_worker *w)
     const struct row_heads *heads = w->prefilter->search->heads;
     const size_t size = heads->rotation.size;
     bounds_of_heads(heads->scales + w->at, w->numbers, w->rows, size, &w->head_bounds);
-    return corpus_rows(w, heads->codes, (ptrdiff_t)size, size, &w->head_bounds);
+    return rows_of_array(w, heads->codes, (ptrdiff_t)size, size, &w->head_bounds);
 }
 
 /* The operands of a comparison: the codes of rows and queries, or their heads. */
@@ -501,7 +501,7 @@ static void halves_of_chunk(struct prefilter_worker *w, struct comparison *c)
     const struct sq8_codes *codes = p->search->codes;
     w->kind = w->half_pause.left == 0 ? HALVES : CODES;
     pause_step(&w->half_pause);
-    c->rows = corpus_rows(w, codes->upper, (ptrdiff_t)HALF_BYTES(p->depth), p->depth, &w->bounds);
+    c->rows = rows_of_array(w, codes->upper, (ptrdiff_t)HALF_BYTES(p->depth), p->depth, &w->bounds);
     c->scales = w->numbers == NULL ? codes->scales + w->at : w->scales;
     if (w->numbers == NULL) { /* the scales of the next chunk */
         prefetch_lines((const char *)(c->scales + w->rows), CHUNK * sizeof *c->scales);
