@@ -75,11 +75,6 @@ static inline vf vf_round(vf a)
 {
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-static inline vf vf_power(vf n)
-{
-    return _mm256_castsi256_ps(_mm256_slli_epi32(
-        _mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(12582912.0f + 127.0f))), 23));
-}
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     __m256i low = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
@@ -161,11 +156,6 @@ static inline void vd_store_pair_maxima(double *p, vd a)
 static inline vd vd_round(vd a)
 {
     return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-static inline vd vd_power(vd n)
-{
-    return _mm256_castsi256_pd(_mm256_slli_epi64(
-        _mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(6755399441055744.0 + 1023.0))), 52));
 }
 static inline unsigned vd_below(vd a, vd b)
 {
@@ -276,10 +266,6 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
 }
 
 static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
-static inline unsigned vd_beyond(vd a, vd bound)
-{
-    return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd(vd_abs(a), bound, _CMP_GT_OQ));
-}
 
 static inline int vd_all_at_least(vd a, vd b)
 {

@@ -272,10 +272,6 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
 }
 
 static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
-static inline unsigned vd_beyond(vd a, vd bound)
-{
-    return _mm512_cmp_pd_mask(vd_abs(a), bound, _CMP_GT_OQ);
-}
 
 static inline int vd_all_at_least(vd a, vd b)
 {

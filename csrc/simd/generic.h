@@ -1,6 +1,7 @@
 /*
  * The vector abstraction in plain C, with the vector types of gcc and clang. This header is the
- * contract that the header of every instruction set fulfils.
+ * contract that the header of every instruction set fulfils. derived.h adds the operations that are
+ * the same in all sets.
  *
  * vf holds VF_LANES floats; vd holds VD_LANES = VF_LANES / 2 doubles; vh, vi and vc hold integers
  * and are described below. Kernels use only the names of this file, so a new instruction set needs
@@ -74,21 +75,11 @@ typedef int32_t vi __attribute__((vector_size(16)));
     for (int i = 0; i < lanes; i++) p[i] = (expression)
 
 static inline vf vf_set1(float s) { return (vf){s, s, s, s}; }
-static inline vf vf_load(const float *p)
-{
-    vf r;
-    memcpy(&r, p, sizeof r);
-    return r;
-}
-static inline void vf_store(float *p, vf a) { memcpy(p, &a, sizeof a); }
-static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 /* a * b + c of scalars. It is rounded the same way as each lane of vf_fma and vd_fma. */
 static inline float fma_f32(float a, float b, float c) { return a * b + c; }
 static inline double fma_f64(double a, double b, double c) { return a * b + c; }
 
-static inline vf vf_mul(vf a, vf b) { return a * b; }
-static inline vf vf_sub(vf a, vf b) { return a - b; }
 /* a * b - c, rounded once if c is the rounded product. The product of two floats is exact in
  * double. */
 static inline vf vf_product_error(vf a, vf b, vf c)
@@ -96,13 +87,9 @@ static inline vf vf_product_error(vf a, vf b, vf c)
     EACH_F((float)((double)a[i] * (double)b[i] - (double)c[i]));
 }
 static inline vf vf_abs(vf a) { EACH_F(fabsf(a[i])); }
-static inline vf vf_div(vf a, vf b) { return a / b; }
 /* *_max and *_min return NaN where b is NaN. Where only a is NaN, they may return a or b. */
 static inline vf vf_max(vf a, vf b) { EACH_F(a[i] > b[i] ? a[i] : b[i]); }
 static inline vf vf_min(vf a, vf b) { EACH_F(a[i] < b[i] ? a[i] : b[i]); }
-
-/* ReLU: the larger of a and 0. NaN stays NaN. */
-static inline vf vf_relu(vf a) { EACH_F(0.0f > a[i] ? 0.0f : a[i]); }
 
 /* Lane r is the sum of the lanes of rows[r], added in the same order for every r. */
 static inline vf vf_row_sums(const vf rows[VF_LANES])
@@ -135,19 +122,6 @@ static inline void vf_store_pair_maxima(float *p, vf a)
 
 /* Rounds to the nearest integer, ties to even. */
 static inline vf vf_round(vf a) { EACH_F(rintf(a[i])); }
-
-/*
- * vf_scale and vd_scale (derived.h) compute a * 2^n, rounded once, and NaN where a is NaN. n is an
- * integer of magnitude up to 252, or 2044 in vd_scale. The magnitude of a is at most 16. It is at
- * least 0.125 unless a is 0 or n is -1, 0 or 1.
- *
- * 2^n itself can leave the range of the type, so a is multiplied by two factors of about 2^(n/2).
- * *_power makes such a factor without converting n to an integer. It adds a constant so large that
- * the lowest bits of the sum are the biased exponent, and shifts these bits into the exponent
- * field. The constants are 1.5 * 2^23 or 1.5 * 2^52, plus the bias. A set that defines SIMD_SCALE
- * has its own *_scale.
- */
-static inline vf vf_power(vf n) { return (vf)((vi)(n + (12582912.0f + 127.0f)) << 23); }
 
 /* Adds 128 to each of 4 * VF_LANES integers of magnitude up to 127. Stores the sums as bytes. */
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
@@ -203,7 +177,6 @@ static inline vh vh_load_u8(const uint8_t *p)
 }
 static inline vf vf_from_i32(vi a) { return __builtin_convertvector(a, vf); }
 static inline vi vi_from_f32(vf a) { return __builtin_convertvector(a, vi); }
-static inline vi vi_zero(void) { return (vi){0}; }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
     const vi a_even = (vi)a << 16 >> 16, a_odd = (vi)a >> 16;
@@ -219,14 +192,6 @@ static inline void vf_store_bf16(uint16_t *p, vf a)
     STORE_EACH(VF_LANES, bf16_from_double(a[i]));
 }
 
-static inline vi vi_load(const int32_t *p)
-{
-    vi r;
-    memcpy(&r, p, sizeof r);
-    return r;
-}
-static inline void vi_store(int32_t *p, vi a) { memcpy(p, &a, sizeof a); }
-
 /*
  * Hamming distances. vb holds 4 * VF_LANES bytes. vb_count_differences(counts, a, b) counts the
  * bits in which a and b differ, separately for each part of a vector, and adds the numbers to the
@@ -235,14 +200,6 @@ static inline void vi_store(int32_t *p, vi a) { memcpy(p, &a, sizeof a); }
  * instruction set.
  */
 typedef uint64_t vb __attribute__((vector_size(16)));
-static inline vb vb_zero(void) { return (vb){0}; }
-static inline vb vb_load(const uint8_t *p)
-{
-    vb r;
-    memcpy(&r, p, sizeof r);
-    return r;
-}
-static inline vb vb_and(vb a, vb b) { return a & b; }
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
     /* The bits that differ; then their number in every 2 bits, in every 4 bits, in every byte. */
@@ -283,16 +240,6 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
 }
 
 static inline vd vd_set1(double s) { return (vd){s, s}; }
-static inline vd vd_load(const double *p)
-{
-    vd r;
-    memcpy(&r, p, sizeof r);
-    return r;
-}
-static inline void vd_store(double *p, vd a) { memcpy(p, &a, sizeof a); }
-static inline vd vd_add(vd a, vd b) { return a + b; }
-static inline vd vd_sub(vd a, vd b) { return a - b; }
-static inline vd vd_mul(vd a, vd b) { return a * b; }
 static inline vd vd_fma(vd a, vd b, vd c) { return a * b + c; }
 
 /*
@@ -314,7 +261,6 @@ static inline double product_error(double a, double b, double c)
 static inline vd vd_product_error(vd a, vd b, vd c) { EACH_D(product_error(a[i], b[i], c[i])); }
 static inline vd vd_abs(vd a) { EACH_D(fabs(a[i])); }
 
-static inline vd vd_relu(vd a) { EACH_D(0.0 > a[i] ? 0.0 : a[i]); }
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
     EACH_D(a[i] > b[i] || a[i] != a[i] ? a[i] : b[i]);
@@ -332,7 +278,6 @@ static inline void vd_store_pair_maxima(double *p, vd a)
 static inline vd vd_max(vd a, vd b) { EACH_D(a[i] > b[i] ? a[i] : b[i]); }
 static inline vd vd_min(vd a, vd b) { EACH_D(a[i] < b[i] ? a[i] : b[i]); }
 static inline vd vd_round(vd a) { EACH_D(rint(a[i])); }
-static inline vd vd_power(vd n) { return (vd)((vb)(n + (6755399441055744.0 + 1023.0)) << 52); }
 static inline unsigned vd_below(vd a, vd b) { EACH_BIT(VD_LANES, a[i] < b[i]); }
 
 /*
@@ -364,20 +309,10 @@ static inline vd vd_fold_f32(vf a) { EACH_D((double)a[i] + (double)a[i + VD_LANE
 /* Lane r is the sum of the lanes of rows[r], added in the same order for every r. */
 static inline vd vd_row_sums(const vd rows[VD_LANES]) { EACH_D(rows[i][0] + rows[i][1]); }
 
-static inline vd vd_div(vd a, vd b) { return a / b; }
 static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a[i])); }
 
 /* Rounds each lane to float and stores it. */
 static inline void vd_store_f32(float *p, vd a) { STORE_EACH(VD_LANES, (float)a[i]); }
-
-/* Clamps each lane to [-1, 1]. NaN stays NaN. */
-static inline vd vd_clip(vd a) { return vd_min(vd_set1(1.0), vd_max(vd_set1(-1.0), a)); }
-
-/*
- * Returns a bit mask. Bit i is set if |a| is above the bound in lane i. It is clear if a is NaN
- * there. The bound is not negative.
- */
-static inline unsigned vd_beyond(vd a, vd bound) { EACH_BIT(VD_LANES, fabs(a[i]) > bound[i]); }
 
 /* Returns 1 if a >= b in every lane, else 0. A lane with NaN counts as less. */
 static inline int vd_all_at_least(vd a, vd b)
@@ -432,12 +367,6 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 #define I8_OFFSET 128
 typedef uint8_t vc __attribute__((vector_size(16)));
 
-static inline vc vc_load(const void *p)
-{
-    vc r;
-    memcpy(&r, p, sizeof r);
-    return r;
-}
 static inline vc vc_broadcast(const void *p)
 {
     int32_t four;

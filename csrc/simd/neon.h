@@ -30,20 +30,13 @@ typedef int16x8_t vh;
 typedef int32x4_t vi;
 
 static inline vf vf_set1(float s) { return vdupq_n_f32(s); }
-static inline vf vf_load(const float *p) { return vld1q_f32(p); }
-static inline void vf_store(float *p, vf a) { vst1q_f32(p, a); }
-static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
-static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
-static inline vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
 static inline vf vf_product_error(vf a, vf b, vf c) { return vnegq_f32(vfmsq_f32(c, a, b)); }
 static inline vf vf_abs(vf a) { return vabsq_f32(a); }
-static inline vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 /* max and min of NEON return NaN if either operand is NaN. */
-static inline vf vf_relu(vf a) { return vmaxq_f32(vdupq_n_f32(0.0f), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline void vf_load_alternating(const float *p, vf *even, vf *odd)
 {
@@ -60,11 +53,6 @@ static inline vf vf_row_sums(const vf rows[VF_LANES])
     return vpaddq_f32(vpaddq_f32(rows[0], rows[1]), vpaddq_f32(rows[2], rows[3]));
 }
 static inline vf vf_round(vf a) { return vrndnq_f32(a); }
-static inline vf vf_power(vf n)
-{
-    return vreinterpretq_f32_u32(
-        vshlq_n_u32(vreinterpretq_u32_f32(vaddq_f32(n, vdupq_n_f32(12582912.0f + 127.0f))), 23));
-}
 static inline void vf_store_codes(uint8_t *p, const vf a[4])
 {
     int16x8_t low =
@@ -123,21 +111,15 @@ static inline vh vh_load_u8(const uint8_t *p)
 {
     return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p)));
 }
-static inline vi vi_zero(void) { return vdupq_n_s32(0); }
 static inline vi vi_dot(vi sums, vh a, vh b)
 {
     return vaddq_s32(sums,
                      vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)));
 }
 
-static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
 static inline vf vf_from_i32(vi a) { return vcvtq_f32_s32(a); }
-static inline void vi_store(int32_t *p, vi a) { vst1q_s32(p, a); }
 
 typedef uint8x16_t vb;
-static inline vb vb_zero(void) { return vdupq_n_u8(0); }
-static inline vb vb_load(const uint8_t *p) { return vld1q_u8(p); }
-static inline vb vb_and(vb a, vb b) { return vandq_u8(a, b); }
 static inline vb vb_count_differences(vb counts, vb a, vb b)
 {
     return vaddq_u8(counts, vcntq_u8(veorq_u8(a, b)));
@@ -160,16 +142,10 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
 }
 
 static inline vd vd_set1(double s) { return vdupq_n_f64(s); }
-static inline vd vd_load(const double *p) { return vld1q_f64(p); }
-static inline void vd_store(double *p, vd a) { vst1q_f64(p, a); }
-static inline vd vd_add(vd a, vd b) { return vaddq_f64(a, b); }
-static inline vd vd_sub(vd a, vd b) { return vsubq_f64(a, b); }
-static inline vd vd_mul(vd a, vd b) { return vmulq_f64(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 static inline vd vd_product_error(vd a, vd b, vd c) { return vnegq_f64(vfmsq_f64(c, a, b)); }
 static inline vd vd_abs(vd a) { return vabsq_f64(a); }
 
-static inline vd vd_relu(vd a) { return vmaxq_f64(vdupq_n_f64(0.0), a); }
 static inline vd vd_max_propagating_nan(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
 {
@@ -180,11 +156,6 @@ static inline void vd_store_pair_maxima(double *p, vd a) { *p = vpmaxqd_f64(a); 
 static inline vd vd_max(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline vd vd_min(vd a, vd b) { return vminq_f64(a, b); }
 static inline vd vd_round(vd a) { return vrndnq_f64(a); }
-static inline vd vd_power(vd n)
-{
-    return vreinterpretq_f64_u64(vshlq_n_u64(
-        vreinterpretq_u64_f64(vaddq_f64(n, vdupq_n_f64(6755399441055744.0 + 1023.0))), 52));
-}
 static inline unsigned vd_below(vd a, vd b)
 {
     const uint64x2_t bits = {1, 2};
@@ -236,18 +207,8 @@ static inline vd vd_fold_f32(vf a)
 }
 static inline vd vd_row_sums(const vd rows[VD_LANES]) { return vpaddq_f64(rows[0], rows[1]); }
 
-static inline vd vd_div(vd a, vd b) { return vdivq_f64(a, b); }
 static inline vd vd_sqrt(vd a) { return vsqrtq_f64(a); }
 static inline void vd_store_f32(float *p, vd a) { vst1_f32(p, vcvt_f32_f64(a)); }
-static inline vd vd_clip(vd a)
-{
-    return vmaxq_f64(vdupq_n_f64(-1.0), vminq_f64(vdupq_n_f64(1.0), a));
-}
-static inline unsigned vd_beyond(vd a, vd bound)
-{
-    uint64x2_t beyond = vcagtq_f64(a, bound);
-    return (unsigned)((vgetq_lane_u64(beyond, 0) & 1) | (vgetq_lane_u64(beyond, 1) & 2));
-}
 
 static inline int vd_all_at_least(vd a, vd b)
 {
@@ -263,7 +224,6 @@ static inline int vd_all_at_least(vd a, vd b)
 #define I8_OFFSET 0
 typedef int8x16_t vc;
 
-static inline vc vc_load(const void *p) { return vld1q_s8(p); }
 static inline vc vc_broadcast(const void *p)
 {
     int32_t four;

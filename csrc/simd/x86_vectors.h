@@ -7,43 +7,21 @@
  * address.
  */
 static inline vf vf_set1(float s) { return X86(set1_ps)(s); }
-static inline vf vf_load(const float *p) { return X86(loadu_ps)(p); }
-static inline void vf_store(float *p, vf a) { X86(storeu_ps)(p, a); }
-static inline vf vf_add(vf a, vf b) { return X86(add_ps)(a, b); }
-static inline vf vf_sub(vf a, vf b) { return X86(sub_ps)(a, b); }
 static inline vf vf_product_error(vf a, vf b, vf c) { return X86(fmsub_ps)(a, b, c); }
-static inline vf vf_mul(vf a, vf b) { return X86(mul_ps)(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return X86(fmadd_ps)(a, b, c); }
-static inline vf vf_div(vf a, vf b) { return X86(div_ps)(a, b); }
 static inline vf vf_max(vf a, vf b) { return X86(max_ps)(a, b); }
-/* If either operand is NaN, max returns the second one: vf_relu(NaN) is NaN. */
-static inline vf vf_relu(vf a) { return X86(max_ps)(X86(setzero_ps)(), a); }
+/* If either operand is NaN, min and max return the second one. */
 static inline vf vf_min(vf a, vf b) { return X86(min_ps)(a, b); }
 static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
 static inline vd vd_set1(double s) { return X86(set1_pd)(s); }
-static inline vd vd_load(const double *p) { return X86(loadu_pd)(p); }
-static inline void vd_store(double *p, vd a) { X86(storeu_pd)(p, a); }
-static inline vd vd_add(vd a, vd b) { return X86(add_pd)(a, b); }
-static inline vd vd_sub(vd a, vd b) { return X86(sub_pd)(a, b); }
-static inline vd vd_mul(vd a, vd b) { return X86(mul_pd)(a, b); }
 static inline vd vd_fma(vd a, vd b, vd c) { return X86(fmadd_pd)(a, b, c); }
 static inline vd vd_product_error(vd a, vd b, vd c) { return X86(fmsub_pd)(a, b, c); }
-static inline vd vd_div(vd a, vd b) { return X86(div_pd)(a, b); }
 static inline vd vd_sqrt(vd a) { return X86(sqrt_pd)(a); }
 static inline vd vd_max(vd a, vd b) { return X86(max_pd)(a, b); }
 static inline vd vd_min(vd a, vd b) { return X86(min_pd)(a, b); }
-static inline vd vd_relu(vd a) { return X86(max_pd)(X86(setzero_pd)(), a); }
-/* If either operand is NaN, min and max return the second one: vd_clip(NaN) is NaN. */
-static inline vd vd_clip(vd a)
-{
-    return X86(max_pd)(X86(set1_pd)(-1.0), X86(min_pd)(X86(set1_pd)(1.0), a));
-}
 
-static inline vi vi_zero(void) { return X86_BITS(setzero)(); }
-static inline vi vi_load(const int32_t *p) { return X86_BITS(loadu)((const void *)p); }
-static inline void vi_store(int32_t *p, vi a) { X86_BITS(storeu)((void *)p, a); }
 static inline vi vi_dot(vi sums, vh a, vh b) { return X86(add_epi32)(sums, X86(madd_epi16)(a, b)); }
 static inline vf vf_from_i32(vi a) { return X86(cvtepi32_ps)(a); }
 static inline vh vh_load_i8(const int8_t *p) { return X86(cvtepi8_epi16)(X86_LOAD_HALF(p)); }
@@ -71,9 +49,6 @@ static inline void vf_store_f16(uint16_t *p, vf a)
 }
 
 typedef vi vb;
-static inline vb vb_zero(void) { return X86_BITS(setzero)(); }
-static inline vb vb_load(const uint8_t *p) { return X86_BITS(loadu)((const void *)p); }
-static inline vb vb_and(vb a, vb b) { return X86_BITS (and)(a, b); }
 #ifndef SIMD_VPOPCNTDQ
 /* The shuffles look up how many bits are set in each half of a byte. */
 static inline vb vb_count_differences(vb counts, vb a, vb b)
@@ -95,7 +70,6 @@ static inline vi vi_add_counts(vi sums, vb counts)
 #define I8_OFFSET 128
 typedef vi vc;
 
-static inline vc vc_load(const void *p) { return X86_BITS(loadu)(p); }
 static inline vc vc_broadcast(const void *p)
 {
     int four;
