@@ -73,12 +73,6 @@ static const char *bit_row(const struct bit_rows *rows, size_t row)
     return rows->data + (ptrdiff_t)number * rows->row_step;
 }
 
-/* True if the rows of every block can be read in place. */
-static bool in_place(const struct bit_rows *rows, size_t bytes)
-{
-    return is_contiguous(rows, bytes) && rows->numbers == NULL;
-}
-
 /* Returns the address of row `first`, followed by the other rows of [first, first + count), *step
  * bytes apart. Copies the rows to buffer if their bytes are not contiguous, or if their numbers are
  * not consecutive. */
@@ -206,7 +200,8 @@ int bit_blocks_run(const struct bit_blocks *b)
         thread_count_for(size_product_or_max(b->x.rows, b->y.rows),
                          size_parts(b->bytes, BYTES_PER_MULTIPLICATION), GRAIN_GEMM);
     const int workers = threads < b->workers ? threads : b->workers;
-    if (!in_place(&b->x, b->bytes) || !in_place(&b->y, b->bytes)) {
+    if (!is_contiguous(&b->x, b->bytes) || !is_contiguous(&b->y, b->bytes) ||
+        b->x.numbers != NULL || b->y.numbers != NULL) {
         s.copies_per_worker = scratch_round((s.block_rows + BIT_BLOCK_COLUMNS) * b->bytes);
         s.copies = scratch_alloc(size_product_or_max((size_t)workers, s.copies_per_worker));
         if (s.copies == NULL) {

@@ -1,4 +1,6 @@
 /* Search in rows of packed bits. */
+#include <string.h>
+
 #include "base/scratch.h"
 #include "pairwise/bits.h"
 #include "search/block.h"
@@ -115,9 +117,7 @@ int search_bits(const struct search *s)
         if (b.limits == NULL) {
             return -1;
         }
-        for (size_t i = 0; i < workers; i++) {
-            b.limits[i].rows = 0;
-        }
+        memset(b.limits, 0, workers * sizeof *b.limits);
     }
     const struct bit_blocks blocks = {
         .x = {s->corpus.data, rows->x, depth->x, rows->size, s->row_numbers},

@@ -4,8 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 8 };
-
 /* Vectors whose elements are all smaller get no codes: the inverse of their scale could overflow.
  */
 static const float MIN_CODED = 0x1p-60f;
@@ -84,25 +82,15 @@ static float largest_pairs(const float *vector, size_t n)
 
 double sum_of_squares(const float *vector, size_t n)
 {
-    double lanes[LANES] = {0.0}, sum = 0.0;
-    const size_t whole = n / LANES * LANES;
-    for (size_t k = 0; k < whole; k += LANES) {
-        for (size_t i = 0; i < LANES; i++) {
-            lanes[i] += (double)vector[k + i] * vector[k + i];
-        }
-    }
-    for (size_t i = 0; i < LANES; i++) {
-        sum += lanes[i];
-    }
-    for (size_t k = whole; k < n; k++) {
-        sum += (double)vector[k] * vector[k];
-    }
+    double sum;
+    kernels_current()->sums->rows[DTYPE_F32][SUMS_SQUARE](
+        &(struct sums_call){.x = vector, .rows = 1, .n = n, .sums = &sum});
     return sum;
 }
 
 void coded_queries_set(struct coded_queries *c, size_t query, const float *vector, bool finite)
 {
-    enum { BLOCK = 8 * LANES };
+    enum { BLOCK = 64 };
     const struct sq8_kernels *kernels = kernels_current()->sq8;
     int8_t *codes = c->codes + query * c->step;
     double squares = 0.0;

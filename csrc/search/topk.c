@@ -581,7 +581,7 @@ static int search_within(struct topk *t, struct search *s)
     if (status == 0 && !cancel_requested(s->token)) {
         status = search_waiting(t, s);
     }
-    groups_free(&groups);
+    scratch_free(groups.memory);
     s->groups = NULL;
     return status < 0 ? -1 : 0;
 }

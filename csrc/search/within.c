@@ -239,11 +239,6 @@ int groups_init(struct groups *g, const struct search *s)
     return g->memory == NULL ? -1 : 0;
 }
 
-void groups_free(struct groups *g)
-{
-    scratch_free(g->memory);
-}
-
 int score_centers(const struct groups *g, size_t from, size_t to)
 {
     const size_t *numbers = g->numbers + from, all = ANY_WORKER,

@@ -114,9 +114,8 @@ size_t center_count(const struct search *search);
 /* The pairs that the progress of a search with groups counts. */
 size_t pairs_with_groups(size_t rows, size_t centers);
 
-/* Finds the centers. Returns -1 when memory runs out. groups_free() frees the memory. */
+/* Finds the centers. Returns -1 when memory runs out. scratch_free() frees groups->memory. */
 int groups_init(struct groups *groups, const struct search *search);
-void groups_free(struct groups *groups);
 
 /* Scores the pairs of centers [from, to) with one another and with all rows after center to - 1. */
 int score_centers(const struct groups *groups, size_t from, size_t to);

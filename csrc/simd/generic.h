@@ -163,17 +163,15 @@ static inline void vf_load_pair_bf16(const uint16_t *p, vf *low, vf *high)
  * floats, because processors before SSE4.1 cannot multiply vectors of int32_t. Floats hold products
  * of bytes, and sums of a few of them, exactly.
  */
+typedef int8_t int8_at __attribute__((vector_size(8), aligned(1)));
+typedef uint8_t uint8_at __attribute__((vector_size(8), aligned(1)));
 static inline vh vh_load_i8(const int8_t *p)
 {
-    int8_t bytes __attribute__((vector_size(8)));
-    memcpy(&bytes, p, sizeof bytes);
-    return __builtin_convertvector(bytes, vh);
+    return __builtin_convertvector(*(const int8_at *)p, vh);
 }
 static inline vh vh_load_u8(const uint8_t *p)
 {
-    uint8_t bytes __attribute__((vector_size(8)));
-    memcpy(&bytes, p, sizeof bytes);
-    return __builtin_convertvector(bytes, vh);
+    return __builtin_convertvector(*(const uint8_at *)p, vh);
 }
 static inline vf vf_from_i32(vi a) { return __builtin_convertvector(a, vf); }
 static inline vi vi_from_f32(vf a) { return __builtin_convertvector(a, vi); }
