@@ -31,6 +31,12 @@ static inline vd vd_mul(vd a, vd b) { return a * b; }
 static inline vd vd_div(vd a, vd b) { return a / b; }
 static inline vi vi_zero(void) { return (vi){0}; }
 static inline vb vb_zero(void) { return (vb){0}; }
+static inline vc vc_broadcast(const void *p)
+{
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return (vc)((v32){0} + four);
+}
 static inline vb vb_and(vb a, vb b) { return a & b; }
 
 /* The larger of a and 0. NaN stays NaN. */

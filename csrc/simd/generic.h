@@ -365,12 +365,6 @@ static inline void transpose_f64(double *to, size_t step, const double *const *r
 #define I8_OFFSET 128
 typedef uint8_t vc __attribute__((vector_size(16)));
 
-static inline vc vc_broadcast(const void *p)
-{
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    return (vc)(vi){four, four, four, four};
-}
 static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return bytes ^ 128; }
 

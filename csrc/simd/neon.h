@@ -224,12 +224,6 @@ static inline int vd_all_at_least(vd a, vd b)
 #define I8_OFFSET 0
 typedef int8x16_t vc;
 
-static inline vc vc_broadcast(const void *p)
-{
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    return vreinterpretq_s8_s32(vdupq_n_s32(four));
-}
 static inline vc vc_u8(vc bytes) { return veorq_s8(bytes, vdupq_n_s8(-128)); }
 static inline vc vc_i8(vc bytes) { return bytes; }
 static inline vc vc_low_halves(vc bytes) { return vandq_s8(bytes, vdupq_n_s8(15)); }

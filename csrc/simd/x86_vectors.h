@@ -70,12 +70,6 @@ static inline vi vi_add_counts(vi sums, vb counts)
 #define I8_OFFSET 128
 typedef vi vc;
 
-static inline vc vc_broadcast(const void *p)
-{
-    int four;
-    memcpy(&four, p, sizeof four);
-    return X86(set1_epi32)(four);
-}
 static inline vc vc_u8(vc bytes) { return bytes; }
 static inline vc vc_i8(vc bytes) { return X86_BITS(xor)(bytes, X86(set1_epi8)(-128)); }
 static inline vc vc_low_halves(vc bytes) { return X86_BITS (and)(bytes, X86(set1_epi8)(15)); }
