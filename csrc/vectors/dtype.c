@@ -173,13 +173,6 @@ static void round_to_odd_floats(float *to, const double *values, size_t n)
     }
 }
 
-static void round_to_floats(float *to, const double *values, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        to[i] = (float)values[i];
-    }
-}
-
 void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *values, size_t n)
 {
     if (dtype == DTYPE_F64) {
@@ -190,7 +183,7 @@ void dtype_store(enum dtype dtype, char *to, ptrdiff_t stride, const double *val
     for (size_t count; n > 0; n -= count, values += count, to += (ptrdiff_t)count * stride) {
         count = smaller(n, STORE_BLOCK);
         if (dtype == DTYPE_F32) {
-            round_to_floats(block, values, count);
+            kernels_current()->sums->to_floats[DTYPE_F64](block, values, count, 1.0);
             store(to, stride, block, sizeof *block, count);
         } else {
             round_to_odd_floats(block, values, count);
