@@ -35,22 +35,16 @@ static inline void stream_store(char *to, const char *from)
 }
 #endif
 
-/* Copies as memcpy does. Other threads may read the copy after stream_finish. */
-static inline void stream_copy(char *to, const char *from, size_t bytes)
+/* Copies a line to an address that is a multiple of STREAM_LINE. Other threads may read it after
+ * stream_finish. */
+static inline void stream_line(void *to, const void *from)
 {
 #ifdef __SSE2__
-    const size_t beyond = (uintptr_t)to % STREAM_LINE, room = (STREAM_LINE - beyond) % STREAM_LINE,
-                 head = room < bytes ? room : bytes;
-    memcpy(to, from, head);
-    size_t at = head;
-    for (; at + STREAM_LINE <= bytes; at += STREAM_LINE) {
-        for (size_t i = 0; i < STREAM_LINE; i += sizeof(stream_vector)) {
-            stream_store(to + at + i, from + at + i);
-        }
+    for (size_t i = 0; i < STREAM_LINE; i += sizeof(stream_vector)) {
+        stream_store((char *)to + i, (const char *)from + i);
     }
-    memcpy(to + at, from + at, bytes - at);
 #else
-    memcpy(to, from, bytes);
+    memcpy(to, from, STREAM_LINE);
 #endif
 }
 

@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "base/cancel.h"
 #include "base/eps.h"
+#include "base/stream.h"
 #include "kernels/kernels.h"
 
 #define PASTE_(a, b) a##b
@@ -200,6 +201,7 @@ static bool round_to_odd(float *out, const double *in, size_t n)
      tile_sum_##type, \
      transpose_rows_##type, \
      cosine_##type, \
+     stream_cosines_##type, \
      select_at_least_##type, \
      keep_at_least_##type, \
      count_at_least_##type, \

@@ -343,6 +343,37 @@ static size_t NAME(cosine)(const struct cosine_tile *tile, void *out_void, ptrdi
     return count;
 }
 
+static size_t NAME(stream_cosines)(void *out_void, const double *sums, double row_norm,
+                                   const double *column_norms, size_t count, double bound,
+                                   uint32_t *found)
+{
+    const vd bounds = vd_set1(bound), row = vd_set1(row_norm);
+    FLOAT_TYPE *out = out_void;
+    size_t lines = 0;
+    for (size_t j = 0; j < count; j += LINE) {
+        _Alignas(64) FLOAT_TYPE line[LINE];
+        unsigned beyond = 0;
+        if (row_norm < 0.0) { /* of whole numbers */
+            const struct cosine_tile tile = {sums + j, 0,    &row_norm, column_norms + j,
+                                             1,        LINE, bound};
+            beyond = NAME(cosine)(&tile, line, 0, found + lines) != 0;
+        } else {
+            _Pragma("GCC unroll 8") for (size_t v = 0; v < LINE; v += VD_LANES)
+            {
+                unsigned whole;
+                const vd c =
+                    NAME(cosine_of)(sums + j + v, row, column_norms + j + v, false, &whole);
+                FLOAT_STORE(line + v, c);
+                beyond |= vd_beyond(c, bounds);
+            }
+        }
+        stream_line(out + j, line);
+        found[lines] = (uint32_t)j;
+        lines += beyond != 0;
+    }
+    return lines;
+}
+
 /*
  * select_kernel of kernels.h, FLOAT_LANES columns at a time. It selects the scores that are not
  * below their threshold, NaN included.

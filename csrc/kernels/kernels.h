@@ -186,6 +186,16 @@ struct cosine_tile {
 typedef size_t cosine_kernel(const struct cosine_tile *tile, void *out, ptrdiff_t out_step,
                              uint32_t *found);
 
+/*
+ * Writes the cosines of `count` sums past the caches (base/stream.h). out begins on a cache line,
+ * and count is a multiple of the scores of a line. Norms are those of cosine_tile. Lists the lines
+ * with a cosine to recompute in `found`, by their first column, and returns their number. found has
+ * room for count / COSINE_STEP + 2 words.
+ */
+typedef size_t stream_cosines_kernel(void *out, const double *sums, double row_norm,
+                                     const double *column_norms, size_t count, double bound,
+                                     uint32_t *found);
+
 /* The largest and the smallest VD_LANES of any instruction set. */
 enum { COSINE_PADDING = 8, COSINE_STEP = 2 };
 
@@ -572,6 +582,7 @@ struct tile_kernels {
     tile_sum_kernel *tile_sum;
     transpose_kernel *transpose;
     cosine_kernel *cosine;
+    stream_cosines_kernel *stream_cosines;
     select_kernel *select_at_least;
     keep_kernel *keep_at_least;
     count_kernel *count_at_least;

@@ -56,18 +56,31 @@ static void score_columns(const struct sparse_pairwise *call, size_t i, size_t f
     }
 }
 
+/* Writes the same scores past the caches. `to` is on a cache line, and n scores are whole lines. A
+ * line with scores to recompute is written twice, because reading it back takes longer. */
+static void stream_columns(const struct sparse_pairwise *call, size_t i, size_t first, size_t n,
+                           const double *sums, char *to)
+{
+    uint32_t found[KERNEL_COLUMNS / COSINE_STEP + 2];
+    const enum compute_type compute = call->x->compute;
+    const size_t size = compute_size(compute),
+                 count = kernels_current()->tiles[compute].stream_cosines(
+                     to, sums, call->x->norms[i], call->y->norms + first, n,
+                     sparse_recompute_above(compute), found);
+    for (size_t f = 0; f < count; f++) {
+        _Alignas(STREAM_LINE) char line[STREAM_LINE];
+        const size_t c = found[f];
+        score_columns(call, i, first + c, STREAM_LINE / size, sums + c, line);
+        stream_line(to + c * size, line);
+    }
+}
+
 /* True if the scores of a row of the result are contiguous and of the compute type. */
 static bool scores_in_place(const struct sparse_pairwise *call)
 {
     const enum compute_type compute = call->x->compute;
     return call->column_stride == (ptrdiff_t)compute_size(compute) &&
            (compute == COMPUTE_F32 || call->out_dtype == DTYPE_F64);
-}
-
-/* Returns how many of n scores to write next, so that all later ones begin on a cache line. */
-static size_t next_scores(const char *to, size_t size, size_t n)
-{
-    return smaller(n, KERNEL_COLUMNS - (uintptr_t)to % STREAM_LINE / size);
 }
 
 /* Writes the scores of row i of x with the rows of a block of y, from row `from` on, and sets their
@@ -77,16 +90,21 @@ static void store_row(const struct pairwise_job *job, struct pairwise_worker *w,
 {
     const struct sparse_pairwise *call = job->call;
     const enum compute_type compute = call->x->compute;
-    const size_t size = compute_size(compute);
+    const size_t size = compute_size(compute), whole = STREAM_LINE / size;
     char *row = call->out + (ptrdiff_t)i * call->row_stride;
-    const bool in_place = scores_in_place(call) && !job->streams;
+    const bool in_place = scores_in_place(call);
     for (size_t r = from, n; r < block->rows; r += n) {
+        const double *sums = w->sums.sums + r;
         char *to = row + (ptrdiff_t)(block->first + r) * call->column_stride;
-        n = next_scores(to, size, block->rows - r);
-        score_columns(call, i, block->first + r, n, w->sums.sums + r, in_place ? to : w->scores);
-        if (job->streams) {
-            stream_copy(to, w->scores, n * size);
-        } else if (!in_place) {
+        const size_t left = block->rows - r, past = (uintptr_t)to % STREAM_LINE / size;
+        if (job->streams && past == 0 && left >= whole) {
+            n = smaller(left / whole * whole, KERNEL_COLUMNS);
+            stream_columns(call, i, block->first + r, n, sums, to);
+            continue;
+        }
+        n = smaller(left, (job->streams ? whole : KERNEL_COLUMNS) - past); /* up to a line */
+        score_columns(call, i, block->first + r, n, sums, in_place ? to : w->scores);
+        if (!in_place) {
             dtype_store_computed(call->out_dtype, to, call->column_stride, compute, w->scores, n);
         }
     }
@@ -216,9 +234,10 @@ static int run(struct pairwise_job *job)
     const bool lists_rows = scores_in_place(call) && products < scores / LISTED_SHARE;
     /* Mirroring a score takes about as long as adding one product. */
     job->symmetric = call->x == call->y && products >= scores;
-    const size_t bytes = result_bytes(call);
+    const size_t bytes = result_bytes(call), size = compute_size(call->x->compute);
     job->streams = scores_in_place(call) && !lists_rows && !job->symmetric && bytes >= STREAMED &&
-                   call->row_stride == (ptrdiff_t)(call->y->count * compute_size(call->x->compute));
+                   call->row_stride == (ptrdiff_t)(call->y->count * size) &&
+                   (uintptr_t)call->out % size == 0;
     job->unusual_count = 0;
     while (arena_pass(&arena)) {
         job->unusual = arena_take(&arena, call->y->count, sizeof *job->unusual);

@@ -393,6 +393,46 @@ static void check_cosines(const struct kernels *k)
     }
 }
 
+/* Checks that cosines written past the caches are those of the cosine kernel, and which lines are
+ * found, for a row of whole numbers and for another row. */
+static void check_stream_cosines(const struct kernels *k)
+{
+    enum { COLUMNS = 64 };
+    _Alignas(64) double out[COLUMNS], scores[COLUMNS];
+    double sums[COLUMNS], columns[COLUMNS];
+    uint32_t found[COLUMNS / COSINE_STEP + 2];
+    const double rows[] = {-5.0, 5.0};
+    for (size_t c = 0; c < COLUMNS; c++) {
+        columns[c] = c % 5 == 0 ? 5.0 : -5.0;
+        sums[c] = c % 19 == 7 ? 25.0 : c % 3 == 0 ? 0.0 : 7.0;
+    }
+    for (int f64 = 0; f64 < 2; f64++) {
+        const struct tile_kernels *tiles = &k->tiles[f64 ? COMPUTE_F64 : COMPUTE_F32];
+        const size_t size = f64 ? sizeof(double) : sizeof(float), line = 64 / size;
+        for (size_t r = f64 ? 0 : 1; r < 2; r++) {
+            for (size_t n = 0; n <= COLUMNS; n += line) {
+                const double bound = f64 ? 0.9 : 200.0;
+                const size_t lines =
+                    tiles->stream_cosines(out, sums, rows[r], columns, n, bound, found);
+                size_t listed = 0;
+                for (size_t c = 0; c < n; c += line) {
+                    uint32_t beyond[COLUMNS / COSINE_STEP + 1];
+                    const struct cosine_tile tile = {sums + c, 0,    rows + r, columns + c,
+                                                     1,        line, bound};
+                    const bool is_listed = tiles->cosine(&tile, scores, 0, beyond) > 0;
+                    CHECK(memcmp((char *)out + c * size, scores, 64) == 0,
+                          "%s stream_cosines, line at %zu of %zu", k->name, c, n);
+                    CHECK(!is_listed || (listed < lines && found[listed] == c),
+                          "%s stream_cosines did not find the line at %zu of %zu", k->name, c, n);
+                    listed += is_listed;
+                }
+                CHECK(listed == lines, "%s stream_cosines found %zu lines, not %zu", k->name, lines,
+                      listed);
+            }
+        }
+    }
+}
+
 /*
  * Checks cosines of rows of whole numbers, which have negative norms, among other rows. The cosines
  * of rows of norm 5 are fractions such as 7 / 25 and -24 / 25. Cosines with a row of norm sqrt(2)
@@ -535,6 +575,7 @@ int main(void)
         check_wide_rows(k);
         check_cosine_sums(k);
         check_cosines(k);
+        check_stream_cosines(k);
         check_whole_cosines(k);
         check_widening(k);
         check_narrowing(k);
