@@ -60,8 +60,6 @@ SMALLER = (
     "augment",
     "colour",
     "normal_rng",
-    "range_search",
-    "sparse_topk",
     *(os.path.join("csrc", folder, "") for folder in ("python", "arguments", "network")),
 )
 small = platform.machine().lower() in ("x86_64", "amd64") and not os.environ.get("COSSIM_DEBUG")
