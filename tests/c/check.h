@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,4 +35,12 @@ static inline double random_number(void)
     state ^= state >> 7;
     state ^= state << 17;
     return (double)(int64_t)state / 9223372036854775808.0;
+}
+
+/* True if long double has more digits than double. Under valgrind and on some machines it does not,
+ * and sqrtl and expl may be off by one unit of a double. */
+static inline bool long_double_is_longer(void)
+{
+    volatile long double one = 1.0L, small = 0x1p-60L;
+    return one + small != one;
 }
