@@ -254,6 +254,8 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("find corpus.npy -k 3", "topk corpus.npy -k 3"),
         ("index create corpus.npy", "index build corpus.npy -o corpus.index"),
         ("index query kept.index -k 3", "index search kept.index -k 3"),
+        ("index topk kept.index queries.npy -k 3", "index search kept.index queries.npy -k 3"),
+        ("index pairs kept.index -t 0.9", "index search kept.index -t 0.9"),
         ("index build corpus.npy new.index", "index build corpus.npy -o new.index"),
         ("index build corpus.npy -o folders", "index build corpus.npy -o folders.index"),
         ("train digits.npy w.npz --epochs 0 --learning-rate 1", "train digits.npy --epochs 0 --lr 1 -o w.npz"),
