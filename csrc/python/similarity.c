@@ -317,8 +317,8 @@ static int open_operands(const char *function, PyObject *first, struct array_arg
     return second == NULL ? 0 : array_reread(function, y);
 }
 
-/* The finder of the function to call if an operand is a Dask array or sparse rows, else NULL. y may
- * be NULL. */
+/* Returns the name of the function in cossim/_finders.py that finds the Python function to call
+ * instead, if an operand is a Dask array or sparse rows. Else NULL. y may be NULL. */
 static inline const char *finder_for(PyObject *x, PyObject *y)
 {
     if (is_lazy(x) || (y != NULL && is_lazy(y))) {

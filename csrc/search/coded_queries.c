@@ -16,7 +16,8 @@ static size_t panel_width(size_t queries, size_t first)
     return queries - first <= kernels->panel_lanes ? kernels->panel_lanes : kernels->panel_queries;
 }
 
-/* Room for the codes of a full panel, or of one for half_panel. */
+/* Returns the bytes of the codes of one panel: of a full one, or of one for the kernel half_panel,
+ * whichever takes more. kernels.h has their shapes. */
 static size_t panel_bytes(size_t depth)
 {
     const struct sq8_kernels *kernels = kernels_current()->sq8;

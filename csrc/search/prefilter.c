@@ -168,7 +168,7 @@ static void prepare_queries(struct prefilter *p)
     }
 }
 
-/* Takes the buffers of a worker, and sets its state in the second pass. */
+/* Takes the buffers of a worker. In the second pass of the arena, also sets its state. */
 static void take_worker(struct prefilter *p, size_t number, struct arena *arena)
 {
     const size_t queries = p->block.queries, depth = p->depth;
@@ -188,10 +188,10 @@ static void take_worker(struct prefilter *p, size_t number, struct arena *arena)
     w->row = row;
     w->query = query;
     w->codes = codes;
-    float (*of)[CHUNK] = w->bounds_of_codes;
-    w->bounds = (struct row_bounds){of[0], of[1], of[2], of[3]};
-    of = w->bounds_of_heads;
-    w->head_bounds = (struct row_bounds){of[0], of[1], of[2], of[3]};
+    float (*arrays)[CHUNK] = w->bounds_of_codes;
+    w->bounds = (struct row_bounds){arrays[0], arrays[1], arrays[2], arrays[3]};
+    arrays = w->bounds_of_heads;
+    w->head_bounds = (struct row_bounds){arrays[0], arrays[1], arrays[2], arrays[3]};
     for (size_t r = 0; r < CHUNK; r++) {
         w->row_thresholds[r] = INFINITY;
     }
@@ -236,6 +236,7 @@ int prefilter(const struct search *s, const struct search_block *block, size_t f
     p.scores = &p.block_scores.scores;
     p.depth = s->depth.size;
     p.float_rows = float_rows_of(s, p.block_scores.call.x.data);
+    /* docs/bounds.md derives this bound. */
     p.coarse_error =
         (float)(1.5 * kernels_current()->sums->coarse_error(p.depth) + exact_score_error + 0x1p-20);
     p.rows_are_codes =

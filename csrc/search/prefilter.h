@@ -209,7 +209,7 @@ static inline bool is_below(const struct prefilter *p, float dot, float norm, fl
     return dot + p->coarse_error * norm < threshold * divisor; /* false if one is NaN */
 }
 
-/* Ends a pause of which one step has passed, or shortens it. */
+/* Counts one step of a pause, if there is one. */
 static inline void pause_step(struct pause *pause)
 {
     pause->left -= pause->left > 0;
