@@ -1,7 +1,7 @@
 """Every error message is tested here once, in full; other tests check types, names of arguments and numbers.
 
-tests/helpers/messages.py has the table. A refusal leaves the files as they were. Errors of the command line also
-end with a command, which tests/cli/test_suggestions.py checks.
+tests/helpers/messages.py and messages_networks.py have the tables. A refusal leaves the files as they were. Errors of
+the command line also end with a command, which tests/cli/test_suggestions.py checks.
 """
 
 # ruff: noqa: F401 (rows of the table use these names)
@@ -30,6 +30,7 @@ import pytest
 from conftest import ROOT, SAFETENSORS
 from index_files import BODY, forge, header
 from messages import TABLE
+from messages_networks import TABLE as NETWORKS
 from public_inputs import npy_bytes
 
 import cossim
@@ -41,7 +42,7 @@ from cossim.search import index_file
 with suppress(ImportError):  # it looks for pyarrow once, when it is imported, and some rows hide pyarrow
     import pandas
 
-ROWS = [row for row in re.sub(r"\n +", " ", TABLE).splitlines() if row and not row.startswith("#")]
+ROWS = [row for row in re.sub(r"\n +", " ", TABLE + NETWORKS).splitlines() if row and not row.startswith("#")]
 ROWS = [re.fullmatch(r"(.+?) -> (\w+): (.+)", row).groups() for row in ROWS]
 X, Y, W = np.ones((6, 4)), np.ones((5, 4)), {"w": np.ones(3)}
 P = np.random.default_rng(0).random((4, 1, 28, 28), np.float32)
@@ -222,7 +223,7 @@ ELSEWHERE = {  # templates without a row, and why
     "FORKED": "needs a fork in the middle of a write: test_files.py",
     "ISA_VARIABLE": "names the instruction sets of this machine: test_isa.py",
     **dict.fromkeys(
-        ["ROWS_NULL", "ROWS_LENGTH", "ROWS_LISTS", "ROWS_EMPTY", "ROWS_TWICE", "ROWS_JSON"],
+        ["ROWS_NULL", "ROWS_TEXT", "ROWS_LENGTH", "ROWS_LISTS", "ROWS_EMPTY", "ROWS_TWICE", "ROWS_JSON"],
         "pyarrow: test_open_rows.py",
     ),
     **dict.fromkeys(["ROWS_CHANGED", "ROWS_LONG_LINE"], "test_open_rows.py"),
