@@ -352,6 +352,10 @@ ROWS_COUNT = "the header says {count} rows, found {found}: copy the file again"
 ROWS_NO_NUMBERS = "no row ends with numbers: check that each line is a word and D numbers, or numbers alone"
 ROWS_LINE = "row {row} does not have {dim} numbers: {text!r}: correct the line or leave it out"
 ROWS_NULL = "row {row} has a missing value: fill it or leave the row out"
+ROWS_TEXT = (
+    "row {row} has {value!r} in column {name!r}, which has numbers: correct it or leave the row out, or choose the "
+    "column as ids"
+)
 ROWS_LENGTH = "row {row} has {length} elements, and others have {dim}: all must have the same number"
 ROWS_EMPTY = "it has no rows: choose another file"
 ROWS_TWICE = "two columns have the name {name!r}: rename one"

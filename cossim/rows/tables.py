@@ -31,11 +31,12 @@ from cossim.rows.reader import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
 SAMPLE = 20  # rows that decide the types of columns of text formats
+MISSING = {"", "-", "?", "#n/a", "<na>", "n/a", "na", "none", "null"}  # values that are missing, in lower case
 ALL_NUMBERS = "*"  # name= of all columns of numbers together
 
 
@@ -283,15 +284,31 @@ class _LinesReader(IndexedReader):
     """A table with one row in each line. Subclasses have a method _table(data) that parses whole lines."""
 
     choice: Choice
+    pyarrow: Any
 
     def _parse(self, data: bytes, row: int) -> NDArray[Any]:
-        table = self._table(data, self.choice.vectors)
+        try:
+            table = self._table(data, self.choice.vectors)
+        except self.pyarrow.ArrowInvalid:
+            self._refuse_text(data, row)
+            raise
         rows = np.empty((len(table), self.shape[1]), self.dtype)
         rows_of_batch(table, self.choice, row, rows)
         return rows
 
     def _table(self, data: bytes, names: list[str]) -> Any:
         raise NotImplementedError
+
+    def _dicts(self, data: bytes) -> Iterable[dict[str, Any]]:
+        raise NotImplementedError
+
+    def _refuse_text(self, data: bytes, row: int) -> None:
+        """Raises RowsError for the first text in a column of numbers, if there is one. `data` begins with row `row`."""
+        for number, values in enumerate(self._dicts(data), row):
+            for name in self.choice.vectors:
+                value = values.get(name)
+                if isinstance(value, str) and value and not _is_number_text(value):
+                    raise RowsError(_errors.ROWS_TEXT.format(row=number, value=value, name=name))
 
     def _set_shape(self) -> None:
         dim = len(self.choice.vectors)
@@ -309,15 +326,29 @@ class _LinesReader(IndexedReader):
         return np.concatenate(parts) if parts else strings([])
 
 
-def _text_kind(values: list[str]) -> str:
-    values = [value.strip() for value in values if value.strip()]
-    if values and all(value.startswith("[") for value in values):
-        return "vector"
+def _is_number_text(value: str) -> bool:
     try:
-        np.array(values, np.float64)
+        np.array(value, np.float64)
     except ValueError:
-        return "text"
-    return "number"
+        return False
+    return True
+
+
+def _present(values: list[Any]) -> list[Any]:
+    """Returns the values that are not missing: in a column of numbers, n/a and its like are no text."""
+    return [value for value in values if not isinstance(value, str) or value.strip().lower() not in MISSING]
+
+
+def _text_kind(values: list[str]) -> str:
+    """Returns the kind of a column with these values.
+
+    If half of them are numbers, so is the column: reading it then names the row of another value. If such a column were
+    left out as text, the cosines would be those of the other columns.
+    """
+    values = _present(values)
+    if values and all(value.strip().startswith("[") for value in values):
+        return "vector"
+    return "number" if 2 * sum(map(_is_number_text, values)) >= len(values) else "text"
 
 
 class CsvReader(_LinesReader):
@@ -383,6 +414,9 @@ class CsvReader(_LinesReader):
             return self._lists(table.column(0), names[0], numbers)
         return table
 
+    def _dicts(self, data: bytes) -> Iterable[dict[str, Any]]:
+        return csv.DictReader(data.decode("utf-8", "replace").splitlines(), self.names, delimiter=self.delimiter)
+
     def _lists(self, column: Any, name: str, numbers: Any) -> Any:
         """Parses a column of texts such as [0.5, 2] as lists."""
         lines = "".join(f'{{"v":{value or "null"}}}\n' for value in column.to_pylist())
@@ -438,12 +472,18 @@ class JsonLinesReader(_LinesReader):
             data = b"".join(b'{"":%s}\n' % line for line in lines)
         return _parse_json(pyarrow, data, dict.fromkeys(names, kind))
 
+    def _dicts(self, data: bytes) -> Iterable[dict[str, Any]]:
+        lines = (json.loads(line) for line in data.split(b"\n") if line.strip())
+        return (line for line in lines if isinstance(line, dict))
+
 
 def _json_kind(values: list[Any]) -> str:
+    """Returns the kind of a column with these values, as _text_kind does."""
+    is_missing, values = bool(values), _present(values)
     if values and all(isinstance(value, list) for value in values):
         numbers = all(isinstance(number, (int, float)) for value in values for number in value)
         return "vector" if numbers else "other"
-    if values and all(isinstance(value, (int, float)) for value in values):
+    if is_missing and 2 * sum(isinstance(value, (int, float)) for value in values) >= len(values):
         return "number"
     return "text" if values and all(isinstance(value, str) for value in values) else "other"
 

@@ -258,6 +258,10 @@ def test_columns_of_tables():
     np.testing.assert_array_equal(cossim.open_rows("x.csv")[:], [[1, 2], [3, np.nan]])
     assert cossim.open_rows("x.csv").ids.tolist() == [7, 9]
     assert cossim.open_rows("x.csv", ids="width").ids.tolist() == [1, 3]
+    Path("x.csv").write_text("code,x,year\nB7,1,n/a\n12,2,n/a\n")  # half numbers, or none but missing ones
+    assert cossim.open_rows("x.csv", "x", ids="code").ids.tolist() == ["B7", "12"]
+    Path("x.csv").write_text("film,x0,x1\nBrazil,1,2\n1984,3,4\nAlien,3,4\n")  # a film called 1984
+    assert cossim.open_rows("x.csv").ids.tolist() == ["Brazil", "1984", "Alien"]
     Path("x.csv").write_text("x0,x1,age\n1,2,3\n4,5,6\n")
     with pytest.raises(ValueError, match=r"\bx\.csv\b.* 2 .*'x', '\*'"):
         cossim.open_rows("x.csv")
@@ -271,12 +275,18 @@ def test_columns_of_tables():
         ("x.csv", "a,a\n1,2\n", "'a'"),
         ("x.csv", "a,b\n1,2\n3,\n", r"\brow 1\b.*\bmissing\b"),
         ("x.csv", "a,b\n1,2\n3,4,5\n", r"\bx\.csv\b.*\bdamaged\b"),
+        ("x.csv", "a,b\n1,2\n3,n/a\n", r"row 1 has 'n/a' in column 'b'.*: correct it or leave the row out, or"),
+        ("x.csv", "a,b\n" + "1,2\n" * 30 + "3,four\n", r"\brow 30\b.*'four'.*'b'"),
+        ("x.csv", "a,b\n" + "1,NA\n" * 30, r"\brow 0\b.*'NA'.*'b'"),
+        ("x.csv", "code,a\nB7,2\n14,3\n", r"\brow 0\b.*'B7'.*'code'.*\bids\b"),
         ("x.csv", 'v\n"[1, 2]"\n"[1, 2, 3]"\n', r"\brow 1\b.* 3 .* 2\b"),
         ("x.jsonl", "", "no rows"),
         ("x.jsonl", "1\n", "object"),
         ("x.jsonl", "[1, 2]\n[3, null]\n" * 20, r"x\.jsonl"),
         ("x.jsonl", '{"v": [1, 2]}\n' * 30 + '{"v": [1, null]}\n', r"\brow 30\b.*\bmissing\b"),
         ("x.jsonl", '{"v": [1, 2]}\n' * 30 + '{"v": [1]}\n', r"\brow 30\b.* 1 .* 2\b"),
+        ("x.jsonl", '{"a": 1, "b": 2}\n{"a": 1, "b": "n/a"}\n', r"\brow 1\b.*'n/a'.*'b'"),
+        ("x.jsonl", '{"a": 1, "b": 2}\n' * 30 + '{"a": 1, "b": "four"}\n', r"\brow 30\b.*'four'.*'b'"),
         ("x.jsonl", '{"v": [1, 2]} {"v": [1, 2]}\n' * 30, r"x\.jsonl"),
         ("x.jsonl", '{"v": [1, 2]}\n' * 30 + '{"v": [1, 2]} {"v": [1, 2]}\n', r"\brows from 0\b.*\(32, 2\)"),
     ],
