@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import os
 import signal
 import sys
@@ -47,6 +48,21 @@ def test_numbers_stay_until_compact(rng):
     assert index.topk(x[12], 1).indices == [10]
     index[0][:] = 7  # a copy
     same(index[0], x[1])
+
+
+def test_small_changes_keep_nothing_of_the_states_before(rng):
+    """C makes the new State of a small change. A reference too many would keep each State until the program ends."""
+    x = rows_of(rng, 30)
+    index = cossim.Index(x)
+    index.add(x[:1])  # from here on, the index has room
+    corpus, counts = index._room["corpus"], []
+    for _ in range(3):
+        index.remove(index.add(x[:2])[:1])
+        gc.collect()
+        states = sum(type(value) is index_state.State for value in gc.get_objects())
+        counts.append((states, sys.getrefcount(corpus)))
+    assert index._room["corpus"] is corpus
+    assert counts[1:] == counts[:-1]
 
 
 @pytest.mark.parametrize(
