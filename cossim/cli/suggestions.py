@@ -280,6 +280,9 @@ def _files_found(words, found):
         return _replaced(words, path, file)
     if _is_number(path):
         return _replaced(words, path)
+    files = _split(words)[0]
+    if files[:3] == ["index", "add", path] and len(files) > 3:  # rows for a new index
+        return ["index", "build", files[3], "-o", path]
     option = _option_of(words, path)
     if option == "--weights":
         return ["train", *_split(words)[0][1:2], "-o", new_name("weights.npz")]

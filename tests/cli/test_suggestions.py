@@ -296,6 +296,7 @@ def test_a_folder_of_several_formats_is_replaced_by_a_pattern(folder, capsys):
         ("index serch none.index narrow.npy -k 3 --ids few.txt", "index search kept.index -k 3"),
         ("index add keep.index corpus.npy --column a", "index add kept.index corpus.npy"),
         ("index add kept.index narrow.npy", "index build narrow.npy -o narrow.index"),
+        ("index add missing.index corpus.npy", "index build corpus.npy -o missing.index"),
         ("index build sparse.npz", "topk sparse.npz -k 10"),
         ("index build corpus.npy -o no/new.index --binary", "index build corpus.npy -o new.index"),
         ("dedupe kept.index -t 0.9 --ids few.txt", "index search kept.index -t 0.9"),
