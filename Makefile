@@ -96,8 +96,8 @@ lint: $(VENV)/test.stamp ## checks style (ruff, clang-format), types and signatu
 	$(MAKE) test-c BUILD=build/lint/c EXTRA=-Werror RUN=:
 	COSSIM_WERROR=1 $(PY) setup.py -q build --build-base build/lint/base --build-lib build/lint/lib
 
-# Sanitizer builds of the package, in folders of their own that PYTHONPATH names. `python -m pytest` would search the
-# current folder first, and find the ordinary build.
+# Sanitizer builds of the package, in folders of their own. Tests run in such a folder, because Python processes that they
+# start search the current folder first.
 build/%/lib: $(VENV)/test.stamp $(SOURCES)
 	@rm -rf $@
 	COSSIM_SANITIZE=$(SANITIZERS) $(PY) setup.py -q build --build-base build/$*/base --build-lib $@
@@ -106,17 +106,18 @@ build/%/lib: $(VENV)/test.stamp $(SOURCES)
 # Python is not linked with the sanitizers, so they are preloaded. Leaks are not searched for: Python itself
 # keeps much of its memory until it exits. The quarantine of freed memory is small, because tests bound the growth of the process.
 PRELOAD = LD_PRELOAD="$(foreach name,$(1),$(shell $(CC) -print-file-name=lib$(name).so))"
-SANITIZED = COSSIM_TEST_SLOWNESS=10 COSSIM_SANITIZE=$(SANITIZERS) PYTHONPATH=$(CURDIR)/build/$(1)/lib $(VENV)/bin/pytest -p no:cacheprovider
+SANITIZED = env -C build/$(1)/lib COSSIM_TEST_SLOWNESS=10 COSSIM_SANITIZE=$(SANITIZERS) PYTHONPATH=$(CURDIR)/build/$(1)/lib \
+	$(abspath $(VENV))/bin/pytest -p no:cacheprovider --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml
 
 asan: SANITIZERS = address,undefined
 asan: build/asan/lib ## runs the C tests and all others under the address and undefined-behaviour sanitizers (an hour)
 	$(MAKE) test-c BUILD=build/asan/c EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
-	$(call PRELOAD,asan ubsan) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=4 $(call SANITIZED,asan) $(ARGS)
+	$(call PRELOAD,asan ubsan) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=4 $(call SANITIZED,asan) $(CURDIR)/tests $(ARGS)
 
 tsan: SANITIZERS = thread
 tsan: build/tsan/lib ## runs the C tests, and calls from many Python threads, under the thread sanitizer
 	$(MAKE) test-c BUILD=build/tsan/c EXTRA=-fsanitize=thread
-	$(call PRELOAD,tsan) $(call SANITIZED,tsan) tests/robustness/test_threads_config.py tests/robustness/test_concurrency.py $(ARGS)
+	$(call PRELOAD,tsan) $(call SANITIZED,tsan) $(addprefix $(CURDIR)/tests/robustness/,test_threads_config.py test_concurrency.py) $(ARGS)
 
 valgrind: ## runs the C tests under valgrind
 	$(MAKE) test-c BUILD=build/valgrind RUN='valgrind --quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite'
