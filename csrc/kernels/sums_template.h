@@ -44,8 +44,8 @@ INLINE double compensated_total(struct compensated_sum s)
 
 /*
  * Prefetch distance of the row kernels for float32 and 16-bit floats, in bytes. Prefetching makes
- * them 3 to 6 % faster on rows in memory. The AVX2 kernel for float32 prefetches each cache line
- * once. Distances of 576 and more are slower.
+ * them faster on rows in memory. The AVX2 kernel for float32 prefetches each cache line once.
+ * Distances of 576 and more are slower.
  */
 enum { ROWS_PREFETCH = 384 };
 
