@@ -319,8 +319,13 @@ PyArrayObject *array_from_dlpack_api(const char *function, const char *name, PyO
         return NULL;
     }
     PyObject *owner = PyCapsule_New(versioned, OWNER_VERSIONED, delete_versioned);
-    if (owner == NULL && versioned->deleter != NULL) {
-        versioned->deleter(versioned);
+    if (owner == NULL) {
+        PyErr_Clear(); /* the deleter can be Python code, which must not start with an error set */
+        if (versioned->deleter != NULL) {
+            versioned->deleter(versioned);
+        }
+        PyErr_NoMemory();
+        return NULL;
     }
     return array_of_versioned(function, name, versioned, owner);
 }
