@@ -381,9 +381,9 @@ int array_argument(const char *function, const char *name, PyObject *object,
     }
     argument->hold = hold_memory(argument->array);
     /* NumPy converts a group of arrays, such as an open .npz file, to an array of their names. */
-    const bool is_group = PyTypeNum_ISSTRING(PyArray_TYPE(argument->array)) &&
-                          PyObject_HasAttrString(object, "keys") &&
-                          raise_mistake(function, name, object);
+    const bool is_group =
+        argument->hold != NULL && PyTypeNum_ISSTRING(PyArray_TYPE(argument->array)) &&
+        PyObject_HasAttrString(object, "keys") && raise_mistake(function, name, object);
     if (argument->hold == NULL || is_group || array_reread(function, argument) < 0) {
         array_release(argument);
         return -1;
