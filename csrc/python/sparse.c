@@ -109,8 +109,11 @@ static int convert_side(const char *function, struct sparse_side *side, PyObject
 static int read_dense(const char *function, struct sparse_side *side)
 {
     PyArrayObject *array = side->data.array;
-    if (array_reread(function, &side->data) < 0 || check_rows(function, &side->data, NULL) < 0) {
+    if (array_reread(function, &side->data) < 0) {
         return -1;
+    }
+    if (PyArray_NDIM(array) != 2) {
+        return misfit_status();
     }
     side->source = (struct sparse_source){.data = side->data.operand,
                                           .row_stride = PyArray_STRIDE(array, 0),

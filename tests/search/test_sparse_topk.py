@@ -135,3 +135,9 @@ def test_when_memory_runs_out(rng):
             failed = _core._fail_allocation(0) == 0
         assert _core._live_blocks() == live
     assert tried > 5
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)], ids=str)
+def test_the_core_refuses_dense_rows_of_other_dimensions(shape):
+    with pytest.raises(ValueError, match=r"\bfit\b"):
+        _core.sparse_norms(("f", "x", np.ones(shape), "y", None, 0.0, None, None))
