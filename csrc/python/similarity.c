@@ -559,7 +559,10 @@ static PyObject *pairwise(PyObject *self, PyObject *const *args, Py_ssize_t narg
         check_rows(signature.function, &x, right) == 0) {
         result = run_pairs(signature.function, &x, right, eps, v[OUT], report);
     }
-    progress_close(report, context);
+    if (progress_close(report, context) < 0) {
+        release(result);
+        return NULL;
+    }
     return result;
 }
 

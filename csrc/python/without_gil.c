@@ -109,23 +109,23 @@ int progress_open(const char *function, PyObject *progress, PyObject **report, P
     return 0;
 }
 
-void progress_close(PyObject *report, PyObject *context)
+int progress_close(PyObject *report, PyObject *context)
 {
     PyObject *type, *value, *traceback;
     if (context == NULL) {
-        return;
+        return PyErr_Occurred() ? -1 : 0;
     }
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     PyObject *result = PyObject_CallMethod(
         context, "__exit__", "OOO", type == NULL ? Py_None : type, value == NULL ? Py_None : value,
         traceback == NULL ? Py_None : traceback);
-    if (result == NULL) {
-        PyErr_Clear(); /* the error of the call takes precedence */
+    const int status = result == NULL || type != NULL ? -1 : 0;
+    if (type != NULL) { /* the error of the call takes precedence */
+        PyErr_Restore(type, value, traceback);
     }
-    Py_XDECREF(result);
-    Py_DECREF(report);
-    Py_DECREF(context);
-    /* This comes last, because no Python code may run while an error is set. */
-    PyErr_Restore(type, value, traceback);
+    release(result);
+    release(report);
+    release(context);
+    return status;
 }

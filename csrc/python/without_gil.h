@@ -49,5 +49,6 @@ int without_gil_finish(struct without_gil *released, int status);
  * progress to show. Returns 0, or -1 with an error set. */
 int progress_open(const char *function, PyObject *progress, PyObject **report, PyObject **context);
 
-/* Closes the display. An error that is set stays set. */
-void progress_close(PyObject *report, PyObject *context);
+/* Closes the display. An error that is set stays set. Returns 0, or -1 with an error set: the one
+ * that was set, or that of the display, which can be Ctrl-C. */
+int progress_close(PyObject *report, PyObject *context);

@@ -121,6 +121,23 @@ def test_an_exception_of_progress_ends_the_call(rng):
     same(cossim.topk(x, None, 5, progress=False), cossim.topk(x, None, 5))
 
 
+def test_an_error_of_the_display_ends_the_call(monkeypatch):
+    """Ctrl-C can arrive while the bar is closed. An error of the call itself takes precedence."""
+
+    class Display:
+        def __enter__(self):
+            return lambda done, total: None
+
+        def __exit__(self, *error):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cossim._progress.reporting", lambda progress, name: Display())
+    with pytest.raises(KeyboardInterrupt):
+        cossim.pairwise(np.ones((3, 4)), progress=True)
+    with pytest.raises(ValueError, match="rows of y"):
+        cossim.pairwise(np.ones((3, 4)), np.ones((3, 5)), progress=True)
+
+
 ROWS = """
 x = np.random.default_rng(0).standard_normal(({rows}, 256), np.float32)
 def small():
