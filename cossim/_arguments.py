@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -177,6 +178,10 @@ def _mistake(function, name, value):
 
     if is_closed_dataset(value):
         return ValueError(_errors.DATASET_CLOSED.format(function=function, name=name))
+    if getattr(value, "requires_grad", False):
+        gradients = _function_with_gradients(function)
+        message = _errors.REQUIRES_GRAD if gradients is None else _errors.REQUIRES_GRAD_OF
+        return TypeError(message.format(function=function, name=name, gradients=gradients))
     device = getattr(value, "device", "cpu")
     if str(device) != "cpu" and hasattr(value, "cpu"):
         return TypeError(_errors.NEEDS_CPU.format(function=function, name=name, device=device))
@@ -194,6 +199,15 @@ def _mistake(function, name, value):
         return _mistake_in_objects(function, name, value)
     if isinstance(value, (list, tuple)):
         return _mistake_in(function, name, value, (len(value),))
+    return None
+
+
+def _function_with_gradients(function):
+    """Returns the public function that computes the gradients of `function`, or None."""
+    for module in ("cossim", "cossim.nn", "cossim.simclr"):
+        for name in (f"{function}_vjp", f"{function}_value_and_grad"):
+            if hasattr(sys.modules.get(module), name):
+                return f"{module}.{name}"
     return None
 
 

@@ -58,6 +58,8 @@ NO_VECTORS = (
 
 TEXT_ELEMENT = "{function}(): {name} is text, {value!r:.40}: pass numbers, such as the vector of a model"
 NEEDS_CPU = "{function}(): {name} is on the device {device}: copy it to the CPU first, such as {name}.cpu()"
+REQUIRES_GRAD = "{function}(): {name} requires grad, and no gradient goes through this call: pass {name}.detach()"
+REQUIRES_GRAD_OF = REQUIRES_GRAD + ", and take gradients from {gradients}"
 NOT_NUMBERS = "{function}(): {name} must be an array of real numbers, not {kind}: pass an array or nested lists"
 AN_INDEX = "{function}(): {name} is an Index: call its topk or pairs_above, or pass its corpus"
 A_GROUP = "{function}(): {name} holds arrays by name, as {kind}: pass one of them, such as {name}[{key!r}]"

@@ -85,7 +85,6 @@
 
 /* ---- arrays of other libraries: DLPack ---- */
 
-#define DETACH "%s(): %s requires grad, and no gradient goes through this call: pass %s.detach()"
 #define DLPACK_CAPSULE "%s(): __dlpack__ of %s must return a new DLPack capsule, not %.100s"
 #define DLPACK_TYPE \
     "%s(): %s has elements of DLPack type %d with %d bits in %d lanes, which NumPy lacks: " \

@@ -302,9 +302,7 @@ static PyArrayObject *from_tensor(const char *function, const char *name, PyObje
     }
     const bool type_error = PyErr_ExceptionMatches(PyExc_TypeError);
     PyErr_Fetch(&type, &value, &traceback);
-    if (requires_grad(object)) {
-        PyErr_Format(PyExc_TypeError, DETACH, function, name, name);
-    } else if (type_error) { /* for example, because NumPy lacks bfloat16 */
+    if (type_error && !requires_grad(object)) { /* for example, because NumPy lacks bfloat16 */
         array = array_from_dlpack(function, name, object);
     }
     const bool refused = PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_ValueError);

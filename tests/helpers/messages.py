@@ -20,7 +20,12 @@ pairwise([[1], [2, 3]]) -> ValueError: pairwise(): rows of x must be equally lon
 pairwise([[1, 2], None]) -> ValueError: pairwise(): row 1 of x is null: drop or fill nulls first
 pairwise([[1, 2], [3, None]]) -> ValueError: pairwise(): row 1 of x has a null in it: drop or fill nulls first
 pairwise(NoArray()) -> ValueError: pairwise(): x cannot be read as an array: it has no numbers
-pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass x.detach()
+vecdot(NeedsGrad(), X) -> TypeError: vecdot(): x1 requires grad, and no gradient goes through this call: pass
+    x1.detach()
+pairwise(NeedsGrad()) -> TypeError: pairwise(): x requires grad, and no gradient goes through this call: pass
+    x.detach(), and take gradients from cossim.pairwise_vjp
+simclr.nt_xent(NeedsGrad()) -> TypeError: nt_xent(): z0 requires grad, and no gradient goes through this call: pass
+    z0.detach(), and take gradients from cossim.simclr.nt_xent_value_and_grad
 pandas and pairwise(pandas.DataFrame({"a": [1], "b": ["text"]})) -> ValueError: pairwise(): x is a table without a
     column of vectors: pass its columns of numbers alone (a), or turn text into vectors with a model
 # ---- DLPack and Arrow ----
