@@ -1,9 +1,37 @@
 /*
- * sq8_dots_kernel and sq8_panel_kernel of kernels.h. Parameters:
- *   SQ8_TYPE   suffix of the names
- *   SQ8_BYTES  makes the left operand of vi_dot_codes from bytes of this type
+ * sq8_dots_kernel, sq8_panel_kernel and half_dots_kernel of kernels.h. Parameters:
+ *   SQ8_TYPE        suffix of the names
+ *   SQ8_BYTES       makes the left operand of vi_dot_codes from bytes of this type
  *   SQ8_MAGNITUDES  makes the bytes that vi_add_squares takes
+ *   SQ8_UPPER       defined for half_dots_kernel alone, whose bytes hold two codes: makes the left
+ *                   operand of the second half of the codes
  */
+#ifdef SQ8_UPPER
+#define SQ8_OPERANDS(bytes) {SQ8_BYTES(bytes), SQ8_UPPER(bytes)}
+enum {
+    PASTE(SQ8_PARTS_, SQ8_TYPE) = 2,
+    PASTE(SQ8_BYTES_AHEAD_, SQ8_TYPE) = HALF_PREFETCH,
+    PASTE(SQ8_ROWS_AHEAD_, SQ8_TYPE) = HALF_ROWS_AHEAD
+};
+#else
+#define SQ8_OPERANDS(bytes) {SQ8_BYTES(bytes)}
+enum {
+    PASTE(SQ8_PARTS_, SQ8_TYPE) = 1,
+    PASTE(SQ8_BYTES_AHEAD_, SQ8_TYPE) = SQ8_PREFETCH,
+    PASTE(SQ8_ROWS_AHEAD_, SQ8_TYPE) = SQ8_ROWS_AHEAD
+};
+#endif
+
+/* Loads the codes of `count` queries that meet SQ8_LANES bytes of a row from byte k on. Those of a
+ * second half lie n codes later. */
+INLINE void PASTE(sq8_load_, SQ8_TYPE)(vc *query, const int8_t *const *queries, const int count,
+                                       size_t k, size_t n)
+{
+    _Pragma("GCC unroll 8") for (int i = 0; i < PASTE(SQ8_PARTS_, SQ8_TYPE) * count; i++)
+    {
+        query[i] = vc_load(queries[i % count] + (size_t)(i / count) * n + k);
+    }
+}
 
 /* Adds the products of SQ8_LANES bytes of row r with the codes of `count` queries to sums, which
  * are those of sq8_dot_block. */
@@ -11,14 +39,15 @@ INLINE void PASTE(sq8_dot_step_, SQ8_TYPE)(vi *sums, vc bytes, const int r, cons
                                            const vc *query, const int count,
                                            const bool with_squares)
 {
-    const vc codes = SQ8_BYTES(bytes);
+    const vc codes[] = SQ8_OPERANDS(bytes);
     if (with_squares) {
         vi *to = sums + count * row_count + r;
         *to = vi_add_squares(*to, SQ8_MAGNITUDES(bytes));
     }
-    _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
+    _Pragma("GCC unroll 8") for (int i = 0; i < PASTE(SQ8_PARTS_, SQ8_TYPE) * count; i++)
     {
-        sums[q * row_count + r] = vi_dot_codes(sums[q * row_count + r], codes, query[q]);
+        vi *to = sums + i % count * row_count + r;
+        *to = vi_dot_codes(*to, codes[i / count], query[i]);
     }
 }
 
@@ -35,17 +64,14 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
 {
     vi sums[20]; /* in registers; `lanes` would be loaded and stored in each step */
     const int sum_count = row_count * (count + with_squares);
-    vc query[SQ8_QUERIES];
+    vc query[2 * SQ8_QUERIES];
     size_t k = 0;
     _Pragma("GCC unroll 20") for (int i = 0; i < sum_count; i++)
     {
         sums[i] = vi_zero();
     }
     for (; n - k >= SQ8_LANES; k += SQ8_LANES) {
-        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
-        {
-            query[q] = vc_load(queries[q] + k);
-        }
+        PASTE(sq8_load_, SQ8_TYPE)(query, queries, count, k, n);
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             const vc bytes = vc_load(rows[r] + k);
@@ -55,10 +81,7 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
     }
     if (k < n) {
         uint8_t last[SQ8_LANES] = {0};
-        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
-        {
-            query[q] = vc_load(queries[q] + k);
-        }
+        PASTE(sq8_load_, SQ8_TYPE)(query, queries, count, k, n);
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             memcpy(last, rows[r] + k, n - k);
@@ -81,7 +104,10 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
                                            const struct sq8_rows *x, const int8_t *const *queries,
                                            const int count, const bool with_squares)
 {
-    const size_t rows = x->count, n = x->n;
+    const bool halves = PASTE(SQ8_PARTS_, SQ8_TYPE) == 2;
+    const size_t rows = x->count, n = halves ? HALF_BYTES(x->n) : x->n,
+                 rows_ahead = PASTE(SQ8_ROWS_AHEAD_, SQ8_TYPE);
+    const ptrdiff_t bytes_ahead = PASTE(SQ8_BYTES_AHEAD_, SQ8_TYPE);
     const size_t block_rows = count == 1 ? VF_LANES : SQ8_ROWS;
     const size_t kinds = (size_t)count + with_squares;
     vi lanes[32]; /* VF_LANES of them are added at a time, so some that are not set may be added */
@@ -97,9 +123,8 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
         }
         if (count == 1) {
             for (size_t i = 0; i < block_rows; i++) {
-                const ptrdiff_t ahead = x->numbers == NULL
-                                            ? SQ8_PREFETCH
-                                            : sq8_row_ahead(x, r + i, SQ8_ROWS_AHEAD) - row[i];
+                const ptrdiff_t ahead =
+                    x->numbers == NULL ? bytes_ahead : sq8_row_ahead(x, r + i, rows_ahead) - row[i];
                 vi pair[2];
                 PASTE(sq8_dot_block_, SQ8_TYPE)
                 (pair, row + i, 1, queries, 1, with_squares, n, ahead);
@@ -110,14 +135,16 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
             }
         } else {
             for (size_t i = 0; x->numbers != NULL && i < block_rows; i++) {
-                const uint8_t *next = sq8_row_ahead(x, r + i, SQ8_ROWS_AHEAD);
+                const uint8_t *next = sq8_row_ahead(x, r + i, rows_ahead);
                 for (size_t k = 0; k < n; k += 64) {
                     __builtin_prefetch(next + k);
                 }
             }
             PASTE(sq8_dot_block_, SQ8_TYPE)
             (lanes, row, SQ8_ROWS, queries, count, with_squares, n,
-             x->numbers == NULL ? SQ8_BLOCKS_AHEAD * SQ8_ROWS * x->step : 0);
+             x->numbers != NULL ? 0
+             : halves           ? bytes_ahead
+                                : SQ8_BLOCKS_AHEAD * SQ8_ROWS * x->step);
         }
         for (size_t i = 0; i < block_rows * kinds; i += VF_LANES) {
             vi_store(totals + i, vi_row_sums(lanes + i));
@@ -138,6 +165,7 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
     }
 }
 
+#ifndef SQ8_UPPER
 static void PASTE(sq8_dots_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *squares,
                                        const struct sq8_rows *rows, const int8_t *const *queries,
                                        size_t count)
@@ -309,6 +337,10 @@ static bool PASTE(sq8_panel_, SQ8_TYPE)(uint32_t *keep, const struct sq8_rows *r
                                                    false);
 }
 
+#endif /* SQ8_UPPER */
+
 #undef SQ8_TYPE
 #undef SQ8_BYTES
+#undef SQ8_UPPER
+#undef SQ8_OPERANDS
 #undef SQ8_MAGNITUDES

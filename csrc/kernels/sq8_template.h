@@ -207,6 +207,12 @@ INLINE const uint8_t *sq8_row_ahead(const struct sq8_rows *rows, size_t r, size_
 #define SQ8_MAGNITUDES vc_magnitudes
 #include "kernels/sq8_dots_template.h"
 
+#define SQ8_TYPE halves
+#define SQ8_BYTES vc_low_halves
+#define SQ8_UPPER vc_high_halves
+#define SQ8_MAGNITUDES(bytes) (bytes)
+#include "kernels/sq8_dots_template.h"
+
 static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *const *queries,
                             size_t count, size_t n)
 {
@@ -222,95 +228,13 @@ static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *c
     }
 }
 
-/*
- * Adds the products of SQ8_LANES bytes of halves of row_count rows, which begin at byte k, to the
- * sums of `count` queries: sums[q * row_count + r].
- */
-INLINE void half_products(vi *sums, const uint8_t *const *at, const int row_count,
-                          const int8_t *const *queries, const int count, size_t k, size_t bytes)
-{
-    vc low[SQ8_QUERIES], high[SQ8_QUERIES];
-    _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
-    {
-        low[q] = vc_load(queries[q] + k);
-        high[q] = vc_load(queries[q] + bytes + k);
-    }
-    _Pragma("GCC unroll 4") for (int r = 0; r < row_count; r++)
-    {
-        const vc both = vc_load(at[r]), a = vc_low_halves(both), b = vc_high_halves(both);
-        _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
-        {
-            vi *sum = sums + q * row_count + r;
-            *sum = vi_dot_codes(vi_dot_codes(*sum, a, low[q]), b, high[q]);
-        }
-    }
-}
-
-/* half_dots_kernel for compile-time constants. Each step reads row_count rows side by side. */
-INLINE void half_dots_of(int32_t *dots, size_t step, const struct sq8_rows *x,
-                         const int8_t *const *queries, const int count, const int row_count)
-{
-    const size_t bytes = HALF_BYTES(x->n), block = (size_t)row_count;
-    for (size_t r = 0, valid; r < x->count; r += VF_LANES) {
-        vi lanes[SQ8_QUERIES][VF_LANES];
-        valid = x->count - r < VF_LANES ? x->count - r : VF_LANES;
-        for (size_t i = 0; i < VF_LANES; i += block) {
-            const uint8_t *row[SQ8_QUERIES], *at[SQ8_QUERIES];
-            ptrdiff_t ahead[SQ8_QUERIES];
-            uint8_t last[SQ8_QUERIES][SQ8_LANES];
-            vi sums[SQ8_QUERIES * SQ8_QUERIES];
-            size_t k = 0;
-            _Pragma("GCC unroll 4") for (size_t j = 0; j < block; j++)
-            { /* rows beyond the end repeat the last one */
-                const size_t number = r + (i + j < valid ? i + j : valid - 1);
-                row[j] = sq8_row(x, number);
-                ahead[j] = x->numbers == NULL ? HALF_PREFETCH
-                                              : sq8_row_ahead(x, number, HALF_ROWS_AHEAD) - row[j];
-            }
-            _Pragma("GCC unroll 16") for (int j = 0; j < count * row_count; j++)
-            {
-                sums[j] = vi_zero();
-            }
-            for (; bytes - k >= SQ8_LANES; k += SQ8_LANES) {
-                _Pragma("GCC unroll 4") for (size_t j = 0; j < block; j++)
-                {
-                    at[j] = row[j] + k;
-                    __builtin_prefetch(at[j] + ahead[j]);
-                }
-                half_products(sums, at, row_count, queries, count, k, bytes);
-            }
-            if (k < bytes) {
-                memset(last, 0, sizeof last);
-                _Pragma("GCC unroll 4") for (size_t j = 0; j < block; j++)
-                {
-                    memcpy(last[j], row[j] + k, bytes - k);
-                    at[j] = last[j];
-                }
-                half_products(sums, at, row_count, queries, count, k, bytes);
-            }
-            _Pragma("GCC unroll 4") for (int q = 0; q < count; q++)
-            {
-                _Pragma("GCC unroll 4") for (int j = 0; j < row_count; j++)
-                {
-                    lanes[q][i + (size_t)j] = sums[q * row_count + j];
-                }
-            }
-        }
-        for (int q = 0; q < count; q++) {
-            int32_t totals[VF_LANES];
-            vi_store(totals, vi_row_sums(lanes[q]));
-            memcpy(dots + (size_t)q * step + r, totals, valid * sizeof *dots);
-        }
-    }
-}
-
 static void half_dots(int32_t *dots, size_t step, const struct sq8_rows *rows,
                       const int8_t *const *queries, size_t count)
 {
     if (count == 1) {
-        half_dots_of(dots, step, rows, queries, 1, 1);
+        sq8_dot_rows_halves(dots, step, NULL, rows, queries, 1, false);
     } else {
-        half_dots_of(dots, step, rows, queries, SQ8_QUERIES, SQ8_ROWS);
+        sq8_dot_rows_halves(dots, step, NULL, rows, queries, SQ8_QUERIES, false);
     }
 }
 
