@@ -45,7 +45,6 @@ typedef __m256i vh, vi;
 #define X86_REPEAT _mm256_broadcastsi128_si256
 #include "simd/x86_vectors.h"
 
-static inline vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
@@ -102,12 +101,6 @@ static inline vf vf_load_i64(const int64_t *p)
                                        _mm256_set1_ps(0x1p32f), _mm256_cvtepi32_ps(low));
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8));
 }
-static inline vf vf_load_f64(const double *p)
-{
-    const __m128 low = _mm256_cvtpd_ps(_mm256_loadu_pd(p)),
-                 high = _mm256_cvtpd_ps(_mm256_loadu_pd(p + 4));
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
-}
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
     __m256i bits = _mm256_castps_si256(a),
@@ -136,8 +129,6 @@ static inline unsigned vi_at_least(vi a, vi b)
 {
     return ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a))) & 0xff;
 }
-
-static inline vd vd_abs(vd a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
@@ -264,8 +255,6 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
     return _mm256_add_pd(_mm256_permute2f128_pd(ab, cd, 0x20),
                          _mm256_permute2f128_pd(ab, cd, 0x31));
 }
-
-static inline void vd_store_f32(float *p, vd a) { _mm_storeu_ps(p, _mm256_cvtpd_ps(a)); }
 
 static inline int vd_all_at_least(vd a, vd b)
 {

@@ -65,7 +65,6 @@ typedef __m512i vh, vi;
 #define X86_REPEAT _mm512_broadcast_i32x4
 #include "simd/x86_vectors.h"
 
-static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 static inline vf vf_max_propagating_nan(vf a, vf b)
 {
     return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
@@ -125,12 +124,6 @@ static inline vf vf_load_i64(const int64_t *p)
                  high = _mm512_cvtepi64_ps(_mm512_loadu_si512(p + 8));
     return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
 }
-static inline vf vf_load_f64(const double *p)
-{
-    const __m256 low = _mm512_cvtpd_ps(_mm512_loadu_pd(p)),
-                 high = _mm512_cvtpd_ps(_mm512_loadu_pd(p + 8));
-    return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
-}
 static inline void vf_store_bf16(uint16_t *p, vf a)
 {
     __m512i bits = _mm512_castps_si512(a),
@@ -171,8 +164,6 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
 
 static inline vi vi_lower_halves(vi a, vi b) { return _mm512_shuffle_i64x2(a, b, 0x44); }
 static inline vi vi_upper_halves(vi a, vi b) { return _mm512_shuffle_i64x2(a, b, 0xee); }
-
-static inline vd vd_abs(vd a) { return _mm512_abs_pd(a); }
 
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
@@ -270,8 +261,6 @@ static inline vd vd_row_sums(const vd rows[VD_LANES])
                                _mm512_shuffle_f64x2(pair[2], pair[3], 0xdd));
     return _mm512_add_pd(_mm512_shuffle_f64x2(ab, cd, 0x88), _mm512_shuffle_f64x2(ab, cd, 0xdd));
 }
-
-static inline void vd_store_f32(float *p, vd a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
 
 static inline int vd_all_at_least(vd a, vd b)
 {

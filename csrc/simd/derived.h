@@ -9,6 +9,8 @@ typedef vd vd_at __attribute__((aligned(1), may_alias));
 typedef vi vi_at __attribute__((aligned(1), may_alias));
 typedef vb vb_at __attribute__((aligned(1), may_alias));
 typedef vc vc_at __attribute__((aligned(1), may_alias));
+typedef float half_vf_at __attribute__((vector_size(sizeof(vf) / 2), aligned(1), may_alias));
+typedef double two_vd_at __attribute__((vector_size(2 * sizeof(vd)), aligned(1), may_alias));
 typedef uint32_t v32 __attribute__((vector_size(sizeof(vf))));
 typedef uint64_t v64 __attribute__((vector_size(sizeof(vd))));
 
@@ -39,6 +41,9 @@ static inline vc vc_broadcast(const void *p)
 }
 static inline vb vb_and(vb a, vb b) { return a & b; }
 
+static inline vf vf_abs(vf a) { return (vf)((v32)a & 0x7fffffffu); }
+static inline vd vd_abs(vd a) { return (vd)((v64)a & 0x7fffffffffffffffu); }
+
 /* The larger of a and 0. NaN stays NaN. */
 static inline vf vf_relu(vf a) { return vf_max(vf_set1(0.0f), a); }
 static inline vd vd_relu(vd a) { return vd_max(vd_set1(0.0), a); }
@@ -49,6 +54,16 @@ static inline vd vd_clip(vd a) { return vd_max(vd_set1(-1.0), vd_min(vd_set1(1.0
  * there. The bound is not negative. */
 static inline unsigned vd_beyond(vd a, vd bound) { return vd_below(bound, vd_abs(a)); }
 
+/* Loads doubles as floats. Each is rounded once. */
+static inline vf vf_load_f64(const double *p)
+{
+    return __builtin_convertvector(*(const two_vd_at *)(const void *)p, vf);
+}
+/* Rounds each lane to float and stores it. */
+static inline void vd_store_f32(float *p, vd a)
+{
+    *(half_vf_at *)(void *)p = __builtin_convertvector(a, half_vf_at);
+}
 static inline vf vf_load_i32(const int32_t *p) { return vf_from_i32(vi_load(p)); }
 static inline void vf_load_pair_f16(const uint16_t *p, vf *low, vf *high)
 {

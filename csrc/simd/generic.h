@@ -86,7 +86,6 @@ static inline vf vf_product_error(vf a, vf b, vf c)
 {
     EACH_F((float)((double)a[i] * (double)b[i] - (double)c[i]));
 }
-static inline vf vf_abs(vf a) { EACH_F(fabsf(a[i])); }
 /* *_max and *_min return NaN where b is NaN. Where only a is NaN, they may return a or b. */
 static inline vf vf_max(vf a, vf b) { EACH_F(a[i] > b[i] ? a[i] : b[i]); }
 static inline vf vf_min(vf a, vf b) { EACH_F(a[i] < b[i] ? a[i] : b[i]); }
@@ -142,8 +141,7 @@ static inline vf vf_load_f16(const uint16_t *p) { EACH_F(f16_to_f32(p[i])); }
 static inline vf vf_load_bf16(const uint16_t *p) { EACH_F(bf16_to_f32(p[i])); }
 /* Loads 64-bit integers as floats. The relative error is at most 2^-22. */
 static inline vf vf_load_i64(const int64_t *p) { EACH_F((float)p[i]); }
-/* Load doubles or 16-bit integers as floats. Each is rounded once. derived.h has vf_load_i32. */
-static inline vf vf_load_f64(const double *p) { EACH_F((float)p[i]); }
+/* Loads 16-bit integers as floats. derived.h has vf_load_i32 and vf_load_f64. */
 static inline vf vf_load_i16(const int16_t *p) { EACH_F((float)p[i]); }
 
 /*
@@ -257,7 +255,6 @@ static inline double product_error(double a, double b, double c)
     return ((a_high * b_high - c) + a_high * b_low + a_low * b_high) + a_low * b_low;
 }
 static inline vd vd_product_error(vd a, vd b, vd c) { EACH_D(product_error(a[i], b[i], c[i])); }
-static inline vd vd_abs(vd a) { EACH_D(fabs(a[i])); }
 
 static inline vd vd_max_propagating_nan(vd a, vd b)
 {
@@ -308,9 +305,6 @@ static inline vd vd_fold_f32(vf a) { EACH_D((double)a[i] + (double)a[i + VD_LANE
 static inline vd vd_row_sums(const vd rows[VD_LANES]) { EACH_D(rows[i][0] + rows[i][1]); }
 
 static inline vd vd_sqrt(vd a) { EACH_D(sqrt(a[i])); }
-
-/* Rounds each lane to float and stores it. */
-static inline void vd_store_f32(float *p, vd a) { STORE_EACH(VD_LANES, (float)a[i]); }
 
 /* Returns 1 if a >= b in every lane, else 0. A lane with NaN counts as less. */
 static inline int vd_all_at_least(vd a, vd b)

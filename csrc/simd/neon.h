@@ -34,7 +34,6 @@ static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline float fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline double fma_f64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 static inline vf vf_product_error(vf a, vf b, vf c) { return vnegq_f32(vfmsq_f32(c, a, b)); }
-static inline vf vf_abs(vf a) { return vabsq_f32(a); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 /* max and min of NEON return NaN if either operand is NaN. */
 static inline vf vf_max_propagating_nan(vf a, vf b) { return vmaxq_f32(a, b); }
@@ -80,10 +79,6 @@ static inline vf vf_load_i64(const int64_t *p)
 {
     const float64x2_t low = vcvtq_f64_s64(vld1q_s64(p)), high = vcvtq_f64_s64(vld1q_s64(p + 2));
     return vcombine_f32(vcvt_f32_f64(low), vcvt_f32_f64(high));
-}
-static inline vf vf_load_f64(const double *p)
-{
-    return vcombine_f32(vcvt_f32_f64(vld1q_f64(p)), vcvt_f32_f64(vld1q_f64(p + 2)));
 }
 static inline vf vf_load_i16(const int16_t *p) { return vcvtq_f32_s32(vmovl_s16(vld1_s16(p))); }
 /* low gets the elements of even index, high those of odd index. */
@@ -144,7 +139,6 @@ static inline vi vi_row_sums(const vi rows[VF_LANES])
 static inline vd vd_set1(double s) { return vdupq_n_f64(s); }
 static inline vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 static inline vd vd_product_error(vd a, vd b, vd c) { return vnegq_f64(vfmsq_f64(c, a, b)); }
-static inline vd vd_abs(vd a) { return vabsq_f64(a); }
 
 static inline vd vd_max_propagating_nan(vd a, vd b) { return vmaxq_f64(a, b); }
 static inline void vd_unzip(vd a, vd b, vd *even, vd *odd)
@@ -208,7 +202,6 @@ static inline vd vd_fold_f32(vf a)
 static inline vd vd_row_sums(const vd rows[VD_LANES]) { return vpaddq_f64(rows[0], rows[1]); }
 
 static inline vd vd_sqrt(vd a) { return vsqrtq_f64(a); }
-static inline void vd_store_f32(float *p, vd a) { vst1_f32(p, vcvt_f32_f64(a)); }
 
 static inline int vd_all_at_least(vd a, vd b)
 {
