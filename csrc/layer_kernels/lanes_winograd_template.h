@@ -178,18 +178,21 @@ static void NAME(winograd_filters)(void *out_void, const void *weight, size_t fi
     }
 }
 
-static void NAME(winograd_input)(void *sums, size_t sum_step, const void *in_void, size_t row_step,
-                                 size_t n)
+/* Transforms columns of `rows` rows, a compile-time constant: B' d of 8 rows, A y of 4. */
+INLINE void NAME(winograd_columns)(FLOAT_TYPE *out, size_t sum_step, const FLOAT_TYPE *in,
+                                   size_t row_step, size_t n, const size_t rows)
 {
-    FLOAT_TYPE *out = sums;
-    const FLOAT_TYPE *in = in_void;
     for (size_t i = 0; i < n; i++, in += FLOAT_LANES, out += FLOAT_LANES) {
-        FLOAT_VECTOR d[8], to[8];
-        EACH(y, 8)
+        FLOAT_VECTOR from[8], to[8];
+        EACH(y, rows)
         {
-            d[y] = FLOAT_OP(load)(in + y * row_step);
+            from[y] = FLOAT_OP(load)(in + y * row_step);
         }
-        NAME(winograd_b)(to, d);
+        if (rows == 8) {
+            NAME(winograd_b)(to, from);
+        } else {
+            NAME(winograd_a_transposed)(to, from);
+        }
         EACH(f, 8)
         {
             FLOAT_OP(store)(out + f * sum_step, to[f]);
@@ -197,23 +200,16 @@ static void NAME(winograd_input)(void *sums, size_t sum_step, const void *in_voi
     }
 }
 
-static void NAME(winograd_output_gradient)(void *sums, size_t sum_step, const void *in_void,
+static void NAME(winograd_input)(void *sums, size_t sum_step, const void *in, size_t row_step,
+                                 size_t n)
+{
+    NAME(winograd_columns)(sums, sum_step, in, row_step, n, 8);
+}
+
+static void NAME(winograd_output_gradient)(void *sums, size_t sum_step, const void *in,
                                            size_t row_step, size_t n)
 {
-    FLOAT_TYPE *out = sums;
-    const FLOAT_TYPE *in = in_void;
-    for (size_t i = 0; i < n; i++, in += FLOAT_LANES, out += FLOAT_LANES) {
-        FLOAT_VECTOR y[4], to[8];
-        EACH(r, 4)
-        {
-            y[r] = FLOAT_OP(load)(in + r * row_step);
-        }
-        NAME(winograd_a_transposed)(to, y);
-        EACH(f, 8)
-        {
-            FLOAT_OP(store)(out + f * sum_step, to[f]);
-        }
-    }
+    NAME(winograd_columns)(sums, sum_step, in, row_step, n, 4);
 }
 
 static void NAME(winograd_input_gradient)(void *out_void, size_t row_step, size_t first, size_t end,

@@ -18,6 +18,20 @@ INLINE void winograd3_input(vf to[4], const vf d0, const vf d1, const vf d2, con
     to[3] = vf_fma(minus_one, d3, d1);
 }
 
+/* Transforms the columns of rows that are transformed along the row, and stores the 16 sums. */
+INLINE void winograd3_store_columns(float *to, size_t sum_step, const vf rows[4][4])
+{
+    _Pragma("GCC unroll 4") for (size_t c = 0; c < 4; c++)
+    {
+        vf column[4];
+        winograd3_input(column, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
+        _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
+        {
+            vf_store(to + (4 * r + c) * sum_step, column[r]);
+        }
+    }
+}
+
 /*
  * Input transform of tile_rows rows of tiles of one channel. Row y of tiles reads rows 2 y to 2 y +
  * 3 of `in`, which are `pitch` elements apart. pitch is at least twice the number of tiles rounded
@@ -29,7 +43,7 @@ static void winograd3_input_transform(float *out, size_t sum_step, const float *
 {
     for (size_t y = 0; y < tile_rows; y++, in += 2 * pitch) {
         for (size_t x = 0; x < tiles; x += VF_LANES) {
-            vf rows[4][4]; /* each row of pixels after the transform along the row */
+            vf rows[4][4];
             _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
             {
                 const float *pixels = in + r * pitch + 2 * x;
@@ -38,16 +52,7 @@ static void winograd3_input_transform(float *out, size_t sum_step, const float *
                 vf_load_alternating(pixels + 2, &d[2], &d[3]);
                 winograd3_input(rows[r], d[0], d[1], d[2], d[3]);
             }
-            float *to = out + y * tiles + x;
-            _Pragma("GCC unroll 4") for (size_t c = 0; c < 4; c++)
-            {
-                vf column[4];
-                winograd3_input(column, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
-                _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
-                {
-                    vf_store(to + (4 * r + c) * sum_step, column[r]);
-                }
-            }
+            winograd3_store_columns(out + y * tiles + x, sum_step, rows);
         }
     }
 }
@@ -66,21 +71,13 @@ static void winograd3_tile_transform(float *out, size_t sum_step, const float *c
         at[k] = pixels[k];
     }
     for (size_t i = 0; i < n; i += VF_LANES) {
-        vf rows[4][4]; /* each row of pixels after the transform along the row */
+        vf rows[4][4];
         _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
         {
             winograd3_input(rows[r], vf_load(at[4 * r] + i), vf_load(at[4 * r + 1] + i),
                             vf_load(at[4 * r + 2] + i), vf_load(at[4 * r + 3] + i));
         }
-        _Pragma("GCC unroll 4") for (size_t c = 0; c < 4; c++)
-        {
-            vf column[4];
-            winograd3_input(column, rows[0][c], rows[1][c], rows[2][c], rows[3][c]);
-            _Pragma("GCC unroll 4") for (size_t r = 0; r < 4; r++)
-            {
-                vf_store(out + (4 * r + c) * sum_step + i, column[r]);
-            }
-        }
+        winograd3_store_columns(out + i, sum_step, rows);
     }
 }
 
