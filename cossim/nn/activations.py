@@ -9,7 +9,7 @@ import numpy as np
 from cossim import _core, _errors
 from cossim._arguments import plain_text
 from cossim._arithmetic import fixed_arithmetic
-from cossim.nn.arguments import layer_arrays, layer_gradient, real_argument
+from cossim.nn.arguments import layer_arrays, layer_gradient, probability_argument, real_argument
 from cossim.nn.module import ArrayLayer, FunctionLayer, without_parameters
 
 if TYPE_CHECKING:
@@ -166,13 +166,6 @@ def gelu_vjp(
     return _activation_vjp("gelu_vjp", name, layer_arrays("gelu_vjp", x=x)["x"])
 
 
-def _probability(function, p):
-    number = real_argument(function, "p", p)
-    if not 0 <= number <= 1:
-        raise ValueError(_errors.PROBABILITY.format(function=function, name="p", value=p))
-    return number
-
-
 def dropout(x: Array, p: Number = 0.5, training: bool = True, *, rng: Seed | None = None) -> ArrayOrScalar[Any]:
     """Replaces elements by 0 with probability p and divides the others by 1 - p, as in torch.nn.functional.dropout.
 
@@ -237,7 +230,7 @@ def dropout_vjp(
     >>> bool((pullback(np.ones(4)) == y).all())
     True
     """
-    p, training = _probability("dropout", p), bool(training)
+    p, training = probability_argument("dropout", "p", p), bool(training)
     x = layer_arrays("dropout", x=x)["x"]
     factors = x.dtype.type(1)
     with fixed_arithmetic():
@@ -336,7 +329,7 @@ class Dropout(ArrayLayer):
     p: float
 
     def __init__(self, p: Number = 0.5, *, rng: Seed | None = None) -> None:
-        self.p = _probability("Dropout", p)
+        self.p = probability_argument("Dropout", "p", p)
         self.rng = np.random.default_rng(rng)
 
     def forward(self, x: Array) -> NDArray[Any]:

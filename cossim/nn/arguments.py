@@ -49,6 +49,13 @@ def real_argument(function: str, name: str, value: Any) -> float:
     return number_argument(function, name, value)
 
 
+def probability_argument(function: str, name: str, value: Any) -> float:
+    number = real_argument(function, name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(_errors.PROBABILITY.format(function=function, name=name, value=value))
+    return number
+
+
 def layer_gradient(function, dy, y):
     """Returns dy as a contiguous native array. Raises an error unless it has y's shape and dtype."""
     return contiguous(gradient_argument(function, "dy", dy, y, "y"))

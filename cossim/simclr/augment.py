@@ -9,7 +9,7 @@ import numpy as np
 
 from cossim import _core, _errors
 from cossim._arithmetic import contiguous, fixed_arithmetic
-from cossim.nn.arguments import real_argument
+from cossim.nn.arguments import probability_argument, real_argument
 from cossim.simclr.images import images_argument, scaled_pixels
 
 if TYPE_CHECKING:
@@ -252,9 +252,8 @@ def _colours(drawn, greyscale):
 
 def _colour_ranges(flip, brightness, contrast, saturation, hue, greyscale, blur):
     """Ranges of the numbers to draw for flips and colours, or None if these arguments change nothing."""
-    for name, value in (("flip", flip), ("greyscale", greyscale)):
-        if not 0 <= real_argument("augment", name, value) <= 1:
-            raise ValueError(_errors.PROBABILITY.format(function="augment", name=name, value=value))
+    probability_argument("augment", "flip", flip)
+    probability_argument("augment", "greyscale", greyscale)
     changed = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     factors = [_factors(name, value) for name, value in changed.items()]
     hues = _symmetric("hue", hue, 0.5, _errors.HUE)
