@@ -95,12 +95,15 @@ static void plane_task(void *context, size_t plane, size_t worker)
               (double *)(void *)(run->sums + worker * run->sums_bytes));
 }
 
+static int plane_threads(const struct avg_pool2d *pool)
+{
+    return thread_count_for(pool->planes, size_product_or_max(pool->in.h, pool->in.w), GRAIN_SUMS);
+}
+
 static int run_planes(struct planes_run *run)
 {
     const struct avg_pool2d *pool = run->pool;
-    const size_t pixels = size_product_or_max(pool->in.h, pool->in.w);
-    const size_t workers = smaller((size_t)thread_count_for(pool->planes, pixels, GRAIN_SUMS),
-                                   larger(pool->planes, 1));
+    const size_t workers = smaller((size_t)plane_threads(pool), larger(pool->planes, 1));
     if (pool->planes == 0 || run->to_bytes == 0) { /* there can be many planes without pixels */
         return 0;
     }
@@ -114,29 +117,42 @@ static int run_planes(struct planes_run *run)
     return 0;
 }
 
+/* Runs a task, which needs no memory, for every `planes` planes. Returns 0. */
+static int run_tasks(struct planes_run *run, size_t planes, pool_task task)
+{
+    pool_run(size_parts(run->pool->planes, planes), plane_threads(run->pool), task, run,
+             run->pool->token);
+    return 0;
+}
+
+/* True if there is one window along an axis, which covers all of its pixels. */
+static bool is_whole(const struct pool_span *spans, size_t in, size_t out)
+{
+    return out == 1 && in > 0 && spans[0].begin == 0 && spans[0].end == (int64_t)in;
+}
+
 /* True if there is one window, which covers the whole image. */
 static bool is_global(const struct avg_pool2d *p)
 {
-    return p->out.h == 1 && p->out.w == 1 && p->in.h > 0 && p->in.w > 0 && p->rows[0].begin == 0 &&
-           p->rows[0].end == (int64_t)p->in.h && p->columns[0].begin == 0 &&
-           p->columns[0].end == (int64_t)p->in.w;
+    return is_whole(p->rows, p->in.h, p->out.h) && is_whole(p->columns, p->in.w, p->out.w);
+}
+
+/* True if the windows along an axis are pairs of pixels with stride 2 and size 2. */
+static bool are_pairs(const struct pool_span *spans, const double *sizes, size_t out)
+{
+    bool pairs = true;
+    for (size_t i = 0; i < out && pairs; i++) {
+        const int64_t first = 2 * (int64_t)i;
+        pairs = spans[i].begin == first && spans[i].end == first + 2 && sizes[i] == 2.0;
+    }
+    return pairs;
 }
 
 /* True if all windows are 2 x 2 squares with stride 2 and divisor 4. */
 static bool windows_are_squares(const struct avg_pool2d *p)
 {
-    bool squares = p->out.w >= MOST_LANES;
-    for (size_t i = 0; i < p->out.h && squares; i++) {
-        const int64_t first = 2 * (int64_t)i;
-        squares =
-            p->rows[i].begin == first && p->rows[i].end == first + 2 && p->row_sizes[i] == 2.0;
-    }
-    for (size_t j = 0; j < p->out.w && squares; j++) {
-        const int64_t first = 2 * (int64_t)j;
-        squares = p->columns[j].begin == first && p->columns[j].end == first + 2 &&
-                  p->column_sizes[j] == 2.0;
-    }
-    return squares;
+    return p->out.w >= MOST_LANES && are_pairs(p->rows, p->row_sizes, p->out.h) &&
+           are_pairs(p->columns, p->column_sizes, p->out.w);
 }
 
 static void squares_task(void *context, size_t plane, size_t worker)
@@ -151,73 +167,50 @@ static void squares_task(void *context, size_t plane, size_t worker)
 
 enum { GLOBAL_PLANES = 64 }; /* planes of a task of global pooling */
 
-struct global_run {
-    const struct avg_pool2d *pool;
-    const char *from;
-    char *to;
-};
-
 static void global_task(void *context, size_t task, size_t worker)
 {
-    const struct global_run *run = context;
+    const struct planes_run *run = context;
     const struct avg_pool2d *p = run->pool;
-    const size_t pixels = p->in.h * p->in.w, first = task * GLOBAL_PLANES,
-                 planes = smaller(p->planes - first, GLOBAL_PLANES),
-                 size = compute_size(p->compute);
+    const size_t first = task * GLOBAL_PLANES, planes = smaller(p->planes - first, GLOBAL_PLANES);
     double sums[GLOBAL_PLANES];
     (void)worker;
-    kernels_current()->elementwise[p->compute].plane_sums(planes, pixels,
-                                                          run->from + first * pixels * size, sums);
+    kernels_current()->elementwise[p->compute].plane_sums(
+        planes, p->in.h * p->in.w, run->from + first * run->from_bytes, sums);
     loops[p->compute].means(planes, sums, p->row_sizes[0] * p->column_sizes[0],
-                            run->to + first * size);
+                            run->to + first * run->to_bytes);
 }
 
 static void global_gradient_task(void *context, size_t task, size_t worker)
 {
-    const struct global_run *run = context;
+    const struct planes_run *run = context;
     const struct avg_pool2d *p = run->pool;
-    const size_t pixels = p->in.h * p->in.w, first = task * GLOBAL_PLANES,
-                 planes = smaller(p->planes - first, GLOBAL_PLANES),
-                 size = compute_size(p->compute);
+    const size_t first = task * GLOBAL_PLANES, planes = smaller(p->planes - first, GLOBAL_PLANES);
     (void)worker;
-    loops[p->compute].fill(planes, pixels, run->from + first * size,
-                           p->row_sizes[0] * p->column_sizes[0], run->to + first * pixels * size);
-}
-
-static int run_global(const struct avg_pool2d *p, const void *from, void *to, pool_task task)
-{
-    struct global_run run = {p, from, to};
-    pool_run(size_parts(p->planes, GLOBAL_PLANES),
-             thread_count_for(p->planes, p->in.h * p->in.w, GRAIN_SUMS), task, &run, p->token);
-    return 0;
+    loops[p->compute].fill(planes, p->in.h * p->in.w, run->from + first * run->from_bytes,
+                           p->row_sizes[0] * p->column_sizes[0], run->to + first * run->to_bytes);
 }
 
 int avg_pool2d(const struct avg_pool2d *pool, const void *input, void *output)
 {
-    if (is_global(pool)) {
-        return run_global(pool, input, output, global_task);
-    }
     const size_t size = compute_size(pool->compute);
     struct planes_run run = {.pool = pool,
-                             .columns = column_run(pool),
                              .loop = loops[pool->compute].pool,
                              .from = input,
                              .to = output,
                              .from_bytes = pool->in.h * pool->in.w * size,
                              .to_bytes = pool->out.h * pool->out.w * size};
-    if (windows_are_squares(pool)) {
-        pool_run(pool->planes, thread_count_for(pool->planes, pool->in.h * pool->in.w, GRAIN_SUMS),
-                 squares_task, &run, pool->token);
-        return 0;
+    if (is_global(pool)) {
+        return run_tasks(&run, GLOBAL_PLANES, global_task);
     }
+    if (windows_are_squares(pool)) {
+        return run_tasks(&run, 1, squares_task);
+    }
+    run.columns = column_run(pool);
     return run_planes(&run);
 }
 
 int avg_pool2d_gradient(const struct avg_pool2d *pool, const void *gradient, void *output)
 {
-    if (is_global(pool)) {
-        return run_global(pool, gradient, output, global_gradient_task);
-    }
     const size_t size = compute_size(pool->compute);
     struct planes_run run = {.pool = pool,
                              .loop = loops[pool->compute].spread,
@@ -225,5 +218,6 @@ int avg_pool2d_gradient(const struct avg_pool2d *pool, const void *gradient, voi
                              .to = output,
                              .from_bytes = pool->out.h * pool->out.w * size,
                              .to_bytes = pool->in.h * pool->in.w * size};
-    return run_planes(&run);
+    return is_global(pool) ? run_tasks(&run, GLOBAL_PLANES, global_gradient_task)
+                           : run_planes(&run);
 }
