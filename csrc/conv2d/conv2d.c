@@ -11,6 +11,7 @@
 #include "conv2d/conv2d_algorithm.h"
 #include "conv2d/conv2d_input.h"
 #include "conv2d/convolutions.h"
+#include "nn/loops.h"
 
 enum {
     /* Approximate limit of the terms of a chain. Short chains are accurate, and the weights of a
@@ -25,12 +26,6 @@ static const struct conv2d_algorithm *const algorithms[] = {FOR_EACH_CONV2D_ALGO
 #undef ROW
 
 enum { ALGORITHMS = sizeof algorithms / sizeof algorithms[0] };
-
-/* Returns n clamped to the range 1 .. most. */
-static size_t clamp_from_one(size_t n, size_t most)
-{
-    return n == 0 ? 1 : smaller(n, most);
-}
 
 /* Returns the number of vectors of an output row, including an odd last column that pooling drops.
  * Row blocks depend on this number, so they are the same with and without pooling. So are the
@@ -73,7 +68,7 @@ static size_t rows_of_block(const struct conv2d_plan *p)
                                  : ROW_BLOCK_BYTES /
                                        (copies * p->size * vectors_before_pooling(p) * p->lanes) /
                                        p->filters;
-    const size_t block = clamp_from_one(smaller(by_input, by_output), rows);
+    const size_t block = larger(smaller(smaller(by_input, by_output), rows), 1);
     return block < rows ? larger(block / together * together, together) : block;
 }
 
@@ -114,7 +109,7 @@ static bool trim_kernels(struct conv2d_plan *p)
     const size_t h = rows.end - rows.first, w = columns.end - columns.first,
                  planes = c->out_channels * (c->in_channels / c->groups), line = w * p->size;
     if ((h == kernel.h && w == kernel.w) ||
-        !all_finite(c->compute, planes * kernel.h * kernel.w, c->weight)) {
+        !layer_loops[c->compute].all_finite(planes * kernel.h * kernel.w, c->weight)) {
         return true;
     }
     char *to = p->trimmed = scratch_alloc(planes * h * line);
@@ -160,18 +155,14 @@ static bool begin_plan(struct conv2d_plan *p, const struct conv2d *c)
     p->size = compute_size(c->compute);
     p->channels = c->in_channels / c->groups;
     p->filters = c->out_channels / c->groups;
-    if (computed.h == 0 || computed.w == 0 || c->images == 0 || c->out_channels == 0) {
-        return false;
-    }
-    return true;
+    return computed.h > 0 && computed.w > 0 && c->images > 0 && c->out_channels > 0;
 }
 
 /* Plans blocks of channels, and lanes along rows. */
 static void plan_channels(struct conv2d_plan *p)
 {
     const struct conv2d *c = &p->conv;
-    const size_t most =
-        clamp_from_one(CHAIN_STEPS / (c->kernel.h * c->kernel.w), larger(p->channels, 1));
+    const size_t most = larger(smaller(CHAIN_STEPS / (c->kernel.h * c->kernel.w), p->channels), 1);
     p->row_lanes = conv2d_row_kernels(c)->layers[c->compute].lanes;
     p->channel_blocks = larger(size_parts(p->channels, most), 1);
     p->channel_block = size_parts(p->channels, p->channel_blocks);

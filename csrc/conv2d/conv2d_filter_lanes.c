@@ -20,28 +20,14 @@ enum {
 };
 
 struct filter_lanes {
+    struct packed_filters packed;
     bool copied;
     /* Elements from one row, channel and image to the next, of the images or of their copy. */
     size_t pitch, plane, image_step;
-    /* [groups][blocks of filters][steps][lanes of a block], or NULL: each chain of a block is
-     * packed just before it is multiplied, in scratch memory at `late`, so that it is in the cache
-     * then. */
-    char *filters;
-    size_t late;
-    char *bias; /* [groups][lanes of all blocks], or NULL */
+    size_t late; /* offset in scratch memory of filters that are not packed yet */
     ptrdiff_t *step_at, *pixel_at;
     size_t sums, row; /* offsets in scratch memory, after the copy: results, and a row of pooling */
 };
-
-const void *conv2d_filter_lanes_filters(const void *state)
-{
-    return ((const struct filter_lanes *)state)->filters;
-}
-
-const void *conv2d_filter_lanes_bias(const void *state)
-{
-    return ((const struct filter_lanes *)state)->bias;
-}
 
 static bool reads_border(const struct conv2d *c)
 {
@@ -127,21 +113,13 @@ static void fill_tables(const struct conv2d_plan *p, struct filter_lanes *s)
     const struct conv2d *c = &p->conv;
     ptrdiff_t *at = s->step_at;
     for (size_t channel = 0; channel < p->channels; channel++) {
-        for (size_t y = 0; y < c->kernel.h; y++) {
-            for (size_t x = 0; x < c->kernel.w; x++) {
-                *at++ = (ptrdiff_t)(channel * s->plane + y * c->dilation.h * s->pitch +
-                                    x * c->dilation.w);
-            }
-        }
+        at = fill_offsets(at, channel * s->plane, c->kernel.h, c->kernel.w,
+                          c->dilation.h * s->pitch, c->dilation.w);
     }
     at = s->pixel_at;
     for (size_t image = 0; image < p->image_block; image++) {
-        for (size_t y = 0; y < p->row_block; y++) {
-            for (size_t x = 0; x < c->out.w; x++) {
-                *at++ = (ptrdiff_t)(image * s->image_step + y * c->stride.h * s->pitch +
-                                    x * c->stride.w);
-            }
-        }
+        at = fill_offsets(at, image * s->image_step, p->row_block, c->out.w, c->stride.h * s->pitch,
+                          c->stride.w);
     }
 }
 
@@ -164,8 +142,8 @@ static void *filter_lanes_plan(const struct conv2d_plan *p, size_t *scratch)
     struct filter_lanes *s = NULL, parts = {.copied = is_copied(p)};
     while (arena_pass(&arena)) {
         s = arena_take(&arena, 1, sizeof *s);
-        parts.filters = arena_take(&arena, late ? 0 : weights, p->size);
-        parts.bias = arena_take(&arena, c->groups * lanes, p->size);
+        parts.packed.filters = arena_take(&arena, late ? 0 : weights, p->size);
+        parts.packed.bias = arena_take(&arena, c->groups * lanes, p->size);
         parts.step_at = arena_take(&arena, steps, sizeof(ptrdiff_t));
         parts.pixel_at = arena_take(&arena, pixels, sizeof(ptrdiff_t));
     }
@@ -187,7 +165,7 @@ static void *filter_lanes_plan(const struct conv2d_plan *p, size_t *scratch)
         scratch,
         late ? p->channel_block * c->kernel.h * c->kernel.w * p->kernels->vectors * p->lanes : 0,
         p->size);
-    char *to = parts.filters;
+    char *to = parts.packed.filters;
     for (size_t g = 0; g < c->groups && !late; g++) {
         for (size_t b = 0; b < conv2d_filter_blocks(p); b++) {
             const struct filter_block block = conv2d_filter_block(p, b);
@@ -195,11 +173,11 @@ static void *filter_lanes_plan(const struct conv2d_plan *p, size_t *scratch)
             to += steps * block.vectors * p->lanes * p->size;
         }
     }
-    parts.filters = late ? NULL : parts.filters;
+    parts.packed.filters = late ? NULL : parts.packed.filters;
     if (c->bias == NULL) {
-        parts.bias = NULL;
+        parts.packed.bias = NULL;
     } else {
-        conv2d_pack_bias(p, parts.bias);
+        conv2d_pack_bias(p, parts.packed.bias);
     }
     *s = parts;
     fill_tables(p, s);
@@ -239,9 +217,10 @@ static void filter_lanes_run(const struct conv2d_plan *p, const void *state,
         for (size_t k = 0; k < p->channel_blocks; k++) {
             const bool last = k + 1 == p->channel_blocks;
             const size_t first = k * p->channel_block * taps, depth = conv2d_channels(p, k) * taps;
-            char *filters = s->filters == NULL ? b->scratch + s->late
-                                               : s->filters + at * steps + first * width * p->size;
-            if (s->filters == NULL) {
+            char *filters = s->packed.filters == NULL
+                                ? b->scratch + s->late
+                                : s->packed.filters + at * steps + first * width * p->size;
+            if (s->packed.filters == NULL) {
                 conv2d_pack_filters(p, b->filter, block, first, depth, filters);
             }
             const struct pixels call = {
@@ -254,7 +233,7 @@ static void filter_lanes_run(const struct conv2d_plan *p, const void *state,
                 .vectors = block.vectors,
                 .add = k > 0,
                 .relu = last && c->relu,
-                .bias = last && s->bias != NULL ? s->bias + at : NULL,
+                .bias = last && s->packed.bias != NULL ? s->packed.bias + at : NULL,
                 .sums = sums,
                 .sums_step = width,
                 .prefetch = b->output + block.first * map * p->size,

@@ -13,6 +13,7 @@
 #include "conv2d/conv2d_filter_sums.h"
 #include "conv2d/conv2d_input.h"
 #include "conv2d/convolutions.h"
+#include "nn/loops.h"
 
 enum {
     /* Limit of the copied images and gradients of a batch, so that they stay in the cache. */
@@ -200,9 +201,7 @@ static void fill_tables(struct grad_weight_run *r)
             }
         }
     }
-    for (size_t v = 0; v < r->row_vectors; v++) {
-        r->row_at[v] = (ptrdiff_t)(v * r->lanes);
-    }
+    fill_steps(r->row_at, r->row_vectors, r->lanes);
     for (size_t i = 0; i < (r->row_vectors + 1) * r->lanes; i++) {
         compute_store(c->compute, r->ones, i, 1.0);
     }
@@ -249,7 +248,7 @@ int conv2d_grad_weight(const struct conv2d_grad_weight *gradient)
     }
     fill_tables(&r);
     pool_run(tasks, threads, block_task, &r, c->token);
-    if (c->out.w % r.lanes != 0 && !all_finite(c->compute, all_entries, r.sums)) {
+    if (c->out.w % r.lanes != 0 && !layer_loops[c->compute].all_finite(all_entries, r.sums)) {
         r.by_rows = true;
         pool_run(tasks, threads, block_task, &r, c->token);
     }

@@ -159,11 +159,7 @@ int conv2d_grad_weight_sparse(const struct conv2d_grad_weight_sparse *call)
     if (arena.block == NULL) {
         return -1;
     }
-    for (size_t y = 0, i = 0; y < c->out.h; y++) {
-        for (size_t x = 0; x < c->out.w; x++, i++) {
-            r.pixel_at[i] = (ptrdiff_t)(y * c->stride.h * r.pitch + x * c->stride.w);
-        }
-    }
+    fill_offsets(r.pixel_at, 0, c->out.h, c->out.w, c->stride.h * r.pitch, c->stride.w);
     pool_run(tasks, threads, block_task, &r, c->token);
     add_filter_sums(c, r.sums, r.blocks.count, call->weight, call->bias);
     scratch_free(arena.block);

@@ -47,7 +47,10 @@ void conv2d_pool_sums(const struct conv2d_plan *plan, void *sums, size_t rows, s
 void conv2d_copy_padded(const struct conv2d *conv, const char *planes, size_t channels,
                         size_t first, size_t rows, size_t pitch, char *to);
 
-/* Return members of the state of conv2d_filter_lanes: the packed filters of all groups and blocks,
- * and the packed bias or NULL. */
-const void *conv2d_filter_lanes_filters(const void *state);
-const void *conv2d_filter_lanes_bias(const void *state);
+/* The packed weights with which the state of conv2d_filter_lanes begins. */
+struct packed_filters {
+    /* [groups][blocks of filters][steps][lanes of a block], or NULL: each chain of a block is
+     * packed just before it is multiplied, in scratch memory, so that it is in the cache then. */
+    char *filters;
+    char *bias; /* [groups][lanes of all blocks], or NULL */
+};

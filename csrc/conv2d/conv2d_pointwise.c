@@ -65,16 +65,9 @@ static void *pointwise_plan(const struct conv2d_plan *p, size_t *scratch)
     s->filter_at = s->tables;
     s->channel_at = s->filter_at + p->filters;
     s->pixel_at = s->channel_at + p->channel_block;
-    for (size_t i = 0; i < p->filters; i++) {
-        s->filter_at[i] = (ptrdiff_t)(i * p->channels);
-    }
-    for (size_t i = 0; i < p->channel_block; i++) {
-        s->channel_at[i] = (ptrdiff_t)i;
-    }
-    for (size_t i = 0; i < pixels; i++) {
-        s->pixel_at[i] =
-            (ptrdiff_t)(i / c->out.w * c->stride.h * c->in.w + i % c->out.w * c->stride.w);
-    }
+    fill_steps(s->filter_at, p->filters, p->channels);
+    fill_steps(s->channel_at, p->channel_block, 1);
+    fill_offsets(s->pixel_at, 0, p->row_block, c->out.w, c->stride.h * c->in.w, c->stride.w);
     *scratch = 0;
     scratch_add(scratch, size_product_or_max(p->channels, width), p->size);
     s->sums = scratch_add(scratch, size_product_or_max(p->filters, width), p->size);

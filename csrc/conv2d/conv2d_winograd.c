@@ -97,8 +97,8 @@ static void fill_tables(const struct conv2d_plan *p, struct winograd *s)
             *step++ = (ptrdiff_t)(channel * WINOGRAD_PRODUCTS * s->input_step + at);
         }
     }
-    for (size_t v = 0; s->wide != NULL && v < pairs_of(p->row_block) / 2; v++) {
-        s->wide_at[v] = (ptrdiff_t)(v * s->wide->lanes);
+    if (s->wide != NULL) {
+        fill_steps(s->wide_at, pairs_of(p->row_block) / 2, s->wide->lanes);
     }
     size_t n = 0;
     for (size_t t = 0; t < pairs_of(p->row_block); t++) {

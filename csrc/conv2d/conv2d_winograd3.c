@@ -113,16 +113,6 @@ static void winograd3_free(void *state)
     scratch_free(s);
 }
 
-static void fill_tables(const struct conv2d_plan *p, struct winograd3 *s, size_t tiles)
-{
-    for (size_t i = 0; i < p->channels; i++) {
-        s->channel_at[i] = (ptrdiff_t)(s->across ? i : i * tiles);
-    }
-    for (size_t i = 0; i < tiles; i++) {
-        s->tile_at[i] = (ptrdiff_t)(s->across ? i * s->channel_lanes : i);
-    }
-}
-
 static void *winograd3_plan(const struct conv2d_plan *p, size_t *scratch)
 {
     const struct conv2d *c = &p->conv;
@@ -154,7 +144,8 @@ static void *winograd3_plan(const struct conv2d_plan *p, size_t *scratch)
         scratch_free(arena.block);
         return NULL;
     }
-    parts.bias = conv2d_filter_lanes_bias(parts.exact);
+    const struct packed_filters *exact_filters = parts.exact;
+    parts.bias = (const float *)exact_filters->bias;
     parts.pitch =
         parts.across ? parts.channel_lanes + MAX_LANES : 2 * size_parts(columns, lanes) * lanes + 2;
     parts.input_step = (parts.across ? parts.channel_lanes : p->channels) * tiles + MAX_LANES;
@@ -168,7 +159,7 @@ static void *winograd3_plan(const struct conv2d_plan *p, size_t *scratch)
     parts.row = scratch_add(&own, c->pool ? 2 * c->out.w * most_lanes : 0, sizeof(float));
     *scratch = larger(*scratch, own);
     float *to = parts.filters;
-    const float *packed = conv2d_filter_lanes_filters(parts.exact);
+    const float *packed = (const float *)exact_filters->filters;
     for (size_t i = 0; i < c->groups * blocks; i++) {
         const size_t width = conv2d_filter_block(p, i % blocks).vectors * lanes;
         p->winograd->filter_transform3(to, p->channels * width, packed, p->channels, width);
@@ -176,7 +167,8 @@ static void *winograd3_plan(const struct conv2d_plan *p, size_t *scratch)
         packed += 9 * p->channels * width;
     }
     *s = parts;
-    fill_tables(p, s, tiles);
+    fill_steps(s->channel_at, p->channels, s->across ? 1 : tiles);
+    fill_steps(s->tile_at, tiles, s->across ? s->channel_lanes : 1);
     return s;
 }
 

@@ -1,13 +1,9 @@
-/* Runs a network with lanes across images. A task is a block of up to BLOCK_VECTORS vectors of
- * images. */
+/* Runs a network with lanes across images. A task is a block of vectors of images. */
 #include "network/lanes.h"
 
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "network/lanes_stages.h"
-
-/* Vectors of a block. Linear layers multiply each weight with all of them. */
-enum { BLOCK_VECTORS = 4 };
 
 struct lanes_call {
     struct lanes_plan plan;
@@ -71,12 +67,8 @@ static void plan_memory(struct lanes_call *r)
     const struct lanes_plan *p = &r->plan;
     for (size_t i = 0; i < p->count; i++) {
         const struct lanes_stage *s = &p->stages[i];
-        if (i < p->mapped) {
-            r->between =
-                larger(r->between, larger(lanes_bytes(p, &s->in), lanes_bytes(p, &s->out)));
-        } else {
-            r->flat = larger(r->flat, larger(lanes_bytes(p, &s->in), lanes_bytes(p, &s->out)));
-        }
+        size_t *bytes = i < p->mapped ? &r->between : &r->flat;
+        *bytes = larger(*bytes, larger(lanes_bytes(p, &s->in), lanes_bytes(p, &s->out)));
     }
     r->between = scratch_round(r->between);
     r->flat = scratch_round(size_product_or_max(r->flat, r->block));
@@ -92,9 +84,7 @@ int lanes_run(enum compute_type compute, const struct layer *layers, size_t coun
     if (status == 0) {
         const struct lanes_plan *p = &r.plan;
         int threads = thread_count_for(images, p->multiplications, GRAIN_GEMM);
-        /* At least two blocks for each thread. */
-        r.block = threads == 1 ? BLOCK_VECTORS : p->vectors / (2 * (size_t)threads);
-        r.block = larger(smaller(r.block, BLOCK_VECTORS), 1);
+        r.block = lanes_block(p, threads);
         const size_t tasks = size_parts(p->vectors, r.block);
         threads = (int)smaller((size_t)threads, tasks);
         plan_memory(&r);

@@ -166,7 +166,7 @@ static void pool_gradient(const struct lanes_plan *p, const struct lanes_stage *
 /* A vector of images of a group, and the memory of its worker. */
 struct group_vector {
     size_t task, v;
-    size_t first, end; /* the vectors of the group */
+    size_t first; /* the first vector of the group */
     char *const *buffers;
     char *scratch;
 };
@@ -292,10 +292,8 @@ static void flat_gradients(const struct backward_call *r, size_t first, size_t v
             memcpy(to, gradient, vectors * in);
             continue;
         }
-        for (size_t v = 0; v < vectors; v++) {
-            inputs[v] = (ptrdiff_t)(v * s->out.total * p->lanes);
-            outputs[v] = (ptrdiff_t)(v * s->in.total * p->lanes);
-        }
+        fill_steps(inputs, vectors, s->out.total * p->lanes);
+        fill_steps(outputs, vectors, s->in.total * p->lanes);
         const struct lanes_conv c = {
             .weight = s->layer.weight, /* transposed: its columns are the filters */
             .filter_step = 1,
@@ -345,7 +343,6 @@ static void group_task(void *context, size_t task, size_t worker)
                 .task = task,
                 .v = v,
                 .first = first,
-                .end = end,
                 .buffers = buffers,
                 .scratch = scratch,
             };
@@ -482,9 +479,7 @@ static int linear_layer(struct backward_call *r, size_t i, struct cancel_token *
     if (arena.block == NULL) {
         return -1;
     }
-    for (size_t image = 0; image < LINEAR_STEPS; image++) {
-        r->linear_rows[image] = (ptrdiff_t)(image * r->linear_step);
-    }
+    fill_steps(r->linear_rows, LINEAR_STEPS, r->linear_step);
     for (size_t image = 0; s->depth % p->lanes != 0 && image < p->images; image++) {
         memset(r->linear_inputs + (image * r->linear_step + (vectors - 1) * p->lanes) * p->size, 0,
                vector_bytes(p));
@@ -584,9 +579,7 @@ static int run_backward(const struct lanes_tape *tape, const struct lanes_gradie
         return -1;
     }
     take_arrays(&r, &lists, side, features, threads, memory);
-    for (size_t f = 0; f < features; f++) {
-        r.feature_taps[f] = (ptrdiff_t)(f * p->lanes);
-    }
+    fill_steps(r.feature_taps, features, p->lanes);
     for (size_t i = 0; i < p->mapped; i++) {
         if (p->stages[i].layer.kind == LAYER_CONV2D) {
             conv_grad_fill(p, &p->stages[i], &r.convs[i], by_definition, &lists);

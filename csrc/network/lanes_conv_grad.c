@@ -136,15 +136,11 @@ static void fill_pixels(const struct lanes_plan *p, const struct lanes_stage *s,
                         struct conv_grad *g)
 {
     const struct lanes_map *m = &g->map;
-    size_t n = 0;
-    for (size_t y = 0; y < m->size.h; y++) {
-        for (size_t x = 0; x < m->size.w; x++, n++) {
-            g->gradients[n] = (ptrdiff_t)((m->first + y * m->pitch + x) * p->lanes);
-            g->inputs[n] =
-                (ptrdiff_t)((y * s->layer.stride.h * s->in.pitch + x * s->layer.stride.w) *
-                            p->lanes);
-        }
-    }
+    const struct extent2 stride = s->layer.stride;
+    fill_offsets(g->gradients, m->first * p->lanes, m->size.h, m->size.w, m->pitch * p->lanes,
+                 p->lanes);
+    fill_offsets(g->inputs, 0, m->size.h, m->size.w, stride.h * s->in.pitch * p->lanes,
+                 stride.w * p->lanes);
 }
 
 /* A stage that pools takes blocks of windows: some windows of a row, or some whole rows. A block is

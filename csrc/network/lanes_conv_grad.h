@@ -34,22 +34,6 @@ struct conv_grad {
     struct lanes_patch_gradients patches;
 };
 
-static inline size_t vector_bytes(const struct lanes_plan *p)
-{
-    return p->lanes * p->size;
-}
-
-/* Bytes of a map without its border. */
-static inline size_t dense_bytes(const struct lanes_plan *p, const struct lanes_map *m)
-{
-    return m->channels * m->size.h * m->size.w * vector_bytes(p);
-}
-
-static inline bool is_dense(const struct lanes_map *m)
-{
-    return m->plane == m->size.h * m->size.w;
-}
-
 /* The taps of a phase along both axes, with the offsets of their output pixels as in taps_of. Each
  * list is as long as the longest side of a kernel. */
 struct tap_lists {

@@ -5,9 +5,6 @@
 #include "network/lanes_grad.h"
 #include "network/lanes_stages.h"
 
-/* Vectors of a task. Linear layers multiply each weight with all of them. */
-enum { BLOCK_VECTORS = 4 };
-
 struct forward_call {
     const struct lanes_tape *tape;
     const void *input;
@@ -29,11 +26,10 @@ static void block_task(void *context, size_t task, size_t worker)
                      t->maps[0] + v * lanes_bytes(p, lanes_input(p)));
         for (size_t i = 0; i < p->mapped; i++) {
             const struct lanes_stage *s = &p->stages[i];
-            const size_t chosen = s->out.channels * s->out.size.h * s->out.size.w;
             lanes_run_stage(p, s, 1, t->maps[i] + v * lanes_bytes(p, &s->in),
                             t->maps[i + 1] + v * lanes_bytes(p, &s->out),
                             t->choices[i] == NULL ? NULL
-                                                  : t->choices[i] + v * chosen * p->lanes * p->size,
+                                                  : t->choices[i] + v * dense_bytes(p, &s->out),
                             scratch);
         }
     }
@@ -56,11 +52,10 @@ static size_t take_arrays(struct lanes_tape *t, char *memory)
     t->maps[0] = arena_take(&arena, p->vectors, lanes_bytes(p, lanes_input(p)));
     for (size_t i = 0; i < p->count; i++) {
         const struct lanes_stage *s = &p->stages[i];
-        const size_t chosen = s->out.channels * s->out.size.h * s->out.size.w;
         t->maps[i + 1] = arena_take(&arena, p->vectors, lanes_bytes(p, &s->out));
         t->choices[i] = NULL;
         if (s->pool || s->layer.kind == LAYER_MAX_POOL2D) {
-            t->choices[i] = arena_take(&arena, p->vectors, chosen * p->lanes * p->size);
+            t->choices[i] = arena_take(&arena, p->vectors, dense_bytes(p, &s->out));
         }
     }
     return arena.bytes;
@@ -85,10 +80,11 @@ int lanes_forward(struct lanes_tape *t, const void *input, void *output, struct 
 {
     const struct lanes_plan *p = &t->plan;
     const int threads = thread_count_for(p->images, p->multiplications, GRAIN_GEMM);
-    struct forward_call r = {.tape = t, .input = input, .output = output};
-    r.block = threads == 1 ? BLOCK_VECTORS : p->vectors / (2 * (size_t)threads);
-    r.block = larger(smaller(r.block, BLOCK_VECTORS), 1);
-    r.worker_scratch = lanes_stage_scratch(p);
+    struct forward_call r = {.tape = t,
+                             .input = input,
+                             .output = output,
+                             .block = lanes_block(p, threads),
+                             .worker_scratch = lanes_stage_scratch(p)};
     r.scratch = scratch_alloc(size_product_or_max((size_t)threads, r.worker_scratch));
     if (r.scratch == NULL) {
         return -1;

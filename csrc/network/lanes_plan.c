@@ -17,11 +17,6 @@ enum {
     LEAST_INTENSITY = 64
 };
 
-static size_t clamp_from_one(size_t n, size_t most)
-{
-    return n == 0 ? 1 : smaller(n, most);
-}
-
 /* Returns the map of a shape, without a border. The stage that reads the map adds the border. */
 static struct lanes_map map_of(const struct shape *s)
 {
@@ -67,7 +62,7 @@ static void plan_sums(struct lanes_stage *s)
     s->channels = l->in;
     s->filters = l->out / groups;
     s->depth = s->channels * taps;
-    const size_t most = clamp_from_one(CHAIN_STEPS / taps, larger(s->channels, 1)),
+    const size_t most = larger(smaller(CHAIN_STEPS / taps, s->channels), 1),
                  chains = larger(size_parts(s->channels, most), 1);
     s->chain = larger(size_parts(s->channels, chains) * taps, 1);
     s->unit = s->pool ? 2 : 1;
@@ -204,26 +199,18 @@ bool lanes_apply(enum compute_type compute, const struct layer *layers, size_t c
 static void fill_conv(const struct lanes_plan *p, struct lanes_stage *s)
 {
     const struct layer *l = &s->layer;
-    const size_t lanes = p->lanes;
+    const size_t lanes = p->lanes, columns = s->computed.w / s->unit,
+                 row_step = l->stride.h * s->in.pitch * lanes, column_step = l->stride.w * lanes;
     ptrdiff_t *tap = s->taps, *pixel = s->pixels;
     for (size_t c = 0; c < s->channels; c++) {
-        for (size_t y = 0; y < l->kernel.h; y++) {
-            for (size_t x = 0; x < l->kernel.w; x++) {
-                *tap++ = (ptrdiff_t)((c * s->in.plane + y * l->dilation.h * s->in.pitch +
-                                      x * l->dilation.w) *
-                                     lanes);
-            }
-        }
+        tap = fill_offsets(tap, c * s->in.plane * lanes, l->kernel.h, l->kernel.w,
+                           l->dilation.h * s->in.pitch * lanes, l->dilation.w * lanes);
     }
-    const size_t columns = s->computed.w / s->unit;
+    fill_offsets(s->outputs, 0, s->unit_block, columns, s->out.pitch * lanes, lanes);
+    fill_offsets(s->choices, 0, s->unit_block, columns, s->out.size.w * lanes, lanes);
     for (size_t i = 0; i < s->unit_block * columns; i++) {
-        const size_t row = i / columns, column = i % columns;
-        s->outputs[i] = (ptrdiff_t)((row * s->out.pitch + column) * lanes);
-        s->choices[i] = (ptrdiff_t)((row * s->out.size.w + column) * lanes);
-        for (size_t j = 0; j < s->unit * s->unit; j++) {
-            const size_t y = row * s->unit + j / s->unit, x = column * s->unit + j % s->unit;
-            *pixel++ = (ptrdiff_t)((y * l->stride.h * s->in.pitch + x * l->stride.w) * lanes);
-        }
+        const size_t first = i / columns * row_step + i % columns * column_step;
+        pixel = fill_offsets(pixel, s->unit * first, s->unit, s->unit, row_step, column_step);
     }
 }
 
@@ -254,13 +241,8 @@ static void take_winograd(const struct lanes_plan *p, struct lanes_stage *s, str
 static void fill_winograd(const struct lanes_plan *p, struct lanes_stage *s)
 {
     struct lanes_winograd *w = &s->winograd;
-    const size_t width = s->layer.kernel.w;
-    for (size_t x = 0; x < w->width; x++) {
-        w->columns[x] = (ptrdiff_t)(x * p->lanes);
-    }
-    for (size_t i = 0; i < s->channels * width; i++) {
-        w->taps[i] = (ptrdiff_t)((i / width * s->in.pitch + i % width) * p->lanes);
-    }
+    fill_steps(w->columns, w->width, p->lanes);
+    fill_offsets(w->taps, 0, s->channels, s->layer.kernel.w, s->in.pitch * p->lanes, p->lanes);
     lanes_winograd_filters(p, s, w->filters, false);
 }
 
@@ -299,9 +281,7 @@ int lanes_plan(struct lanes_plan *p, enum compute_type compute, const struct lay
                 fill_winograd(p, s);
             }
         } else if (s->layer.kind == LAYER_LINEAR) {
-            for (size_t k = 0; k < s->depth; k++) {
-                s->taps[k] = (ptrdiff_t)(k * p->lanes);
-            }
+            fill_steps(s->taps, s->depth, p->lanes);
         }
     }
     return 0;
@@ -310,6 +290,12 @@ int lanes_plan(struct lanes_plan *p, enum compute_type compute, const struct lay
 void lanes_plan_free(struct lanes_plan *p)
 {
     scratch_free(p->tables);
+}
+
+size_t lanes_block(const struct lanes_plan *p, int threads)
+{
+    const size_t block = threads == 1 ? LANES_BLOCK : p->vectors / (2 * (size_t)threads);
+    return larger(smaller(block, LANES_BLOCK), 1);
 }
 
 const struct lanes_map *lanes_input(const struct lanes_plan *p)
@@ -326,7 +312,7 @@ void lanes_clear_border(const struct lanes_plan *p, const struct lanes_map *m, v
 {
     char *vectors = map;
     const size_t vector = p->lanes * p->size, after = m->pitch - m->size.w - m->before.w;
-    if (m->plane == m->size.h * m->size.w) {
+    if (is_dense(m)) {
         return;
     }
     for (size_t c = 0; c < m->channels; c++) {
@@ -349,7 +335,7 @@ void lanes_gather(const struct lanes_plan *p, const struct lanes_map *m, size_t 
                  vector = p->lanes * p->size, count = lanes_images(p, v);
     const char *in = (const char *)images + v * p->lanes * elements * p->size;
     char *out = (char *)vectors + m->first * vector;
-    if (m->plane == pixels) {
+    if (is_dense(m)) {
         p->kernels->gather(out, in, elements, count, elements);
         return;
     }

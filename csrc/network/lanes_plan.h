@@ -89,11 +89,34 @@ size_t lanes_winograd_elements(const struct lanes_stage *stage);
 const struct lanes_map *lanes_input(const struct lanes_plan *plan);
 const struct lanes_map *lanes_output(const struct lanes_plan *plan);
 
+/* Bytes of a vector. */
+static inline size_t vector_bytes(const struct lanes_plan *p)
+{
+    return p->lanes * p->size;
+}
+
+/* Bytes of a map without its border. The choices of a pool take as many. */
+static inline size_t dense_bytes(const struct lanes_plan *p, const struct lanes_map *m)
+{
+    return m->channels * m->size.h * m->size.w * vector_bytes(p);
+}
+
+/* True if the vectors of a map are adjacent: it has no border. */
+static inline bool is_dense(const struct lanes_map *m)
+{
+    return m->plane == m->size.h * m->size.w;
+}
+
 /* Returns the bytes of a map. */
 static inline size_t lanes_bytes(const struct lanes_plan *p, const struct lanes_map *map)
 {
     return map->total * p->lanes * p->size;
 }
+
+/* Returns the vectors of a task of a forward pass: at most LANES_BLOCK, and at least two tasks for
+ * each thread. Linear layers multiply each weight with all vectors of a task. */
+enum { LANES_BLOCK = 4 };
+size_t lanes_block(const struct lanes_plan *plan, int threads);
 
 /* Returns the number of images of vector v. */
 static inline size_t lanes_images(const struct lanes_plan *p, size_t v)

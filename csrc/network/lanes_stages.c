@@ -45,12 +45,6 @@ static void run_direct(const struct lanes_plan *p, const struct lanes_stage *s, 
     }
 }
 
-/* Returns the bytes of a stage's output without its border. Its choices take as many. */
-static size_t chosen_bytes(const struct lanes_plan *p, const struct lanes_stage *s)
-{
-    return s->out.channels * s->out.size.h * s->out.size.w * p->lanes * p->size;
-}
-
 /* Winograd's algorithm turns an infinity into NaN for a whole tile. So an image with a result that
  * is not finite is calculated again by the definition. */
 static void run_conv2d(const struct lanes_plan *p, const struct lanes_stage *s, const char *input,
@@ -70,7 +64,7 @@ static void run_conv2d(const struct lanes_plan *p, const struct lanes_stage *s, 
     run_direct(p, s, input, again, choices == NULL ? NULL : chosen);
     lanes_replace(p, check, output, again, s->out.total);
     if (choices != NULL) {
-        lanes_replace(p, check, choices, chosen, chosen_bytes(p, s) / (p->lanes * p->size));
+        lanes_replace(p, check, choices, chosen, dense_bytes(p, &s->out) / vector_bytes(p));
     }
 }
 
@@ -81,7 +75,7 @@ size_t lanes_stage_scratch(const struct lanes_plan *p)
         const struct lanes_stage *s = &p->stages[i];
         if (s->winograd.tiles > 0) {
             most = larger(most, larger(lanes_winograd_conv2d_scratch(p, s),
-                                       lanes_bytes(p, &s->out) + chosen_bytes(p, s)));
+                                       lanes_bytes(p, &s->out) + dense_bytes(p, &s->out)));
         }
     }
     return scratch_round(most);
@@ -94,10 +88,8 @@ static void run_linear(const struct lanes_plan *p, const struct lanes_stage *s, 
     enum { MOST = 16 };
     ptrdiff_t inputs[MOST], outputs[MOST];
     const size_t vector = p->lanes * p->size;
-    for (size_t v = 0; v < MOST; v++) {
-        inputs[v] = (ptrdiff_t)(v * s->in.total * p->lanes);
-        outputs[v] = (ptrdiff_t)(v * s->out.total * p->lanes);
-    }
+    fill_steps(inputs, MOST, s->in.total * p->lanes);
+    fill_steps(outputs, MOST, s->out.total * p->lanes);
     struct lanes_conv c = {
         .weight = s->layer.weight,
         .filter_step = s->depth,
@@ -179,7 +171,7 @@ static void run_relu(const struct lanes_plan *p, const struct lanes_stage *s, si
                      const char *input, char *output)
 {
     const size_t vector = p->lanes * p->size;
-    if (s->out.plane == s->out.size.h * s->out.size.w) {
+    if (is_dense(&s->out)) {
         p->kernels->relu(output, input, vectors * s->out.total);
         return;
     }

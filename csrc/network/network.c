@@ -5,6 +5,7 @@
 #include "base/pool.h"
 #include "base/scratch.h"
 #include "network/lanes.h"
+#include "nn/loops.h"
 #include "vectors/reduce.h"
 
 enum {
@@ -118,7 +119,7 @@ static void run_stage(const struct network_call *r, const struct stage *s, size_
         pool.indices = pool.indices == NULL ? NULL : pool.indices + first * s->out;
         max_pool2d_planes(&pool, 0, images * pool.planes);
     } else if (s->kind == LAYER_RELU) {
-        relu(r->compute, images * s->out, input, output);
+        layer_loops[r->compute].relu(images * s->out, input, output);
     } else {
         memcpy(output, input, images * s->out * r->size);
     }
@@ -187,9 +188,7 @@ static int run_stages(struct network_call *r, struct cancel_token *token)
     }
     r->at = (ptrdiff_t *)memory;
     r->scratch = memory + scratch;
-    for (size_t v = 0; v < vectors; v++) {
-        r->at[v] = (ptrdiff_t)(v * layer_lanes(r->compute));
-    }
+    fill_steps(r->at, vectors, layer_lanes(r->compute));
     pool_run(tasks, threads, block_task, r, token);
     scratch_free(memory);
     return 0;

@@ -6,12 +6,32 @@
 
 #include "base/scratch.h"
 
-/* The sizes of windows on an image: which sizes are valid, and how many windows fit. */
+/* The sizes of windows on an image: which sizes are valid, and how many windows fit. Tables of the
+ * offsets of pixels. */
 
 /* Height and width. */
 struct extent2 {
     size_t h, w;
 };
+
+/* Fills a table of offsets: to[y * columns + x] = first + y * row_step + x * column_step. Returns
+ * the end of the table. */
+static inline ptrdiff_t *fill_offsets(ptrdiff_t *to, size_t first, size_t rows, size_t columns,
+                                      size_t row_step, size_t column_step)
+{
+    for (size_t y = 0; y < rows; y++, first += row_step) {
+        for (size_t x = 0; x < columns; x++) {
+            *to++ = (ptrdiff_t)(first + x * column_step);
+        }
+    }
+    return to;
+}
+
+/* Fills a table of n offsets: to[i] = i * step. */
+static inline void fill_steps(ptrdiff_t *to, size_t n, size_t step)
+{
+    fill_offsets(to, 0, 1, n, 0, step);
+}
 
 /* True if both sizes of a kernel, stride or dilation are from 1 to INT_MAX. A negative size from
  * Python is a huge size_t, so it is invalid. */

@@ -58,9 +58,6 @@ void max_pool2d_planes(const struct max_pool2d *pool, size_t first, size_t count
 void max_pool2d_scatter(enum compute_type compute, size_t planes, size_t in, size_t out,
                         const int64_t *indices, const void *gradient, void *input);
 
-/* True if every element is finite. */
-bool all_finite(enum compute_type compute, size_t n, const void *elements);
-
 struct linear {
     enum compute_type compute;
     size_t rows, in_features, out_features;
@@ -98,10 +95,3 @@ int matmul(const struct matmul *product);
 /* Runs matmul on the calling thread, with matmul_scratch bytes of scratch memory. */
 void matmul_block(const struct matmul *product, void *scratch);
 size_t matmul_scratch(enum compute_type compute);
-
-/* output[i] = max(input[i], 0); NaN stays NaN. */
-void relu(enum compute_type compute, size_t n, const void *input, void *output);
-
-/* output[i] = gradient[i], or 0 where input[i] <= 0. */
-void relu_gradient(enum compute_type compute, size_t n, const void *input, const void *gradient,
-                   void *output);

@@ -73,9 +73,7 @@ int linear(const struct linear *l)
     if (at == NULL) {
         return -1;
     }
-    for (size_t i = 0; i < vectors; i++) {
-        at[i] = (ptrdiff_t)(i * layer_lanes(l->compute));
-    }
+    fill_steps(at, vectors, layer_lanes(l->compute));
     struct linear_run run = {l, at};
     pool_run(
         size_parts(l->rows, TASK_ROWS),

@@ -57,19 +57,3 @@ const struct layer_loops layer_loops[COMPUTE_TYPES] = {
     [COMPUTE_F32] = LOOPS(f32),
     [COMPUTE_F64] = LOOPS(f64),
 };
-
-void relu(enum compute_type compute, size_t n, const void *input, void *output)
-{
-    layer_loops[compute].relu(n, input, output);
-}
-
-void relu_gradient(enum compute_type compute, size_t n, const void *input, const void *gradient,
-                   void *output)
-{
-    layer_loops[compute].relu_gradient(n, input, gradient, output);
-}
-
-bool all_finite(enum compute_type compute, size_t n, const void *elements)
-{
-    return layer_loops[compute].all_finite(n, elements);
-}

@@ -5,9 +5,13 @@
 /* The loops of layers over single elements, once for each compute type. loops_template.h defines
  * them. */
 struct layer_loops {
-    /* The functions of layers.h with these names. */
+    /* output[i] = max(input[i], 0); NaN stays NaN. */
     void (*relu)(size_t n, const void *input, void *output);
+
+    /* output[i] = gradient[i], or 0 where input[i] <= 0. */
     void (*relu_gradient)(size_t n, const void *input, const void *gradient, void *output);
+
+    /* True if every element is finite. */
     bool (*all_finite)(size_t n, const void *elements);
 
     /* Adds the sum of n elements to *to. */

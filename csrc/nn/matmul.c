@@ -46,11 +46,9 @@ static void multiply_columns(const struct matmul *p, size_t column, size_t colum
     const bool narrow = columns < lanes;
     char *sums = memory->data, *wide = sums + sums_bytes(p->compute);
     const size_t right_step = narrow ? lanes : p->right_step;
-    for (size_t i = 0; i < smaller(p->depth, CHAIN_STEPS); i++) {
-        memory->offsets[i] = (ptrdiff_t)(i * right_step);
-    }
+    fill_steps(memory->offsets, smaller(p->depth, CHAIN_STEPS), right_step);
+    fill_steps(memory->dense, vectors, lanes);
     for (size_t v = 0; v < vectors; v++) {
-        memory->dense[v] = (ptrdiff_t)(v * lanes);
         memory->at[v] = narrow ? 0 : (ptrdiff_t)smaller(v * lanes, columns - lanes);
     }
     for (size_t r = 0, rows; r < p->rows; r += rows) {

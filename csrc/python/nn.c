@@ -13,6 +13,7 @@
 #include "nn/activations.h"
 #include "nn/avg_pool2d.h"
 #include "nn/batch_norm.h"
+#include "nn/loops.h"
 #include "arguments/args.h"
 #include "python/layer_results.h"
 #include "python/without_gil.h"
@@ -72,8 +73,8 @@ static PyObject *nn_all_finite(PyObject *Py_UNUSED(self), PyObject *x)
         return misfit();
     }
     const fp_mode caller = fp_mode_enter();
-    const bool finite =
-        all_finite(compute_type_of(type), (size_t)PyArray_SIZE(array), PyArray_DATA(array));
+    const bool finite = layer_loops[compute_type_of(type)].all_finite((size_t)PyArray_SIZE(array),
+                                                                      PyArray_DATA(array));
     fp_mode_leave(caller);
     return PyBool_FromLong(finite);
 }
@@ -261,8 +262,8 @@ static PyObject *nn_relu_gradient(PyObject *Py_UNUSED(self), PyObject *args)
         return NULL;
     }
     without_gil_begin(&released, NULL, 0);
-    relu_gradient(compute_type_of(type), (size_t)PyArray_SIZE(x), PyArray_DATA(x),
-                  PyArray_DATA(gradient), PyArray_DATA(out));
+    layer_loops[compute_type_of(type)].relu_gradient((size_t)PyArray_SIZE(x), PyArray_DATA(x),
+                                                     PyArray_DATA(gradient), PyArray_DATA(out));
     return finished(out, without_gil_end(&released));
 }
 
@@ -277,8 +278,8 @@ static PyObject *nn_relu(PyObject *Py_UNUSED(self), PyObject *x)
         return NULL;
     }
     without_gil_begin(&released, NULL, 0);
-    relu(compute_type_of(a.type), (size_t)PyArray_SIZE(out), PyArray_DATA(a.arrays[0]),
-         PyArray_DATA(out));
+    layer_loops[compute_type_of(a.type)].relu((size_t)PyArray_SIZE(out), PyArray_DATA(a.arrays[0]),
+                                              PyArray_DATA(out));
     return finished(out, without_gil_end(&released));
 }
 

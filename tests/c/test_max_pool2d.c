@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "nn/layers.h"
+#include "nn/loops.h"
 #include "guarded.h"
 #include "layer_tables.h"
 
@@ -112,8 +112,8 @@ static void check_relu(size_t n)
         for (size_t i = 0; i < n; i++) {
             put(f64, input, i, values[below(9)]);
         }
-        relu(compute, n, input, output);
-        relu_gradient(compute, n, input, gradient, back);
+        layer_loops[compute].relu(n, input, output);
+        layer_loops[compute].relu_gradient(n, input, gradient, back);
         for (size_t i = 0; i < n; i++) {
             const double x = get(f64, input, i);
             CHECK(same(get(f64, output, i), relu_of(x)) &&

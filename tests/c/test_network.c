@@ -9,6 +9,7 @@
 #include "check.h"
 #include "network/lanes.h"
 #include "network/network.h"
+#include "nn/loops.h"
 #include "guarded.h"
 #include "layer_tables.h"
 
@@ -74,7 +75,7 @@ static void run_alone(enum compute_type compute, const struct layer *l, size_t i
                                             .output = output};
         CHECK(linear(&linear_layer) == 0, "no memory");
     } else if (l->kind == LAYER_RELU) {
-        relu(compute, images * shape_elements(&in), input, output);
+        layer_loops[compute].relu(images * shape_elements(&in), input, output);
     } else {
         memcpy(output, input, images * shape_elements(&in) * compute_size(compute));
     }
