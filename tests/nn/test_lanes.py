@@ -32,6 +32,7 @@ NETWORKS = {
     "long sums": [conv(4, 40, 3), RELU, conv(40, 16, 5, padding=1), FLATTEN, ("Linear", (560, 300), {})],
     "five rows": [conv(4, 20, 5, padding=(2, 3)), RELU, POOL, conv(20, 20, (5, 3), padding=(1, 2)), RELU],
     "five rows, pool": [conv(4, 16, (5, 1), padding=(4, 0)), RELU, conv(16, 24, 5, padding=1, bias=False), POOL],
+    "five rows of an odd width": [conv(4, 20, 1), RELU, conv(20, 20, (5, 1)), POOL],
     "other pools": [
         conv(4, 32, 3),
         ("MaxPool2d", (3,), {"stride": 2, "padding": 1, "ceil_mode": True}),
