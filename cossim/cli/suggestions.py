@@ -269,7 +269,10 @@ def _opens(path, option=None, column=None):
 
 
 def _files_found(words, found):
-    """Replaces a missing or unsuitable file by another one. If there is none, leaves out --ids, or trains --weights."""
+    """Replaces a missing or unsuitable file by another one.
+
+    If there is none, leaves out --ids; for --weights, suggests the command `train`, which makes them.
+    """
     path = found["path"]
     several = re.split(r"[,;:+\s]+", path.strip(",; "))
     if path in words and len(several) > 1 and all(map(os.path.isfile, several)):  # written as one word
@@ -543,7 +546,7 @@ def _quoted(words, _):
     files = _split(words)[0]
     for at, file in enumerate(files[:4]):
         folder = os.path.join(glob.escape(os.path.dirname(file)), "*")
-        all_files = [folder] if os.path.dirname(file) else []  # in the current folder they may be meant singly
+        all_files = [folder] if os.path.dirname(file) else []  # "*" alone could match unrelated files
         for given in (*all_files, folder + os.path.splitext(file)[1]):
             found = sorted(glob.glob(given)) if os.path.isfile(file) else []
             if len(found) > 1 and sorted(files[at : at + len(found)]) == found:

@@ -27,7 +27,7 @@ ID_NAMES = ("id", "_id", "ids", "key", "word", "token", "name", "", "__index_lev
 PIECE = 4 << 20  # bytes of a file that are parsed at a time
 LONGEST_LINE = 64 << 20  # bytes of one row; bounds the memory that a file without line ends can take
 GZIP_RATIO = 1100  # deflate makes data at most 1032 times smaller
-GIVEN_NAMES = 20  # names that a message lists
+GIVEN_NAMES = 20  # a message lists at most this many names
 
 
 class RowsError(ValueError):

@@ -335,7 +335,7 @@ def _is_number_text(value: str) -> bool:
 
 
 def _present(values: list[Any]) -> list[Any]:
-    """Returns the values that are not missing: in a column of numbers, n/a and its like are no text."""
+    """Returns the values without n/a and its like, which mean a missing value, not a text."""
     return [value for value in values if not isinstance(value, str) or value.strip().lower() not in MISSING]
 
 

@@ -386,7 +386,7 @@ def _read_blocks(file, blocks, into, verify):
 
 
 def _typed(data, array, path):
-    """Returns a NumPy array as a view of its bytes."""
+    """Returns the bytes `data` as a view with the dtype that the header gives for `array`."""
     data = data.view(stored_dtype(array.dtype))
     if array.dtype == "bfloat16":
         dtype = bfloat16()

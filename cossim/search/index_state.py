@@ -267,7 +267,7 @@ def exact_rows(function: str, rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArr
         raise TypeError(_errors.NOT_EXACT.format(function=function, source=source, target=target))
     if source != target and source == "bfloat16":
         rows = (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    elif source != target and target == "bfloat16":  # whole numbers below 2^8
+    elif source != target and target == "bfloat16":  # whole numbers up to 2^8, which it holds exactly
         rows = (rows.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(dtype)
     return rows if dtype_name(rows.dtype) == target else rows.astype(dtype.newbyteorder("="))
 

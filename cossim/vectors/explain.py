@@ -169,7 +169,7 @@ class Explanation:
         return f"kept: x{1 if size1 != 1 else 2} varies along it, x{2 if size1 != 1 else 1} is repeated"
 
     def _varies(self):
-        """Returns two bools: whether some kept axis is longer than 1 in x1 alone, and whether one is in x2 alone."""
+        """Returns whether x1 varies along a kept axis where x2 has size 1, and the same with x1 and x2 swapped."""
         kept = [axis for axis in range(len(self._full)) if axis != self.dim]
         sizes = [(self._x1.shape[axis], self._x2.shape[axis]) for axis in kept]
         return any(s2 == 1 != s1 for s1, s2 in sizes), any(s1 == 1 != s2 for s1, s2 in sizes)

@@ -26,8 +26,8 @@ static int compare(const void *a, const void *b)
                : is_better(y->score, y->number, x->score, x->number);
 }
 
-/* Fills n candidates. Scores have `kinds` different values, or are NaN, one in `nans`. Numbers are
- * ascending if `rising` is set, else in random order; some are above 2^32. */
+/* Fills n candidates. About one score in `nans` is NaN; the others have `kinds` different values.
+ * Numbers are ascending if `rising` is set, else in random order; some are above 2^32. */
 static void fill(size_t n, unsigned kinds, size_t nans, bool rising)
 {
     for (size_t i = 0; i < n; i++) {

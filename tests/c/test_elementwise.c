@@ -47,7 +47,7 @@ static long double slope_of(long double x)
     return 2 * 0.79788456080286535587989211986876373695L * (1 + 3 * 0.044715L * x * x);
 }
 
-/* The function or its derivative, and in *scale the larger of the terms of a derivative. */
+/* Returns the function or its derivative. *scale is the size of its larger term. */
 static long double exact(enum activation kind, bool derivative, long double x, double slope,
                          long double *scale)
 {

@@ -232,7 +232,7 @@ static void check_tile(const struct kernels *k, bool f64, size_t depth)
         const unsigned flags = (done == 0 ? TILE_FIRST : 0) | (done + n == depth ? TILE_LAST : 0);
         k->tiles[f64].tile(sums, errors, left_rows, panel, done, n, flags, 0);
         k->tiles[f64].tile(ahead_sums, ahead_errors, left_rows, panel, done, n, flags,
-                           rows * depth * size); /* beyond the rows: a prefetch may */
+                           rows * depth * size); /* prefetches beyond the rows */
     }
     CHECK(memcmp(sums, ahead_sums, rows * columns * sizeof *sums) == 0,
           "%s tile ahead f64=%d depth %zu", k->name, f64, depth);

@@ -84,7 +84,7 @@ class Data:
 
 
 def pairs(metadata):
-    """Metadata of a type, a dict, in the form of the interface."""
+    """Returns the metadata of a type, a dict, encoded as the C data interface defines it."""
     items = [part.encode() for item in metadata.items() for part in item]
     return struct.pack("=i", len(metadata)) + b"".join(struct.pack("=i", len(part)) + part for part in items)
 

@@ -101,7 +101,7 @@ def require(condition, call, *words):
 
 
 def judge_refusals(call, ours, theirs, reasons):
-    """The name of the explanation of a call that we, torch or both refuse."""
+    """Explains a call that we, torch or both refuse: returns a list with the name of the reason."""
     require(not isinstance(ours, OverflowError), call, "ours:", ours)
     if isinstance(ours, Exception) and isinstance(theirs, Exception):
         if call.faults == {"dim"}:

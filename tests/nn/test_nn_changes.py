@@ -193,7 +193,7 @@ def test_filters_kept_from_the_last_call_follow_every_change(rng):
     net = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2))
     x, first = normal(rng, (1, 10, 12, 12), "f4"), conv.weight.copy()
 
-    def definition():  # in another call of the core, on copies, which have other filters kept in between
+    def definition():  # on copies; the first call makes the core keep other filters
         nn.conv2d(x[:, :, :11], np.ones_like(first))
         return nn.max_pool2d(nn.relu(nn.conv2d(x, conv.weight.copy(), conv.bias.copy())), 2)
 

@@ -30,7 +30,7 @@ def test_bits_are_those_of_float64(rng, dtype):
 
 @pytest.mark.parametrize("depth", [1023, 1024, 1025, 2049, 70_000, 150_000])
 def test_sums_of_long_rows_do_not_overflow(rng, depth):
-    """Rows beyond the depth of a block and of a segment; the sums of the last ones exceed 32 bits."""
+    """Rows longer than a block, and longer than a segment; the sums of the longest exceed 32 bits."""
     for dtype in (np.int8, np.uint8):
         for extreme in (False, True):
             x = rows(rng, dtype, 3, depth, extreme)

@@ -22,7 +22,7 @@ def rounded_root(square):
     numerator, denominator = square
     root = math.isqrt((numerator << 2 * 120) // denominator)
     exact = root * root * denominator == numerator << 2 * 120
-    return (2 * root + (not exact)) / (1 << 121)  # the bit below keeps root off the middle of two doubles
+    return (2 * root + (not exact)) / (1 << 121)  # a last bit of 1 stands for the digits cut off, so no tie is rounded
 
 
 def exact_cosines(x, y):

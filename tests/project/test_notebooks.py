@@ -45,7 +45,7 @@ def notebook(name):
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """A Jupyter environment without user settings, whose only kernel is this Python with this cossim."""
-    for name in ("nbclient", "nbformat", "ipykernel", "matplotlib.font_manager"):  # the last one caches fonts
+    for name in ("nbclient", "nbformat", "ipykernel", "matplotlib.font_manager"):  # the last fills its font cache
         pytest.importorskip(name)
     folder = tmp_path_factory.mktemp("jupyter")
     kernel = folder / "kernels" / "python3"

@@ -23,7 +23,7 @@ def test_versions_agree():
     assert dates == sorted(dates, reverse=True)
     assert metadata.version("cossim-c") == cossim.__version__
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        figures = r"<!-- (\w+): renewed by .*?<!-- end of \1 -->"  # of the version that was measured
+        figures = r"<!-- (\w+): renewed by .*?<!-- end of \1 -->"  # tables name the version that was measured
         written = re.sub(figures, "", page.read_text(), flags=re.S)
         named = re.findall(r"\bcossim(?:-c)?(?: |==|-)v?(\d+\.\d+\.\d+)", written)
         assert set(named) <= {cossim.__version__}, page

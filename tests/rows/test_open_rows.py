@@ -258,7 +258,7 @@ def test_columns_of_tables():
     np.testing.assert_array_equal(cossim.open_rows("x.csv")[:], [[1, 2], [3, np.nan]])
     assert cossim.open_rows("x.csv").ids.tolist() == [7, 9]
     assert cossim.open_rows("x.csv", ids="width").ids.tolist() == [1, 3]
-    Path("x.csv").write_text("code,x,year\nB7,1,n/a\n12,2,n/a\n")  # half numbers, or none but missing ones
+    Path("x.csv").write_text("code,x,year\nB7,1,n/a\n12,2,n/a\n")  # code: half are numbers; year: all are missing
     assert cossim.open_rows("x.csv", "x", ids="code").ids.tolist() == ["B7", "12"]
     Path("x.csv").write_text("film,x0,x1\nBrazil,1,2\n1984,3,4\nAlien,3,4\n")  # a film called 1984
     assert cossim.open_rows("x.csv").ids.tolist() == ["Brazil", "1984", "Alien"]

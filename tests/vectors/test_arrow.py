@@ -413,7 +413,7 @@ def test_threads_read_and_drop_exports():
 
 
 def test_exports_may_require_their_argument():
-    """Exports of polars before 1.4 require it; other libraries need not have one."""
+    """polars before 1.4 requires the argument requested_schema; other libraries may lack it."""
 
     class Requires(OneArray):
         def __arrow_c_array__(self, requested_schema):
