@@ -243,12 +243,12 @@ def _open(path: str, given: dict[str, Any]) -> Reader:
     with source.open() as stream:
         start = stream.read(8)
     suffix = next((suffix for magic, suffix in MAGIC.items() if start.startswith(magic)), "")
+    if source.suffix in OTHER and suffix in ("", ".npz"):  # torch.save writes pickles into a zip archive
+        message, new = OTHER[source.suffix]
+        folder, name = os.path.split(os.path.splitext(path)[0] + new)
+        while os.path.lexists(os.path.join(folder, name)):  # which the conversion would overwrite
+            name = "new-" + name
+        raise RowsError(message.format(path=path, new=os.path.join(folder, name)))
     if not suffix:
-        if source.suffix in OTHER:
-            message, new = OTHER[source.suffix]
-            folder, name = os.path.split(os.path.splitext(path)[0] + new)
-            while os.path.lexists(os.path.join(folder, name)):  # which the conversion would overwrite
-                name = "new-" + name
-            raise RowsError(message.format(path=path, new=os.path.join(folder, name)))
         raise RowsError(_errors.ROWS_FORMAT.format(suffixes=" ".join(FORMATS)))
     return FORMATS[suffix](source._replace(suffix=suffix))

@@ -6,6 +6,7 @@ import random
 import re
 import shlex
 import time
+import zipfile
 from collections import Counter
 from types import SimpleNamespace
 
@@ -76,6 +77,9 @@ def test_a_file_of_an_unknown_format_is_converted_before_the_command_that_works(
     assert capsys.readouterr().out.splitlines()[1] == "0,1,1,0.8"
     (folder / "rows.pkl").write_bytes(b"")
     assert error_of("topk rows.pkl -k 1", capsys).endswith("vectors); then: cossim topk rows.npy -k 1")
+    with zipfile.ZipFile(folder / "saved.pt", "w") as archive:  # as torch.save writes it
+        archive.writestr("saved/data.pkl", b"\x80\x02.")
+    assert error_of("topk saved.pt -k 1", capsys).endswith("vectors); then: cossim topk saved.npy -k 1")
 
 
 def test_a_file_that_cannot_be_piped_is_named(folder, capsys, monkeypatch):
