@@ -114,6 +114,8 @@ asan: build/asan/lib ## runs the C tests and all others under the address and un
 	$(MAKE) test-c BUILD=build/asan/c EXTRA='-fsanitize=address,undefined -fno-sanitize-recover=all'
 	$(call PRELOAD,asan ubsan) ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=4 $(call SANITIZED,asan) $(CURDIR)/tests $(ARGS)
 
+# Some tests fork while threads run. These threads do not exist in the child, where the sanitizer calls them leaked.
+tsan: export TSAN_OPTIONS = die_after_fork=0:report_thread_leaks=0
 tsan: SANITIZERS = thread
 tsan: build/tsan/lib ## runs the C tests, and calls from many Python threads, under the thread sanitizer
 	$(MAKE) test-c BUILD=build/tsan/c EXTRA=-fsanitize=thread
