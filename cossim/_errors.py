@@ -421,7 +421,10 @@ NOT_CALLABLE = "Sequential(): layer {name!r} must be callable, not {kind}"
 # ---- nn: weights ----
 
 NEEDS_SAFETENSORS = "reading and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'"
-WEIGHTS_SUFFIX = "{path}: the name of a weights file must end in .npz or .safetensors"
+WEIGHTS_SUFFIX = (
+    "{path}: the name of a weights file must end in .npz or .safetensors: choose another name, or pass the dict that "
+    "torch.load returns"
+)
 NOT_A_NUMPY_TYPE = "{path}: it holds numbers of type {dtype}, which NumPy does not have: save them as F32"
 NOT_WEIGHTS = "{path}: damaged, or not a {suffix} file: {error}"
 UNNAMED_ARRAY = "it holds a single array without a name: write it with save_weights"

@@ -109,7 +109,8 @@ nn.save_weights("w.npz", {"a\0b": X}) -> ValueError: save_weights(): a .npz file
     'a\x00b': rename it
 nn.save_weights("w.npz", {"b": np.ones(3, ml_dtypes.bfloat16)}) -> TypeError: save_weights(): NumPy cannot read back b,
     which is bfloat16: float32 has the same values
-nn.save_weights("w.txt", {"a": X}) -> ValueError: w.txt: the name of a weights file must end in .npz or .safetensors
+nn.save_weights("w.txt", {"a": X}) -> ValueError: w.txt: the name of a weights file must end in .npz or .safetensors:
+    choose another name, or pass the dict that torch.load returns
 nn.save_weights("folder.npz", {"a": X}) -> OSError: [Errno 22] not a regular file: choose another path: 'folder.npz'
 (hide("safetensors", "safetensors.numpy"), nn.save_weights("w.safetensors", {"a": X})) -> ModuleNotFoundError: reading
     and writing .safetensors needs safetensors: pip install 'cossim-c[weights]'
