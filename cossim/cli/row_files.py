@@ -110,9 +110,11 @@ def read_filter(path, name):
 
     Errors name the file, in one line. The search checks the shape.
     """
-    if not os.path.exists(path) and re.fullmatch(r"[\d\s,]+", path):
-        numbers, new = path.replace(",", " ").split(), new_name("rows.txt")
-        raise ValueError(_errors.FILTER_NUMBERS.format(name=name, numbers=" ".join(numbers), new=new))
+    if not os.path.exists(path):
+        if re.fullmatch(r"[\d\s,]+", path):
+            numbers, new = path.replace(",", " ").split(), new_name("rows.txt")
+            raise ValueError(_errors.FILTER_NUMBERS.format(name=name, numbers=" ".join(numbers), new=new))
+        raise ValueError(_errors.NO_FILTER.format(path=path, name=name))
     with errors_as_text(), open_regular(path) as file:
         data = file.read()
     if data.startswith(MAGIC):
@@ -132,6 +134,8 @@ def read_filter(path, name):
 
 
 def names_in_file(path, corpus, count):
+    if not os.path.exists(path):
+        raise ValueError(_errors.NO_NAMES.format(path=path))
     with errors_as_text(), open(path, encoding="utf-8", errors="replace") as file:
         names = file.read().splitlines()
     if len(names) != count:

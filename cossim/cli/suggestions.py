@@ -45,7 +45,7 @@ USUAL: dict[str, tuple[Any, ...]] = {
 INDEX_COMMANDS = ("build", "add", "search")
 NO_SUCH_FILE = r"^(?P<path>.*): No such file or directory$"
 # Here the user has to choose another file, so the help is suggested, which says what a file must hold.
-OTHER_FILE = rf"images must have shape|: there is no file: change|{NO_SUCH_FILE}"
+OTHER_FILE = rf"images must have shape|: there is no (such )?file: |{NO_SUCH_FILE}"
 # Here the message tells the user to write a new file first. The suggested command reads it instead of the old one.
 NEW_FILE = (
     *(_errors.ROWS_WHOLE_JSON, _errors.ROWS_PICKLE, _errors.INDEX_ROWS_DTYPE),
@@ -271,7 +271,7 @@ def _opens(path, option=None, column=None):
 def _files_found(words, found):
     """Replaces a missing or unsuitable file by another one.
 
-    If there is none, leaves out --ids; for --weights, suggests the command `train`, which makes them.
+    If there is none, leaves out --ids. For --weights, suggests the command `train`, which makes them.
     """
     path = found["path"]
     several = re.split(r"[,;:+\s]+", path.strip(",; "))
@@ -636,6 +636,8 @@ RUNTIME = (
     (_pattern(_errors.STDIN_FORMAT), _named),
     (r": (not an index file|no known format)", _by_kinds),
     (r"(?P<path>\S+) does not fit Encoder", _files_found),
+    ("^" + _pattern(_errors.NO_FILTER), _files_found),
+    ("^" + _pattern(_errors.NO_NAMES), _files_found),
     (NO_SUCH_FILE, _files_found),
 )
 # Errors of argparse, exit code 2.

@@ -484,7 +484,7 @@ def test_row_numbers_in_place_of_a_file_are_written_to_one_first(folder, capsys)
 
 def test_a_name_of_rows_that_is_a_missing_file_is_said_to_be_missing(folder, capsys):
     error = error_of("topk queries.npy -k 3 --ids missing.txt", capsys)
-    assert error.startswith("cossim: missing.txt: No such file or directory; try: ")
+    assert error.startswith("cossim: missing.txt: there is no such file: --ids takes a file with")
 
 
 def test_a_file_that_is_missing_or_holds_other_arrays_ends_with_the_help(folder, capsys):

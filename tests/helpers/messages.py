@@ -470,6 +470,9 @@ cossim topk X.npy -k1 --where 1,2 -> 1: cossim: argument --where takes a file, n
     echo 1 2 > new-rows.txt
 cossim topk X.npy -k 1 --where rows.txt -> 1: cossim: rows.txt: 'x' is not a row number: write whole numbers, or save a
     mask as .npy
+cossim topk X.npy -k 1 --where lang -> 1: cossim: lang: there is no such file: --where takes a file of row numbers
+cossim topk X.npy -k 1 --ids no/names.txt -> 1: cossim: no/names.txt: there is no such file: --ids takes a file with the
+    name of one row in each line
 cossim index search X.index -k 1 --max-pairs 3 -> 2: cossim index search: error: argument --max-pairs: not allowed
     without -t/--threshold; X.index: No such file or directory
 cossim pairs X.npy X.npy --threshold 1 --groups -> 2: cossim pairs: error: argument --groups: not allowed with OTHER,
