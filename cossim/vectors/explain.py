@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
+from importlib.util import find_spec
+from io import BytesIO
 from itertools import islice
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _FUNCTION = "explain"
 SHOWN = 4  # outputs that are written out; the rest are counted
+MAX_DRAWN = 100_000  # outputs of a matrix that is drawn, for which matplotlib takes about 10 MB
 ALL_PAIRS = "cosine_similarity(x1[:, None], x2[None], dim=2), or cossim.pairwise(x1, x2)"
 
 
@@ -352,7 +356,21 @@ class Explanation:
         mistakes = "".join(item(mistake) for mistake in self.mistakes)
         if mistakes:
             mistakes = f"<details><summary>If you expected other numbers</summary><ul>{mistakes}</ul></details>"
-        return f"<div><code>{escape(self._title())}</code><ol>{steps}</ol>{mistakes}</div>"
+        return f"<div><code>{escape(self._title())}</code><ol>{steps}</ol>{self._picture()}{mistakes}</div>"
+
+    def _picture(self):
+        """Returns a heatmap as an <img>, or "" if the result is no matrix, or matplotlib is not installed."""
+        if self.similarity.ndim != 2 or not 1 < self.similarity.size <= MAX_DRAWN or find_spec("matplotlib") is None:
+            return ""
+        from matplotlib.figure import Figure
+
+        from cossim import plot
+
+        figure, png = Figure(figsize=(4, 3.4), layout="constrained"), BytesIO()
+        plot.heatmap(self.similarity, ax=figure.subplots())
+        figure.savefig(png, format="png")
+        data = b64encode(png.getvalue()).decode()
+        return f'<img alt="heatmap of the similarities" src="data:image/png;base64,{data}"/>'
 
 
 def explain(x1: Array, x2: Array, dim: SupportsIndex = DEFAULT_DIM, eps: Number = DEFAULT_EPS) -> Explanation:
@@ -370,9 +388,10 @@ def explain(x1: Array, x2: Array, dim: SupportsIndex = DEFAULT_DIM, eps: Number 
     Returns
     -------
     Explanation
-        print() shows it as text, a notebook as HTML. It shows which axis is reduced, each norm, where eps replaces a
-        norm, each dot product, each ratio, the shape at each step, and the results of common mistakes. It writes out
-        the first four outputs. The attributes norms1, norms2, dots and similarity hold all of the numbers.
+        print() shows it as text, a notebook as HTML, with a heatmap of a matrix if matplotlib is installed. It shows
+        which axis is reduced, each norm, where eps replaces a norm, each dot product, each ratio, the shape at each
+        step, and the results of common mistakes. It writes out the first four outputs. The attributes norms1, norms2,
+        dots and similarity hold all of the numbers.
 
     Raises
     ------

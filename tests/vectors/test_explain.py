@@ -1,5 +1,7 @@
 """explain() shows the numbers of the functions, and the mistakes that it describes give the values that it claims."""
 
+import base64
+import io
 import re
 import tracemalloc
 import weakref
@@ -309,6 +311,19 @@ def test_html_says_what_the_text_says(rng, shape1, shape2, dim):
     for step in e.steps + e.mistakes:
         for text in (step.title, step.text, *step.lines):
             assert text in page.text
+
+
+def test_html_draws_a_matrix(rng, monkeypatch):
+    image = pytest.importorskip("matplotlib.image")
+    z = rng.standard_normal((30, 8))
+    html = cossim.explain(z[:, None], z[None], dim=2)._repr_html_()
+    (png,) = re.findall(r'<img alt="[\w ]+" src="data:image/png;base64,([\w+/=]+)"/>', html)
+    pixels = image.imread(io.BytesIO(base64.b64decode(png)), format="png")
+    colours = np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)
+    assert len(colours) > 100, "a heatmap has many colours"
+    assert "<img" not in cossim.explain(z, z)._repr_html_()
+    monkeypatch.setattr("cossim.vectors.explain.find_spec", lambda name: None)
+    assert "<img" not in cossim.explain(z[:, None], z[None], dim=2)._repr_html_()
 
 
 def test_html_is_escaped():
