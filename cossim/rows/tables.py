@@ -9,6 +9,7 @@ import bisect
 import csv
 import json
 import re
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -290,7 +291,10 @@ class _LinesReader(IndexedReader):
         try:
             table = self._table(data, self.choice.vectors)
         except self.pyarrow.ArrowInvalid:
-            self._refuse_text(data, row)
+            with suppress(
+                csv.Error, json.JSONDecodeError, UnicodeDecodeError, RecursionError
+            ):  # pyarrow's error remains
+                self._refuse_text(data, row)
             raise
         rows = np.empty((len(table), self.shape[1]), self.dtype)
         rows_of_batch(table, self.choice, row, rows)
@@ -335,15 +339,15 @@ def _is_number_text(value: str) -> bool:
 
 
 def _present(values: list[Any]) -> list[Any]:
-    """Returns the values without n/a and its like, which mean a missing value, not a text."""
+    """Returns the values that are not missing. A text such as n/a stands for a missing value."""
     return [value for value in values if not isinstance(value, str) or value.strip().lower() not in MISSING]
 
 
 def _text_kind(values: list[str]) -> str:
     """Returns the kind of a column with these values.
 
-    If half of them are numbers, so is the column: reading it then names the row of another value. If such a column were
-    left out as text, the cosines would be those of the other columns.
+    If at least half of them are numbers, so is the column: reading it then names the row of another value. If such a
+    column were left out as text, the cosines would be those of the other columns.
     """
     values = _present(values)
     if values and all(value.strip().startswith("[") for value in values):
@@ -479,11 +483,11 @@ class JsonLinesReader(_LinesReader):
 
 def _json_kind(values: list[Any]) -> str:
     """Returns the kind of a column with these values, as _text_kind does."""
-    is_missing, values = bool(values), _present(values)
+    some, values = bool(values), _present(values)
     if values and all(isinstance(value, list) for value in values):
         numbers = all(isinstance(number, (int, float)) for value in values for number in value)
         return "vector" if numbers else "other"
-    if is_missing and 2 * sum(isinstance(value, (int, float)) for value in values) >= len(values):
+    if some and 2 * sum(isinstance(value, (int, float)) for value in values) >= len(values):
         return "number"
     return "text" if values and all(isinstance(value, str) for value in values) else "other"
 
