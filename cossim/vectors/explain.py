@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from base64 import b64encode
-from importlib.util import find_spec
-from io import BytesIO
 from itertools import islice
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
@@ -360,6 +357,10 @@ class Explanation:
 
     def _picture(self):
         """Returns a heatmap as an <img>, or "" if the result is no matrix, or matplotlib is not installed."""
+        from base64 import b64encode  # on first use, as in _repr_html_
+        from importlib.util import find_spec
+        from io import BytesIO
+
         if self.similarity.ndim != 2 or not 1 < self.similarity.size <= MAX_DRAWN or find_spec("matplotlib") is None:
             return ""
         from matplotlib.figure import Figure

@@ -322,7 +322,7 @@ def test_html_draws_a_matrix(rng, monkeypatch):
     colours = np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)
     assert len(colours) > 100, "a heatmap has many colours"
     assert "<img" not in cossim.explain(z, z)._repr_html_()
-    monkeypatch.setattr("cossim.vectors.explain.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "<img" not in cossim.explain(z[:, None], z[None], dim=2)._repr_html_()
 
 
