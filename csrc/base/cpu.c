@@ -31,6 +31,16 @@ static unsigned saved_states(void)
     return low;
 }
 
+/* The first four bytes of the vendors' names: "Auth", "Genu". */
+enum { AMD = 0x68747541, INTEL = 0x756e6547 };
+
+static unsigned vendor(void)
+{
+    unsigned a, b = 0, c, d;
+    (void)__get_cpuid(0, &a, &b, &c, &d);
+    return b;
+}
+
 static unsigned detect(void)
 {
     /* leaf 1, ecx */
@@ -55,7 +65,7 @@ static unsigned detect(void)
             features |= c & VPOPCNTDQ ? CPU_VPOPCNTDQ : 0;
         }
     }
-    return features;
+    return features | (vendor() == INTEL ? CPU_INTEL : 0);
 }
 
 /* AMD: Zen 4 (family 25) splits 512-bit instructions into halves. Zen 5 (family 26) does not,
@@ -81,20 +91,20 @@ static bool intel_is_full_width(unsigned family, unsigned model)
 
 bool cpu_has_full_width_avx512(void)
 {
-    enum {
-        AMD = 0x68747541,
-        INTEL = 0x756e6547
-    }; /* the first four bytes of the vendors' names: "Auth", "Genu" */
-    unsigned version, b, c, d, vendor;
-    if (!(cpu_features() & CPU_AVX512) || !__get_cpuid(0, &version, &vendor, &c, &d) ||
-        !__get_cpuid(1, &version, &b, &c, &d)) {
+    unsigned version, b, c, d;
+    if (!(cpu_features() & CPU_AVX512) || !__get_cpuid(1, &version, &b, &c, &d)) {
         return false;
     }
     const unsigned base = version >> 8 & 15, family = base + (base == 15 ? version >> 20 & 255 : 0),
                    model = (version >> 4 & 15) | (version >> 12 & 0xf0);
-    return vendor == AMD     ? amd_is_full_width(family, model)
-           : vendor == INTEL ? intel_is_full_width(family, model)
-                             : false;
+    switch (vendor()) {
+    case AMD:
+        return amd_is_full_width(family, model);
+    case INTEL:
+        return intel_is_full_width(family, model);
+    default:
+        return false;
+    }
 }
 
 #else

@@ -1,14 +1,15 @@
 /*
- * hamming_kernel of kernels.h. VF_LANES rows are read side by side, because memory delivers several
- * streams faster than one. Differing bits are first counted in a vb, for up to COUNT_STEPS vectors.
+ * hamming_kernel of kernels.h. HAMMING_ROWS rows are compared at a time, one group after another:
+ * memory is read in order. Differing bits are first counted in a vb, for up to COUNT_STEPS vectors.
  * These counts are then added to sums of 32 bits.
  */
 enum {
     BIT_BYTES = 4 * VF_LANES, /* bytes of a vb */
     COUNT_STEPS = 31,
-    HAMMING_PREFETCH = 2048 /* bytes; without it, one query takes a quarter longer */
+    HAMMING_ROWS = 4
 };
-_Static_assert(COUNT_STEPS * 8 <= UINT8_MAX, "a byte holds the counts");
+_Static_assert(COUNT_STEPS * 8 <= UINT8_MAX && VF_LANES % HAMMING_ROWS == 0,
+               "a byte holds the counts, and whole groups fill a vector");
 
 /* A query: `whole` bytes that fill vectors, and the other `rest` bytes in one vector, padded with
  * zeros. */
@@ -18,42 +19,57 @@ struct bit_query {
     vb last, mask; /* mask has ones in the bytes of the query */
 };
 
-/* Returns the distances of VF_LANES rows. The last bytes of row i, which do not fill a vector,
- * start at last[i], where a whole vector can be read. */
-INLINE vi hamming_group(const uint8_t *const *rows, const uint8_t *const *last,
-                        const struct bit_query *query)
+/* Counts the bits in which the whole vectors of HAMMING_ROWS rows differ from the query. */
+INLINE void hamming_counts(vi *sums, const uint8_t *const rows[HAMMING_ROWS],
+                           const struct bit_query *query)
 {
     const size_t whole = query->whole;
-    vi sums[VF_LANES];
-    _Pragma("GCC unroll 16") for (int i = 0; i < VF_LANES; i++)
+    _Pragma("GCC unroll 4") for (int i = 0; i < HAMMING_ROWS; i++)
     {
         sums[i] = vi_zero();
     }
     for (size_t k = 0; k < whole;) {
         const size_t left = whole - k, most = COUNT_STEPS * BIT_BYTES,
                      end = k + (left < most ? left : most);
-        vb counts[VF_LANES]; /* the compiler keeps them in registers */
-        _Pragma("GCC unroll 16") for (int i = 0; i < VF_LANES; i++)
+        vb counts[HAMMING_ROWS]; /* the compiler keeps them in registers */
+        _Pragma("GCC unroll 4") for (int i = 0; i < HAMMING_ROWS; i++)
         {
             counts[i] = vb_zero();
         }
         for (; k < end; k += BIT_BYTES) {
             const vb part = vb_load(query->bytes + k);
-            _Pragma("GCC unroll 16") for (int i = 0; i < VF_LANES; i++)
+            _Pragma("GCC unroll 4") for (int i = 0; i < HAMMING_ROWS; i++)
             {
-                __builtin_prefetch(rows[i] + k + HAMMING_PREFETCH);
                 counts[i] = vb_count_differences(counts[i], vb_load(rows[i] + k), part);
             }
         }
-        _Pragma("GCC unroll 16") for (int i = 0; i < VF_LANES; i++)
+        _Pragma("GCC unroll 4") for (int i = 0; i < HAMMING_ROWS; i++)
         {
             sums[i] = vi_add_counts(sums[i], counts[i]);
         }
     }
-    if (query->rest > 0) {
-        _Pragma("GCC unroll 16") for (int i = 0; i < VF_LANES; i++)
+}
+
+/* Returns the distances of `valid` rows, the first one at x. Lanes beyond them read the last row
+ * again, and their values have no meaning. The last bytes of row i, which do not fill a vector,
+ * start at last + i * last_step, where a whole vector can be read. */
+INLINE vi hamming_group(const uint8_t *x, ptrdiff_t x_step, ptrdiff_t valid, const uint8_t *last,
+                        ptrdiff_t last_step, const struct bit_query *query)
+{
+    vi sums[VF_LANES];
+    _Pragma("GCC unroll 16") for (ptrdiff_t i = 0; i < VF_LANES; i += HAMMING_ROWS)
+    {
+        const uint8_t *rows[HAMMING_ROWS];
+        _Pragma("GCC unroll 4") for (ptrdiff_t j = 0; j < HAMMING_ROWS; j++)
         {
-            const vb part = vb_and(vb_load(last[i]), query->mask);
+            rows[j] = x + (i + j < valid ? i + j : valid - 1) * x_step;
+        }
+        hamming_counts(sums + i, rows, query);
+    }
+    if (query->rest > 0) {
+        _Pragma("GCC unroll 16") for (ptrdiff_t i = 0; i < VF_LANES; i++)
+        {
+            const vb part = vb_and(vb_load(last + i * last_step), query->mask);
             sums[i] = vi_add_counts(sums[i], vb_count_differences(vb_zero(), part, query->last));
         }
     }
@@ -71,7 +87,7 @@ INLINE size_t hamming_readable(size_t rows, ptrdiff_t x_step, size_t bytes, size
 static void hamming(int32_t *distances, const void *x_void, ptrdiff_t x_step, size_t rows,
                     const void *query_void, size_t bytes)
 {
-    const uint8_t *x = x_void, *row[VF_LANES], *last[VF_LANES];
+    const uint8_t *x = x_void;
     const size_t rest = bytes % BIT_BYTES, whole = bytes - rest;
     const size_t readable =
         rest == 0 ? rows : hamming_readable(rows, x_step, bytes, BIT_BYTES - rest);
@@ -81,21 +97,19 @@ static void hamming(int32_t *distances, const void *x_void, ptrdiff_t x_step, si
     const struct bit_query query = {query_void, whole, rest, vb_load(padded), vb_load(mask)};
     size_t r = 0;
     for (; r + VF_LANES <= readable; r += VF_LANES) {
-        _Pragma("GCC unroll 16") for (size_t i = 0; i < VF_LANES; i++)
-        {
-            row[i] = x + (ptrdiff_t)(r + i) * x_step;
-            last[i] = row[i] + whole;
-        }
-        vi_store(distances + r, hamming_group(row, last, &query));
+        const uint8_t *first = x + (ptrdiff_t)r * x_step;
+        vi_store(distances + r,
+                 hamming_group(first, x_step, VF_LANES, first + whole, x_step, &query));
     }
-    for (; r < rows; r += VF_LANES) { /* rows beyond the end repeat the last one */
+    for (; r < rows; r += VF_LANES) {
         const size_t valid = rows - r < VF_LANES ? rows - r : VF_LANES;
+        const uint8_t *first = x + (ptrdiff_t)r * x_step;
         int32_t totals[VF_LANES];
-        for (size_t i = 0; i < VF_LANES; i++) {
-            row[i] = x + (ptrdiff_t)(r + (i < valid ? i : valid - 1)) * x_step;
-            last[i] = memcpy(copies[i], row[i] + whole, rest);
+        for (size_t i = 0; i < valid; i++) {
+            memcpy(copies[i], first + (ptrdiff_t)i * x_step + whole, rest);
         }
-        vi_store(totals, hamming_group(row, last, &query));
+        vi_store(totals,
+                 hamming_group(first, x_step, (ptrdiff_t)valid, copies[0], BIT_BYTES, &query));
         memcpy(distances + r, totals, valid * sizeof *distances);
     }
 }

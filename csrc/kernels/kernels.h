@@ -331,7 +331,8 @@ typedef void sq8_row_dots_kernel(int32_t *dots, const uint8_t *codes, const int8
  *
  * half_dots computes the dot products of such halves, as numbers from 0 to 15, with `count` queries
  * as sq8_dots_kernel does. rows->n is the number of elements. The codes of queries are padded with
- * SQ8_PADDING more zeros.
+ * SQ8_PADDING more zeros. For one query and row numbers that are close together, it also reads the
+ * rows between them; row numbers ascend or descend.
  */
 #define HALF_BYTES(n) (((n) + 1) / 2)
 typedef void split_halves_kernel(uint8_t *upper, uint8_t *lower, const uint8_t *codes, size_t n);

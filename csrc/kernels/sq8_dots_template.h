@@ -75,7 +75,8 @@ INLINE void PASTE(sq8_dot_block_, SQ8_TYPE)(vi *lanes, const uint8_t *const *row
         _Pragma("GCC unroll 16") for (int r = 0; r < row_count; r++)
         {
             const vc bytes = vc_load(rows[r] + k);
-            __builtin_prefetch(rows[r] + ahead + k);
+            /* To L2: lines that come from memory would block the few line buffers of L1. */
+            __builtin_prefetch(rows[r] + ahead + k, 0, 2);
             PASTE(sq8_dot_step_, SQ8_TYPE)(sums, bytes, r, row_count, query, count, with_squares);
         }
     }
@@ -137,7 +138,7 @@ INLINE void PASTE(sq8_dot_rows_, SQ8_TYPE)(int32_t *dots, size_t step, int32_t *
             for (size_t i = 0; x->numbers != NULL && i < block_rows; i++) {
                 const uint8_t *next = sq8_row_ahead(x, r + i, rows_ahead);
                 for (size_t k = 0; k < n; k += 64) {
-                    __builtin_prefetch(next + k);
+                    __builtin_prefetch(next + k, 0, 2);
                 }
             }
             PASTE(sq8_dot_block_, SQ8_TYPE)

@@ -228,10 +228,39 @@ static void sq8_row_dots_u8(int32_t *dots, const uint8_t *codes, const int8_t *c
     }
 }
 
+/*
+ * Computes the dot products of one query with ascending rows that have gaps: on average, less than
+ * HALF_DENSE rows of memory for each. All are read: memory in order is faster than single rows.
+ */
+static void half_dots_of_dense(int32_t *dots, const struct sq8_rows *rows,
+                               const int8_t *const *query)
+{
+    enum { PIECE = 64 };
+    const size_t *numbers = rows->numbers, end = numbers[rows->count - 1] + 1;
+    int32_t products[PIECE];
+    struct sq8_rows piece = *rows;
+    piece.numbers = NULL;
+    for (size_t first = numbers[0], r = 0; first < end; first += PIECE) {
+        piece.codes = rows->codes + (ptrdiff_t)first * rows->step;
+        piece.count = end - first < PIECE ? end - first : PIECE;
+        sq8_dot_rows_halves(products, PIECE, NULL, &piece, query, 1, false);
+        for (; r < rows->count && numbers[r] < first + PIECE; r++) {
+            dots[r] = products[numbers[r] - first];
+        }
+    }
+}
+
+static bool is_dense(const struct sq8_rows *rows)
+{
+    return rows->numbers[rows->count - 1] - rows->numbers[0] < HALF_DENSE * rows->count;
+}
+
 static void half_dots(int32_t *dots, size_t step, const struct sq8_rows *rows,
                       const int8_t *const *queries, size_t count)
 {
-    if (count == 1) {
+    if (count == 1 && rows->numbers != NULL && rows->count > 0 && is_dense(rows)) {
+        half_dots_of_dense(dots, rows, queries);
+    } else if (count == 1) {
         sq8_dot_rows_halves(dots, step, NULL, rows, queries, 1, false);
     } else {
         sq8_dot_rows_halves(dots, step, NULL, rows, queries, SQ8_QUERIES, false);

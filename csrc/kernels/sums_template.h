@@ -55,8 +55,8 @@ enum { ROWS_PREFETCH = 384 };
  */
 enum { POLL_ELEMENTS = 1 << 20 };
 
-/* Prefetch distances of coarse_dots, quantize, sq8_dots, half_dots and half_panel, in bytes. That
- * of half_dots keeps memory busy while the rows of a chunk are selected and compared. */
+/* Prefetch distances of coarse_dots, quantize, sq8_dots, half_dots and half_panel, in bytes or
+ * rows. That of half_dots keeps memory busy while the rows of a chunk are selected and compared. */
 enum {
     COARSE_PREFETCH = 256,
     QUANTIZE_PREFETCH = 1536,
@@ -65,7 +65,8 @@ enum {
     HALF_PANEL_PREFETCH = 2048,
     SQ8_ROWS_AHEAD = 8,
     HALF_ROWS_AHEAD = 16,
-    SQ8_BLOCKS_AHEAD = 2 /* blocks of rows that are read side by side */
+    SQ8_BLOCKS_AHEAD = 2, /* blocks of rows that are read side by side */
+    HALF_DENSE = 3
 };
 
 /*

@@ -309,6 +309,17 @@ static const size_t *numbers_backwards(size_t rows)
     return backwards;
 }
 
+/* Writes row numbers in ascending order: of each 3 * run rows the last `run`. Returns their count.
+ */
+static size_t numbers_with_gaps(size_t rows, size_t run, size_t *numbers)
+{
+    size_t count = 0;
+    for (size_t r = 0; r < rows; r++) {
+        if (r / run % 3 == 2) numbers[count++] = r;
+    }
+    return count;
+}
+
 static void check_codes(const struct kernels *k, size_t n, size_t rows, bool is_signed,
                         bool numbered)
 {
@@ -402,6 +413,18 @@ static void check_halves(const struct kernels *k, size_t n, size_t rows, bool nu
                                        .n = n,
                                        .numbers = numbered ? numbers_backwards(rows) : NULL};
             k->sq8->half_dots(sums, ROWS, &x, queries, count);
+            for (size_t run = 1; numbered && run < 4; run += 2) {
+                size_t numbers[ROWS];
+                struct sq8_rows some = x;
+                some.count = numbers_with_gaps(rows, run, numbers);
+                some.numbers = numbers;
+                int32_t of_some[SQ8_QUERIES * ROWS];
+                k->sq8->half_dots(of_some, ROWS, &some, queries, count);
+                for (size_t i = 0; i < some.count; i++) {
+                    CHECK(of_some[i] == sums[rows - 1 - numbers[i]],
+                          "%s half %d, row %zu of %zu with gaps", k->name, half, numbers[i], rows);
+                }
+            }
             for (size_t q = 0; q < count; q++) {
                 for (size_t r = 0; r < rows; r++) {
                     const uint8_t *row = codes + (numbered ? rows - 1 - r : r) * n;
