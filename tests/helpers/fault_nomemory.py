@@ -21,7 +21,7 @@ most, calls, case_name = 0, {}, ""
 
 def load_core():
     """Replaces the extension module cossim._core by one whose functions run with failing allocations."""
-    (path,) = (Path(folder) / "cossim" for folder in sys.path if (Path(folder) / "cossim" / "__init__.py").exists())
+    path = next(Path(folder) / "cossim" for folder in sys.path if (Path(folder) / "cossim" / "__init__.py").exists())
     (library,) = path.glob("_core.*.so")
     spec = importlib.util.spec_from_file_location("cossim._core", library)
     core = importlib.util.module_from_spec(spec)
