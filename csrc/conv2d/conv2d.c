@@ -181,11 +181,13 @@ static void plan_blocks(struct conv2d_plan *p)
                 p->size);
 }
 
-/* Algorithms whose lanes do not lie along rows use the widest vectors. */
+/* Algorithms whose lanes do not lie along rows use the widest vectors that are whole. */
 static void use_kernels(struct conv2d_plan *p, const struct conv2d_algorithm *algorithm)
 {
-    const struct kernels *kernels =
-        algorithm->layout == NULL ? conv2d_row_kernels(&p->conv) : kernels_current();
+    const struct kernels *wide = kernels_current(),
+                         *kernels = algorithm->layout == NULL ? conv2d_row_kernels(&p->conv)
+                                    : wide->is_split && algorithm->not_split ? wide->narrow
+                                                                             : wide;
     p->kernels = &kernels->layers[p->conv.compute];
     p->winograd = kernels->winograd;
     p->lanes = p->kernels->lanes;
@@ -215,7 +217,9 @@ static const struct conv2d_algorithm *least_cost(struct conv2d_plan *p, bool exa
         const struct conv2d_algorithm *a = algorithms[i];
         use_kernels(p, a);
         if ((!exact || a->exact) && (a->fits == NULL || a->fits(p))) {
-            const double cost = a->cost(p, images);
+            const struct kernels *wide = kernels_current();
+            const bool split = wide->is_split && p->kernels == &wide->layers[p->conv.compute];
+            const double cost = a->cost(p, images) * (split ? 2.0 : 1.0);
             if (best == NULL || cost < least) {
                 best = a;
                 least = cost;

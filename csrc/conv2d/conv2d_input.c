@@ -18,8 +18,9 @@ bool conv2d_may_fit(const struct conv2d *c)
 const struct kernels *conv2d_row_kernels(const struct conv2d *c)
 {
     const struct kernels *wide = kernels_current();
-    const size_t lanes = wide->layers[c->compute].lanes, all = size_parts(c->out.w, lanes) * lanes;
-    return wide->narrow != NULL && all - c->out.w > all / 3 ? wide->narrow : wide;
+    const size_t lanes = wide->layers[c->compute].lanes, all = size_parts(c->out.w, lanes) * lanes,
+                 most_unused = wide->is_split ? lanes / 2 - 1 : all / 3;
+    return wide->narrow != NULL && all - c->out.w > most_unused ? wide->narrow : wide;
 }
 
 size_t conv2d_input_rows(const struct conv2d *c, size_t rows)

@@ -51,13 +51,15 @@ static size_t pairs_of(size_t rows)
     return (rows + 1) / 2;
 }
 
-/* Returns the kernels of vectors that hold two output rows, or NULL if rows do not fit them. */
+/* Returns the kernels of vectors that hold two output rows, or NULL if rows do not fit them, or if
+ * the processor splits such vectors. */
 static const struct layer_kernels *wide_kernels(const struct conv2d_plan *p)
 {
-    const struct layer_kernels *wide = &kernels_current()->layers[p->conv.compute];
+    const struct kernels *kernels = kernels_current();
+    const struct layer_kernels *wide = &kernels->layers[p->conv.compute];
     const struct extent2 computed = conv2d_computed(&p->conv);
-    return wide->lanes == 2 * p->lanes && computed.w == p->lanes && p->row_block == computed.h &&
-                   pairs_of(p->row_block) % 2 == 0
+    return !kernels->is_split && wide->lanes == 2 * p->lanes && computed.w == p->lanes &&
+                   p->row_block == computed.h && pairs_of(p->row_block) % 2 == 0
                ? wide
                : NULL;
 }

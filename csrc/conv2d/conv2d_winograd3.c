@@ -363,6 +363,7 @@ const struct conv2d_algorithm conv2d_winograd3 = {
     .name = "winograd3",
     .rows_together = 2,
     .pools = true,
+    .not_split = true,
     .fits = winograd3_fits,
     .cost = winograd3_cost,
     .layout = winograd3_layout,

@@ -23,7 +23,8 @@ static const struct kernels *const tables[] = {EACH_SET(ROW)};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 static _Atomic(const struct kernels *) current;
-/* 1: layers use the full vector width. -1: half of it. 0: cpu_has_full_width_avx512 decides. */
+/* 1: layers use the full vector width. -1: half of it. 0: cpu_has_full_width_avx512 says how they
+ * use the full width. */
 static _Atomic(int) wide_layers;
 
 void kernels_use_wide_layers(bool wide)
@@ -34,8 +35,10 @@ void kernels_use_wide_layers(bool wide)
 static const struct kernels *with_layers(const struct kernels *table)
 {
     const int choice = atomic_load_explicit(&wide_layers, memory_order_relaxed);
-    const bool wide = choice == 0 ? cpu_has_full_width_avx512() : choice > 0;
-    return wide || table->narrow == NULL ? table : table->narrow;
+    if (table->narrow == NULL || choice > 0) {
+        return table;
+    }
+    return choice < 0 ? table->narrow : cpu_has_full_width_avx512() ? table : table->split;
 }
 
 const struct kernels *const *kernels_all(size_t *count)

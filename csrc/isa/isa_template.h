@@ -414,7 +414,7 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
 #else
 #define KERNEL_ROUGH NULL
 #endif
-#define KERNELS(layer_set, narrow_table) \
+#define KERNELS(layer_set, narrow_table, split_table, splits) \
     { \
         .name = TEXT(ISA_NAME), \
         .description = ISA_DESCRIPTION, \
@@ -431,6 +431,8 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
         .winograd = &PASTE(winograd_kernels_, layer_set), \
         .elementwise = PASTE(elementwise_kernels_, layer_set), \
         .narrow = narrow_table, \
+        .split = split_table, \
+        .is_split = splits, \
     }
 
 /* ISA_NARROW_LAYERS names the instruction set whose layers have half the vector width. */
@@ -438,8 +440,9 @@ const struct lanes_kernels PASTE(lanes_kernels_, ISA_NAME)[] = {
 extern const struct layer_kernels PASTE(layer_kernels_, ISA_NARROW_LAYERS)[];
 extern const struct winograd_kernels PASTE(winograd_kernels_, ISA_NARROW_LAYERS);
 extern const struct elementwise_kernels PASTE(elementwise_kernels_, ISA_NARROW_LAYERS)[];
-static const struct kernels narrow = KERNELS(ISA_NARROW_LAYERS, NULL);
-const struct kernels PASTE(kernels_, ISA_NAME) = KERNELS(ISA_LAYERS, &narrow);
+static const struct kernels narrow = KERNELS(ISA_NARROW_LAYERS, NULL, NULL, false);
+static const struct kernels split = KERNELS(ISA_LAYERS, &narrow, NULL, true);
+const struct kernels PASTE(kernels_, ISA_NAME) = KERNELS(ISA_LAYERS, &narrow, &split, false);
 #else
-const struct kernels PASTE(kernels_, ISA_NAME) = KERNELS(ISA_LAYERS, NULL);
+const struct kernels PASTE(kernels_, ISA_NAME) = KERNELS(ISA_LAYERS, NULL, NULL, false);
 #endif

@@ -638,9 +638,14 @@ struct kernels {
     const struct lanes_kernels *lanes;
     const struct winograd_kernels *winograd;
     const struct elementwise_kernels *elementwise;
-    /* The same table with layers of half the vector width, or NULL. It is for processors whose wide
-     * vectors are no faster, and for rows shorter than a wide vector. */
+    /* The same table with layers of half the vector width, for rows shorter than a wide vector; or
+     * NULL. */
     const struct kernels *narrow;
+    /* The same table for processors on which a wide vector takes as long as two narrow ones, or
+     * NULL. Wide vectors are still faster there, because they need half the instructions, but not
+     * where part of them is unused. */
+    const struct kernels *split;
+    bool is_split;
 };
 
 /* Returns all tables of this build, best first, and their number in *count. */
@@ -653,7 +658,8 @@ bool kernels_supported(const struct kernels *table);
 const struct kernels *kernels_current(void);
 
 /* Chooses the vector width of layers in tables that have two widths: the full width if `wide` is
- * true. The default is cpu_has_full_width_avx512. Takes effect with the next kernels_select. */
+ * true, even for processors that split wide vectors, else half of it. The default is the full
+ * width, in the table that fits the processor. Takes effect with the next kernels_select. */
 void kernels_use_wide_layers(bool wide);
 
 /* Selects a table by name. Returns false if there is no such table or this machine cannot run it.

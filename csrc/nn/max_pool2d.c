@@ -60,13 +60,21 @@ static bool is_separable(const struct max_pool2d *p)
                              p->padding.h);
 }
 
+/* Rows are read again soon after they are written, one element further on. Narrow vectors then wait
+ * less, unless the processor has whole wide ones. */
+static const struct kernels *pool_kernels(void)
+{
+    const struct kernels *kernels = kernels_current();
+    return kernels->is_split ? kernels->narrow : kernels;
+}
+
 /* Computes the maxima of 2, 4, 8, ... neighbours that are `step` elements apart, up to the
  * largest power of two that is at most `length`. values[0] holds the n * step elements. Returns the
  * index of the buffer that holds the last maxima. */
 static int double_up(const struct separable *s, char *const values[2], char *const positions[2],
                      size_t length, size_t step, size_t n)
 {
-    max_pairs_kernel *pairs = kernels_current()->layers[s->pool->compute].max_pairs;
+    max_pairs_kernel *pairs = pool_kernels()->layers[s->pool->compute].max_pairs;
     int in = 0;
     for (size_t width = 1; 2 * width <= length; width *= 2, in = !in) {
         const size_t other = width * step * s->size;
@@ -89,8 +97,8 @@ static void pool_alternate_row(const struct separable *s, const char *in, size_t
         from = s->rows[0];
     }
     /* This also writes the beginning of the next row if rows are shorter than a vector. */
-    kernels_current()->elementwise[p->compute].max_alternate(p->out.w, p->kernel.w, from,
-                                                             s->maps[0] + y * s->map_row * s->size);
+    pool_kernels()->elementwise[p->compute].max_alternate(p->out.w, p->kernel.w, from,
+                                                          s->maps[0] + y * s->map_row * s->size);
 }
 
 /* Writes the maxima of the windows of one input row to row y of the maps. */
@@ -113,7 +121,7 @@ static void pool_row(const struct separable *s, const char *in, size_t row, size
                                                                           : every
                                                                               ? s->map_at[0] + at
                                                                               : s->row_at[!last];
-    kernels_current()->layers[p->compute].max_pairs(
+    pool_kernels()->layers[p->compute].max_pairs(
         values, positions, s->rows[last], s->row_at[last], s->rows[last] + other,
         with_positions ? s->row_at[last] + other : NULL, n_all);
     if (!every) {
@@ -136,8 +144,8 @@ static void pool_rows(const struct separable *s, int maps, size_t y, size_t leng
     const char *values = s->maps[maps] + y * line,
                *positions = with_positions ? s->map_at[maps] + y * line : NULL;
     if (!with_positions && !doubled) {
-        kernels_current()->elementwise[p->compute].column_maxima(p->out.w, length, values,
-                                                                 s->map_row, out);
+        pool_kernels()->elementwise[p->compute].column_maxima(p->out.w, length, values, s->map_row,
+                                                              out);
         return;
     }
     if (length == 1) {
@@ -148,7 +156,7 @@ static void pool_rows(const struct separable *s, int maps, size_t y, size_t leng
         const bool last = doubled || r + 1 == length;
         char *position_to = with_positions ? s->row_at[i % 2] : NULL;
         const char *next = s->maps[maps] + (y + r) * line;
-        kernels_current()->layers[p->compute].max_pairs(
+        pool_kernels()->layers[p->compute].max_pairs(
             last ? out : to[i % 2], position_to, values, positions, next,
             with_positions ? s->map_at[maps] + (y + r) * line : NULL, p->out.w);
         values = to[i % 2];
@@ -241,7 +249,7 @@ static void pool_whole_rows(const struct max_pool2d *p, const char *in, char *ou
     const size_t size = compute_size(p->compute), n = p->kernel.h * p->in.w;
     for (size_t y = 0; y < p->out.h; y++) {
         const size_t first = y * p->stride.h * p->in.w,
-                     at = first + kernels_current()->elementwise[p->compute].first_maximum(
+                     at = first + pool_kernels()->elementwise[p->compute].first_maximum(
                                       n, in + first * size);
         memcpy(out + y * size, in + at * size, size);
         if (indices != NULL) {
