@@ -16,8 +16,10 @@ def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> dict[str, Any] | None:
     """Shows the version, the instruction set in use, the available instruction sets and the number of threads.
 
-    On AVX-512, layers use vectors of 512 bits if the processor multiplies them at full rate, according to a table of
-    processors, and of 256 bits otherwise. The environment variable COSSIM_VECTOR_BITS, 256 or 512, overrides this.
+    On AVX-512, layers use vectors of 512 bits, and of 256 bits where part of them would stay unused. That depends on
+    whether the processor splits 512-bit instructions, according to a table of processors. The environment variable
+    COSSIM_VECTOR_BITS overrides this: with 256, all layers use 256 bits; with 512, a processor counts as one that does
+    not split.
 
     Parameters
     ----------

@@ -41,9 +41,9 @@ typedef void plane_sums_kernel(size_t planes, size_t n, const void *x, double *s
 typedef void divide_kernel(size_t n, const void *x, const double *divisors, size_t step,
                            void *output);
 
-/* Returns the position of the maximum of n > 0 elements: the first of several equal ones, or the
- * last NaN. */
-typedef size_t first_maximum_kernel(size_t n, const void *elements);
+/* Writes the maximum of n > 0 elements: the first of several equal ones, or the last NaN. If
+ * `find`, returns its position. */
+typedef size_t first_maximum_kernel(size_t n, const void *elements, bool find, void *to);
 
 /*
  * Pooling of rows whose windows have stride 2, and pooling down columns. n is the number of

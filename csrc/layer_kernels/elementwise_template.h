@@ -255,7 +255,7 @@ INLINE bool NAME(has_element)(const FLOAT_TYPE *elements, const size_t n, FLOAT_
     return found != 0;
 }
 
-static size_t NAME(first_maximum)(size_t n, const void *elements_void)
+static size_t NAME(first_maximum)(size_t n, const void *elements_void, bool find, void *to)
 {
     enum { STEP = 4 * FLOAT_LANES, BLOCK = 64 };
     const FLOAT_TYPE *elements = elements_void;
@@ -291,10 +291,15 @@ static size_t NAME(first_maximum)(size_t n, const void *elements_void)
     for (; i < n; i++) {
         maximum = elements[i] > maximum || elements[i] != elements[i] ? elements[i] : maximum;
     }
+    memcpy(to, &maximum, sizeof maximum);
     if (maximum != maximum) {
         for (i = n; elements[i - 1] == elements[i - 1]; i--) {
         }
+        memcpy(to, elements + i - 1, sizeof *elements);
         return i - 1;
+    }
+    if (!find && maximum != 0) { /* 0 and -0 are equal */
+        return 0;
     }
     for (i = 0; i + BLOCK <= n && !NAME(has_element)(elements + i, BLOCK, maximum); i += BLOCK) {
     }
@@ -303,6 +308,7 @@ static size_t NAME(first_maximum)(size_t n, const void *elements_void)
     while (elements[i] != maximum) {
         i++;
     }
+    memcpy(to, elements + i, sizeof *elements);
     return i;
 }
 

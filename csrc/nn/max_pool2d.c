@@ -249,11 +249,10 @@ static void pool_whole_rows(const struct max_pool2d *p, const char *in, char *ou
     const size_t size = compute_size(p->compute), n = p->kernel.h * p->in.w;
     for (size_t y = 0; y < p->out.h; y++) {
         const size_t first = y * p->stride.h * p->in.w,
-                     at = first + pool_kernels()->elementwise[p->compute].first_maximum(
-                                      n, in + first * size);
-        memcpy(out + y * size, in + at * size, size);
+                     at = kernels_current()->elementwise[p->compute].first_maximum(
+                         n, in + first * size, indices != NULL, out + y * size);
         if (indices != NULL) {
-            indices[y] = (int64_t)at;
+            indices[y] = (int64_t)(first + at);
         }
     }
 }

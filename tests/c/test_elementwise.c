@@ -342,9 +342,15 @@ static void check_first_maximum(int f64, size_t n, size_t kinds)
         put(f64, elements, i, value);
         expected = i == 0 || value > best || isnan(value) ? i : expected;
     }
-    const size_t got = kernels_current()->elementwise[f64].first_maximum(n, elements);
-    CHECK(got == expected, "%s first_maximum f%d of %zu: %zu, not %zu", isa, f64 ? 64 : 32, n, got,
-          expected);
+    for (int find = 0; find < 2; find++) {
+        double maximum = 0.0; /* room for both types */
+        const size_t got =
+            kernels_current()->elementwise[f64].first_maximum(n, elements, find, &maximum);
+        CHECK(memcmp(&maximum, (char *)elements + expected * size_of(f64), size_of(f64)) == 0 &&
+                  (!find || got == expected),
+              "%s first_maximum f%d of %zu: %g at %zu, not at %zu", isa, f64 ? 64 : 32, n,
+              get(f64, &maximum, 0), got, expected);
+    }
     guarded_release("first_maximum");
 }
 
