@@ -25,7 +25,7 @@ int score_block(struct search_block *block, struct cancel_token *token);
 static inline void prefetch_lines(const char *from, size_t bytes)
 {
     for (size_t line = 0; line < bytes; line += SCRATCH_ALIGN) {
-        __builtin_prefetch(from + line);
+        __builtin_prefetch(from + line, 0, 2); /* to L2: many lines may come from memory */
     }
 }
 
