@@ -181,13 +181,11 @@ static void plan_blocks(struct conv2d_plan *p)
                 p->size);
 }
 
-/* Algorithms whose lanes do not lie along rows use the widest vectors that are whole. */
+/* Algorithms whose lanes do not lie along rows use the widest vectors. */
 static void use_kernels(struct conv2d_plan *p, const struct conv2d_algorithm *algorithm)
 {
-    const struct kernels *wide = kernels_current(),
-                         *kernels = algorithm->layout == NULL ? conv2d_row_kernels(&p->conv)
-                                    : wide->is_split && algorithm->not_split ? wide->narrow
-                                                                             : wide;
+    const struct kernels *kernels =
+        algorithm->layout == NULL ? conv2d_row_kernels(&p->conv) : kernels_current();
     p->kernels = &kernels->layers[p->conv.compute];
     p->winograd = kernels->winograd;
     p->lanes = p->kernels->lanes;

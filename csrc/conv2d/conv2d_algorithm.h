@@ -31,8 +31,7 @@ struct conv2d_algorithm {
     /* The number of output rows that are computed together. If the output does not divide into such
      * groups, the input is copied with zeros for the missing rows. */
     size_t rows_together;
-    bool pools;     /* can fuse 2 x 2 pooling */
-    bool not_split; /* uses narrow vectors on processors that split wide ones */
+    bool pools; /* can fuse 2 x 2 pooling */
     /* Rows of scratch memory for each input row, and the same number for each output row. 0: the
      * algorithm needs scratch memory only for partial sums, if there are several blocks of
      * channels. */

@@ -74,7 +74,7 @@ static bool winograd3_fits(const struct conv2d_plan *p)
     return c->compute == COMPUTE_F32 && c->kernel.h == 3 && c->kernel.w == 3 && c->stride.h == 1 &&
            c->stride.w == 1 && c->dilation.h == 1 && c->dilation.w == 1 &&
            (tiles_of_image(p) >= MIN_TILES ||
-            (has_256_bits(p) && c->images >= CONV2D_MANY_IMAGES && transforms_across_channels(p)));
+            (c->images >= CONV2D_MANY_IMAGES && transforms_across_channels(p)));
 }
 
 static double winograd3_cost(const struct conv2d_plan *p, size_t images)
@@ -85,7 +85,7 @@ static double winograd3_cost(const struct conv2d_plan *p, size_t images)
                  multiply = WINOGRAD3_PRODUCTS * channels * conv2d_cost_pixels(p, tiles, vectors);
     const double transforms =
                      channels * (double)tiles / lanes * 120.0 + all * (160.0 + 10.0 * lanes),
-                 filters = (double)vectors * channels * 100.0 * lanes / (double)images;
+                 filters = (double)vectors * channels * 50.0 * lanes / (double)images;
     return multiply + transforms + filters;
 }
 
@@ -363,7 +363,6 @@ const struct conv2d_algorithm conv2d_winograd3 = {
     .name = "winograd3",
     .rows_together = 2,
     .pools = true,
-    .not_split = true,
     .fits = winograd3_fits,
     .cost = winograd3_cost,
     .layout = winograd3_layout,
