@@ -250,3 +250,41 @@ def test_vector_bits_are_256_or_512():
     show = "import cossim; print(cossim.show_config('dicts')['instruction set']['vector bits of layers'])"
     for bits in ("256", "512"):
         assert python(show, COSSIM_VECTOR_BITS=bits) in (bits, "256", "128")
+
+
+def test_layers_of_any_vector_width_agree_with_torch(tmp_path):
+    """Rows that fill wide vectors, that leave half of one unused, and that are shorter."""
+    program = """
+import sys, numpy as np
+from cossim import nn
+rng = np.random.default_rng(0)
+results = {}
+shapes = (40, 5, 1, 2), (24, 3, 1, 1), (7, 3, 1, 1), (2, 3, 1, 1), (48, 7, 2, 3), (32, 16, 16, 0)
+for size, kernel, stride, padding in shapes:
+    for images in (1, 17):
+        x, w = (rng.standard_normal(s, np.float32) for s in ((images, 20, size, size), (33, 20, kernel, kernel)))
+        y, pullback = nn.conv2d_vjp(x, w, stride=stride, padding=padding)
+        name = f"{size} {stride} {padding} {images}"
+        results |= {name + " x": x, name + " w": w, name + " y": y}
+        results |= {f"{name} d{i}": d for i, d in enumerate(pullback(np.ones_like(y))[:2])}
+        if images == 1:
+            results |= {f"{name} pool": nn.max_pool2d(x, 3 if size > 2 else 2), f"{name} all": nn.max_pool2d(x, size)}
+np.savez(sys.argv[1], **results)
+"""
+    for bits in ("", "256", "512"):
+        file = tmp_path / f"layers{bits}.npz"
+        python(program, file, **({"COSSIM_VECTOR_BITS": bits} if bits else {}))
+        with np.load(file) as results:
+            for name in [key[:-2] for key in results if key.endswith(" x")]:
+                size, stride, padding, _ = map(int, name.split())
+                x, w = (torch.from_numpy(results[f"{name} {side}"]).double().requires_grad_() for side in "xw")
+                y = F.conv2d(x, w, stride=stride, padding=padding)
+                y.sum().backward()
+                for mine, other in (("y", y), ("d0", x.grad), ("d1", w.grad)):
+                    other = other.detach().numpy()
+                    np.testing.assert_allclose(results[f"{name} {mine}"], other, rtol=0, atol=1e-5 * abs(other).max())
+                if f"{name} pool" in results:
+                    for kind, window in (("pool", 3 if size > 2 else 2), ("all", size)):
+                        np.testing.assert_array_equal(
+                            results[f"{name} {kind}"], F.max_pool2d(x.float(), window).detach()
+                        )
