@@ -17,8 +17,8 @@ unsigned cpu_features(void);
 
 /*
  * True if a core finishes as many 512-bit as 256-bit multiply-adds per cycle. The answer comes from
- * a table of processor families and models, not from a measurement. It decides the vector width of
- * layers, on which their results depend, so it must be the same in every process.
+ * a table of processor families and models, not from a measurement. It decides which layers have
+ * 256-bit vectors. Their results depend on that, so the answer must be the same in every process.
  */
 bool cpu_has_full_width_avx512(void);
 

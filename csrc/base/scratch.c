@@ -81,7 +81,7 @@ void *kept_alloc(enum kept_slot slot, size_t bytes)
     }
     char *block = scratch_alloc(fits ? 0 : size_sum_or_max(bytes, SCRATCH_ALIGN));
     if (fits && block != NULL) {
-        free_uncounted(block); /* only counted */
+        free_uncounted(block); /* it was allocated only to be counted as in use */
         return spare + SCRATCH_ALIGN;
     }
     free_uncounted(spare);

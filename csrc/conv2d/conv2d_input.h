@@ -19,7 +19,7 @@
 bool conv2d_may_fit(const struct conv2d *conv);
 
 /* Returns the kernels for lanes along output rows. They have narrow vectors if wide ones would
- * leave a third of their lanes unused. */
+ * leave a third of their lanes unused, or half a vector on processors that split wide ones. */
 const struct kernels *conv2d_row_kernels(const struct conv2d *conv);
 
 /* Returns the number of input rows that `rows` output rows read. */

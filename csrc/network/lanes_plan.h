@@ -31,7 +31,7 @@ struct lanes_map {
 struct lanes_winograd {
     size_t tiles;       /* tiles of rows; 0: the convolution is computed by its definition */
     size_t width;       /* columns that are computed */
-    ptrdiff_t *columns; /* the offset of each of them */
+    ptrdiff_t *columns; /* the offset of each computed column */
     ptrdiff_t *taps;    /* the offset of each column of each channel's kernel in a transform */
     char *filters; /* the filter transforms of the groups, each (8, filters, channels, width) */
 };

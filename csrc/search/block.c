@@ -6,10 +6,10 @@
 #include "pairwise/pairwise.h"
 
 /*
- * Returns the thresholds of the queries that are the rows or the columns of a tile: queries [first,
- * first + count) or, if numbers is not NULL, first + numbers[i] - numbers[0]. If `raised` is set,
- * the thresholds are those of thresholds_from, for candidates from `candidate` on. The result is in
- * the handler's array or in buffer. SELECT_PADDING elements follow it.
+ * Returns the thresholds of the queries of a tile, which are its rows or its columns. These are
+ * queries [first, first + count), or first + numbers[i] - numbers[0] if numbers is not NULL. If
+ * `raised` is set, the thresholds are those of thresholds_from, for candidates from `candidate` on.
+ * The result is in the handler's array or in buffer. SELECT_PADDING elements follow it.
  */
 static const void *tile_thresholds(const struct result_handler *handler, size_t worker,
                                    size_t first, const size_t *numbers, size_t count,

@@ -654,10 +654,10 @@ static RUNS_ONCE struct search search_of_topk(const struct topk *t,
         s.warm_up_rows /= 2;
     }
     /*
-     * A block whose rows and queries are the same scores a pair once and adds a candidate for both
-     * of its rows, so candidates do not come in ascending order. Only the block of the first rows
-     * can be like this. So it saves little time if there are more queries than first rows, or if
-     * most rows are not queries.
+     * If the rows of a block are also its queries, each pair can be scored once, for both of its
+     * rows. Candidates then do not come in ascending order. Only the block of the first rows can
+     * have this property. So that saves little time if there are more queries than first rows, or
+     * if most rows are not queries.
      */
     s.ordered_pairs = ordered || (!s.self && (s.corpus_rows.size != s.query_rows.size ||
                                               s.query_rows.size > s.warm_up_rows));

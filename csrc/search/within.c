@@ -13,8 +13,8 @@ enum {
     WAITING_BYTES = 64 << 20,
     ROWS_PER_WAITING = 4,
     MEASURED_ROWS = 1024, /* norms that are measured between two polls of the token */
-    /* One row in this many is a center. There are at most MAX_CENTERS, but at least half as many as
-     * the warm-up rows of another search. */
+    /* One row in this many is a center. There are at most MAX_CENTERS centers. There are at least
+     * half as many as a search of other kinds has warm-up rows. */
     ROWS_PER_CENTER = 64,
     MAX_CENTERS = 1024,
     MAX_GROUP = 256 /* rows of a group; small, so that few pairs are within groups */
