@@ -84,6 +84,26 @@ INLINE size_t hamming_readable(size_t rows, ptrdiff_t x_step, size_t bytes, size
     return rows > later ? rows - later : 0;
 }
 
+/* The distances of rows whose last bytes cannot be read as a whole vector, or that fill no vector
+ * of distances. Not inlined, because the copies would be cleared in every call of hamming. */
+static __attribute__((noinline)) void hamming_tail(int32_t *distances, const uint8_t *x,
+                                                   ptrdiff_t x_step, size_t rows,
+                                                   const struct bit_query *query)
+{
+    uint8_t copies[VF_LANES][BIT_BYTES] = {{0}};
+    for (size_t r = 0; r < rows; r += VF_LANES) {
+        const size_t valid = rows - r < VF_LANES ? rows - r : VF_LANES;
+        const uint8_t *first = x + (ptrdiff_t)r * x_step;
+        int32_t totals[VF_LANES];
+        for (size_t i = 0; i < valid; i++) {
+            memcpy(copies[i], first + (ptrdiff_t)i * x_step + query->whole, query->rest);
+        }
+        vi_store(totals,
+                 hamming_group(first, x_step, (ptrdiff_t)valid, copies[0], BIT_BYTES, query));
+        memcpy(distances + r, totals, valid * sizeof *distances);
+    }
+}
+
 static void hamming(int32_t *distances, const void *x_void, ptrdiff_t x_step, size_t rows,
                     const void *query_void, size_t bytes)
 {
@@ -91,26 +111,22 @@ static void hamming(int32_t *distances, const void *x_void, ptrdiff_t x_step, si
     const size_t rest = bytes % BIT_BYTES, whole = bytes - rest;
     const size_t readable =
         rest == 0 ? rows : hamming_readable(rows, x_step, bytes, BIT_BYTES - rest);
-    uint8_t padded[BIT_BYTES] = {0}, mask[BIT_BYTES] = {0}, copies[VF_LANES][BIT_BYTES] = {{0}};
-    memcpy(padded, (const uint8_t *)query_void + whole, rest);
-    memset(mask, UINT8_MAX, rest);
-    const struct bit_query query = {query_void, whole, rest, vb_load(padded), vb_load(mask)};
+    struct bit_query query = {query_void, whole, rest, vb_zero(), vb_zero()};
+    if (rest > 0) {
+        uint8_t padded[BIT_BYTES] = {0}, mask[BIT_BYTES] = {0};
+        memcpy(padded, (const uint8_t *)query_void + whole, rest);
+        memset(mask, UINT8_MAX, rest);
+        query.last = vb_load(padded);
+        query.mask = vb_load(mask);
+    }
     size_t r = 0;
     for (; r + VF_LANES <= readable; r += VF_LANES) {
         const uint8_t *first = x + (ptrdiff_t)r * x_step;
         vi_store(distances + r,
                  hamming_group(first, x_step, VF_LANES, first + whole, x_step, &query));
     }
-    for (; r < rows; r += VF_LANES) {
-        const size_t valid = rows - r < VF_LANES ? rows - r : VF_LANES;
-        const uint8_t *first = x + (ptrdiff_t)r * x_step;
-        int32_t totals[VF_LANES];
-        for (size_t i = 0; i < valid; i++) {
-            memcpy(copies[i], first + (ptrdiff_t)i * x_step + whole, rest);
-        }
-        vi_store(totals,
-                 hamming_group(first, x_step, (ptrdiff_t)valid, copies[0], BIT_BYTES, &query));
-        memcpy(distances + r, totals, valid * sizeof *distances);
+    if (r < rows) {
+        hamming_tail(distances + r, x + (ptrdiff_t)r * x_step, x_step, rows - r, &query);
     }
 }
 
