@@ -225,7 +225,7 @@ def _section(name, measured):
     return "\n\n".join(
         part
         for part in (
-            f"### {kind.title} on {about['processor']}",
+            f"### {kind.title} on {about['processor']}, {about['isa']}",
             f"Another library is faster in {len(slower)} of {len(rows)} rows." if rows else "",
             table(rows, columns, any(map(_limit, rows))) if rows else "",
             "\n".join(_line(result) for result in measured["results"] if not _is_row(result)),
